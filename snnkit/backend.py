@@ -1,0 +1,93 @@
+"""Which kernels run.
+
+Three names: ``reference`` (plain torch or NumPy, states what the others compute), ``numba`` (CPU)
+and ``cuda`` (Numba CUDA). ``auto`` takes the fastest that the data's device has. The environment
+variable ``SNNKIT_BACKEND`` sets the default, `use` sets it for a block.
+"""
+
+import importlib.util
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from .errors import BackendError
+
+BACKENDS = ("reference", "numba", "cuda")
+
+_log = logging.getLogger("snnkit.backend")
+_chosen: ContextVar[str | None] = ContextVar("snnkit_backend", default=None)
+_logged: set[str] = set()
+
+
+def _checked(name: str, where: str) -> str:
+    if name != "auto" and name not in BACKENDS:
+        raise BackendError(f"{where}: unknown backend {name!r}; known are auto, {', '.join(BACKENDS)}.")
+    return name
+
+
+def requested() -> str:
+    """The backend asked for: by `use`, else by ``SNNKIT_BACKEND``, else ``auto``."""
+    chosen = _chosen.get()
+    return chosen or _checked(os.environ.get("SNNKIT_BACKEND", "auto"), "SNNKIT_BACKEND")
+
+
+@contextmanager
+def use(name: str) -> Iterator[None]:
+    """Run the block with this backend: ``with backend.use("reference"): ...``."""
+    token = _chosen.set(_checked(name, "backend.use"))
+    try:
+        yield
+    finally:
+        _chosen.reset(token)
+
+
+def declines(name: str, device: str) -> str | None:
+    """Why backend `name` cannot work on data of `device` ("cpu", "cuda"), or None if it can."""
+    simulated = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
+    if name == "numba" and device != "cpu":
+        return f"the data is on {device}, not on the CPU"
+    if name == "cuda":
+        if importlib.util.find_spec("numba_cuda") is None:
+            return "numba-cuda is not installed: pip install 'snnkit[cuda]'"
+        if device != "cuda" and not simulated:
+            return "the data is on the CPU"
+    return None
+
+
+def choose(operation: str, device: str = "cpu", available: tuple[str, ...] = BACKENDS) -> str:
+    """The backend that runs `operation`; says once, in the log, which one was passed over and why.
+
+    Raises `BackendError` if one was asked for by name and cannot run.
+    """
+    want = requested()
+    if want != "auto":
+        reason = declines(want, device) if want in available else "it has no kernel for this"
+        if reason:
+            raise BackendError(f"{operation}: backend {want!r} cannot run: {reason}.")
+        return want
+    for name in ("cuda", "numba", "reference"):
+        if name not in available:
+            continue
+        if name == "cuda" and device != "cuda":
+            continue
+        reason = declines(name, device)
+        if reason is None:
+            return name
+        message = f"{operation}: backend {name!r} passed over ({reason})"
+        if message not in _logged:
+            _logged.add(message)
+            _log.info(message)
+    raise BackendError(f"{operation}: no backend for data on {device}; it has {', '.join(available)}.")
+
+
+def explain(operation: str, device: str = "cpu", available: tuple[str, ...] = BACKENDS) -> dict[str, str]:
+    """What `choose` would say of each backend: ``"used"``, or why not."""
+    used = choose(operation, device, available)
+    return {
+        name: "used"
+        if name == used
+        else (declines(name, device) if name in available else "it has no kernel for this") or "slower here"
+        for name in BACKENDS
+    }

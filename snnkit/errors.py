@@ -1,0 +1,62 @@
+"""Every error snnkit raises on purpose, each also the builtin it refines.
+
+A message says what was wrong, where, and what would be right.
+"""
+
+import importlib
+from types import ModuleType
+
+
+class SnnkitError(Exception):
+    """What `except SnnkitError` catches: a mistake in what was given, never a bug inside."""
+
+
+class ParameterError(SnnkitError, ValueError):
+    """An argument outside its range."""
+
+
+class ShapeError(SnnkitError, ValueError):
+    """An array or tensor of the wrong shape or dtype."""
+
+
+class DataError(SnnkitError, ValueError):
+    """A data file or recording that is missing, damaged or not what it should be."""
+
+
+class ChecksumError(DataError):
+    """A file whose checksum is not the published one."""
+
+
+class GraphError(SnnkitError, ValueError):
+    """A network that is not well formed."""
+
+
+class ConfigError(SnnkitError, ValueError):
+    """A configuration file with unknown keys or wrong values; lists all of them."""
+
+
+class CheckpointError(SnnkitError, ValueError):
+    """A checkpoint that is damaged or of another architecture."""
+
+
+class ExportError(SnnkitError, ValueError):
+    """A network that the target format or chip cannot hold."""
+
+
+class BackendError(SnnkitError, RuntimeError):
+    """No kernel for what was asked on this machine."""
+
+
+class MissingExtraError(SnnkitError, ImportError):
+    """An optional package is needed and absent."""
+
+
+def require(module: str, extra: str) -> ModuleType:
+    """Import an optional package, or say which extra of snnkit brings it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingExtraError(
+            f"{module!r} is needed for this and could not be imported ({error}); "
+            f"install it with: pip install 'snnkit[{extra}]'"
+        ) from error

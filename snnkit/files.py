@@ -1,0 +1,110 @@
+"""Files that appear whole or not at all, and errors that name the file."""
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from .errors import ChecksumError, DataError
+
+PathLike = str | os.PathLike[str]
+
+
+def cache_folder() -> Path:
+    """Where derived data and compiled kernels are kept: ``SNNKIT_CACHE``, else the user's cache folder."""
+    if "SNNKIT_CACHE" in os.environ:
+        return Path(os.environ["SNNKIT_CACHE"])
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "snnkit"
+
+
+def check_digest(path: PathLike, expected: str, algorithm: str = "sha256") -> None:
+    """Raise `ChecksumError` unless the file's digest is `expected` (hex)."""
+    with open(path, "rb") as file:
+        found = hashlib.file_digest(file, algorithm).hexdigest()
+    if found != expected.lower():
+        raise ChecksumError(
+            f"{path}: {algorithm} is {found}, expected {expected}; the file is damaged or another "
+            "version. Delete it and fetch it again."
+        )
+
+
+class atomic:
+    """``with atomic(path) as temporary``: write to the path given; it is renamed to `path` at the end.
+
+    The temporary file lies in the same folder, is flushed to disk and then renamed. On an error it
+    is removed, and what was at `path` before stays. An `OSError` becomes a `DataError`.
+    """
+
+    def __init__(self, path: PathLike) -> None:
+        self.path = Path(path)
+
+    def __enter__(self) -> Path:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(prefix=".", suffix=f".{self.path.name}", dir=self.path.parent)
+        except OSError as error:
+            raise self._failed(error) from error
+        os.close(handle)
+        self.temporary = Path(name)
+        return self.temporary
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        try:
+            if kind is None:
+                with open(self.temporary, "rb") as raw:
+                    os.fsync(raw.fileno())
+                umask = os.umask(0)
+                os.umask(umask)
+                self.temporary.chmod(0o666 & ~umask)
+                os.replace(self.temporary, self.path)
+            elif issubclass(kind, OSError):
+                raise self._failed(error) from error
+        except OSError as reason:
+            raise self._failed(reason) from reason
+        finally:
+            self.temporary.unlink(missing_ok=True)
+
+    def _failed(self, reason: OSError) -> DataError:
+        return DataError(f"{self.path} could not be written ({reason}); what was there before is unchanged.")
+
+
+class atomic_h5:
+    """``with atomic_h5(path) as file``: an `h5py.File` under the protection of `atomic`."""
+
+    def __init__(self, path: PathLike) -> None:
+        self.atomic = atomic(path)
+
+    def __enter__(self) -> h5py.File:
+        self.file = h5py.File(self.atomic.__enter__(), "w")
+        return self.file
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        try:
+            self.file.close()
+        except (OSError, RuntimeError) as reason:  # the last blocks are written here: disk full
+            kind, error = kind or OSError, error or OSError(str(reason))
+        self.atomic.__exit__(kind, error, trace)
+
+
+class open_h5:
+    """``with open_h5(path) as file``: an HDF5 file for reading; a clear `DataError` where it can't be."""
+
+    def __init__(self, path: PathLike) -> None:
+        self.path = Path(path)
+
+    def __enter__(self) -> h5py.File:
+        if not self.path.is_file():
+            raise DataError(f"{self.path} does not exist.")
+        try:
+            self.file = h5py.File(self.path, "r")
+        except OSError as error:
+            raise DataError(
+                f"{self.path} is no readable HDF5 file; it may be truncated or damaged ({error})."
+            ) from error
+        return self.file
+
+    def __exit__(self, *_: Any) -> None:
+        self.file.close()
