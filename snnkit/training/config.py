@@ -1,0 +1,189 @@
+"""What a run is: a TOML file that this schema checks.
+
+Every mistake of a file is reported at once, an unknown key with the nearest valid one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ..errors import ConfigError
+from ..files import PathLike
+
+
+class Section(BaseModel):
+    """A table of the file; unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Data(Section):
+    """Which recordings, and how they become steps and channels."""
+
+    name: str = "spoken_digits"
+    root: Path | None = None
+    dt: float = Field(10.0, gt=0, description="length of a step, ms")
+    channels: int = Field(140, gt=0, description="700 channels are summed in neighbouring groups")
+    binary: bool = Field(False, description="spike or no spike instead of counts")
+    split: Literal["official", "speaker"] = "official"
+    held_out: str | None = Field(None, description="the speaker kept for the test (leave one out)")
+    split_seed: int = 0
+    encoder: Literal["cochlea", "mel"] = "cochlea"
+
+
+class Augmentation(Section):
+    """Strength of each augmentation of the training data; 0 is off."""
+
+    time_mask: int = Field(0, ge=0, description="longest masked stretch, steps")
+    neuron_mask: int = Field(0, ge=0, description="widest masked band, channels")
+    channel_shift: int = Field(0, ge=0, description="largest shift, channels")
+    drop_event: float = Field(0.0, ge=0, lt=1, description="share of events dropped")
+    time_stretch: float = Field(0.0, ge=0, lt=1, description="largest relative change of tempo")
+    cutmix: float = Field(0.0, ge=0, le=1, description="share of samples mixed with another")
+
+
+class Model(Section):
+    """The network: fully connected layers of spiking neurons and a leaky read-out."""
+
+    hidden: tuple[int, ...] = (256, 256)
+    delays: Literal["learned", "random", "none"] = "learned"
+    max_delay: int = Field(24, ge=0, description="steps")
+    kernel_count: int = Field(1, ge=1, description="taps per synapse")
+    version: Literal["gauss", "triangle", "max"] = "gauss"
+    tau_mem: float = Field(10.05, gt=0, description="ms")
+    tau_readout: float | None = Field(None, gt=0, description="ms; tau_mem if not given")
+    v_th: float = Field(1.0, gt=0)
+    reset: Literal["hard", "soft", "none"] = "hard"
+    decay_input: bool = False
+    detach_reset: bool = True
+    learn_tau: bool = False
+    surrogate: str = "atan"
+    surrogate_alpha: float = Field(5.0, gt=0)
+    dropout: float = Field(0.4, ge=0, lt=1)
+    norm_weight: float = Field(1.0, gt=0, description="initial weight of the batch norms")
+    padding: Literal["tail", "grow"] = Field(
+        "tail",
+        description="tail: `tail` silent steps follow the input, layers keep the length; "
+        "grow: every layer adds (window − 1)//2 steps, as published",
+    )
+    tail: int | None = Field(None, ge=0, description="steps; (window − 1)//2 a layer if not given")
+    readout: Literal["softmax_sum", "max_over_time", "last_step", "mean", "spike_count"] = "softmax_sum"
+
+
+class Group(Section):
+    """Learning rate of a group of parameters over the epochs."""
+
+    lr: float = Field(1e-3, gt=0)
+    lr_max: float = Field(5e-3, gt=0, description="peak of a onecycle schedule")
+    schedule: Literal["constant", "onecycle", "cosine", "plateau"] = "onecycle"
+    weight_decay: float = Field(0.0, ge=0)
+
+
+class Train(Section):
+    """How it is trained, and which epoch is kept."""
+
+    epochs: int = Field(150, ge=1)
+    batch: int = Field(256, ge=1)
+    seed: int = 0
+    weights: Group = Group(weight_decay=1e-5)
+    positions: Group = Group(lr=0.1, schedule="cosine")
+    sigma: float | None = Field(None, gt=0, description="first kernel width, steps; max_delay/2 if not given")
+    sigma_final: float = Field(0.23, gt=0)
+    sigma_epochs: float = Field(0.25, gt=0, le=1, description="share of the epochs in which σ shrinks")
+    patience: int | None = Field(None, ge=1, description="epochs without a better validation accuracy")
+    rate_target: float = Field(0.0, ge=0, description="spikes a neuron and step that cost nothing")
+    rate_strength: float = Field(0.0, ge=0)
+    clip_grad: float | None = Field(None, gt=0)
+    protocol: Literal["safe", "paper"] = Field(
+        "safe",
+        description="safe: epoch chosen on validation, padding masked; paper: as SNN-delays was published, "
+        "epoch chosen on the test set, padded steps counted, accuracy a mean of batch means",
+    )
+    hardware_aware: Literal["none", "loihi2"] = "none"
+    threads: int | None = Field(None, ge=1)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+class Config(Section):
+    """A whole run."""
+
+    data: Data = Data()
+    augment: Augmentation = Augmentation()
+    model: Model = Model()
+    train: Train = Train()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Config:
+        if self.model.delays == "none" and self.model.kernel_count > 1:
+            raise ValueError("model.kernel_count > 1 needs delays; set delays = 'learned' or 'random'")
+        if not self.model.hidden:
+            raise ValueError("model.hidden is empty; give at least one hidden layer, e.g. [256, 256]")
+        if self.model.reset != "hard" and self.train.hardware_aware == "loihi2":
+            raise ValueError("train.hardware_aware = 'loihi2' needs model.reset = 'hard'; Loihi resets to 0")
+        return self
+
+
+def load_config(path: PathLike, overrides: tuple[str, ...] | list[str] = ()) -> Config:
+    """Read a TOML file; `overrides` are ``"train.epochs=3"`` strings, values in TOML's notation.
+
+    Raises `ConfigError` with every problem of the file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(f"{path} does not exist.")
+    try:
+        tree = tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is no TOML: {error}.") from error
+    for override in overrides:
+        _override(tree, override)
+    return parse_config(tree, str(path))
+
+
+def parse_config(tree: dict[str, Any], where: str = "configuration") -> Config:
+    """A checked `Config` from nested dictionaries."""
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        problems = [_explain(problem) for problem in error.errors()]
+        count = f"{len(problems)} problem" + "s" * (len(problems) > 1)
+        raise ConfigError(f"{where} has {count}: " + "; ".join(problems) + ".") from None
+
+
+def _override(tree: dict[str, Any], text: str) -> None:
+    key, found, value = text.partition("=")
+    if not found or not key.strip():
+        raise ConfigError(f"override {text!r} should read key=value, e.g. train.epochs=3.")
+    *parents, last = key.strip().split(".")
+    for parent in parents:
+        tree = tree.setdefault(parent, {})
+        if not isinstance(tree, dict):
+            raise ConfigError(f"override {text!r}: {parent} is a value, not a table.")
+    try:
+        tree[last] = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        tree[last] = value.strip()
+
+
+def _explain(problem: Any) -> str:
+    *parents, key = problem["loc"] or ("configuration",)
+    table = f"[{'.'.join(str(p) for p in parents)}] " if parents else ""
+    if problem["type"] == "extra_forbidden":
+        known = _fields(parents)
+        near = difflib.get_close_matches(str(key), known, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+        return f"{table}unknown key {key!r}, {hint}"
+    given = "" if isinstance(problem["input"], dict) else f" = {problem['input']!r}"
+    return f"{table}{key}{given}: {problem['msg'].removeprefix('Value error, ')}"
+
+
+def _fields(parents: list[Any]) -> list[str]:
+    section: Any = Config
+    for parent in parents:
+        section = section.model_fields[parent].annotation
+    return list(section.model_fields)
