@@ -29,7 +29,7 @@ from ..datasets import Binned, Splits
 from ..errors import CheckpointError, ParameterError
 from ..files import PathLike, atomic
 from .checkpoint import load_checkpoint, load_weights, save_checkpoint
-from .config import Config
+from .config import Config, Model
 from .evaluation import Evaluation, as_tensors, evaluate
 from .losses import rate_penalty, readout_loss
 from .network import SpikingClassifier, build
@@ -53,7 +53,7 @@ class Trainer:
     data      splits to train and validate on; the test split is touched by the "paper" protocol only
     folder    where checkpoints, logs and the record go
     progress  show a progress bar
-    prepare   changes the fresh network before training, e.g. `snnkit.hardware.aware.prepare`
+    make      builds the network from (model configuration, inputs, classes, dt); called after seeding
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Trainer:
         data: Splits,
         folder: PathLike,
         progress: bool = True,
-        prepare: Callable[[torch.nn.Module], None] | None = None,
+        make: Callable[[Model, int, int, float], Any] = build,
     ) -> None:
         self.config, self.data, self.folder, self.progress = config, data, Path(folder), progress
         if config.train.threads:
@@ -77,13 +77,6 @@ class Trainer:
         self.fabric = Fabric(accelerator=config.train.device, devices=1)
         torch.manual_seed(config.train.seed)
         network = build(config.model, self.train_set.channels, len(self.train_set.classes), self.train_set.dt)
-        if config.train.hardware_aware != "none" and prepare is None:
-            raise ParameterError(
-                f"train.hardware_aware = {config.train.hardware_aware!r} needs the chip's rounding: pass "
-                "prepare=snnkit.hardware.aware.prepare."
-            )
-        if prepare is not None:
-            prepare(network)
         self.network: SpikingClassifier = self.fabric.to_device(network)  # type: ignore[assignment]
         self.groups = optimisers(self.network, config)
         self.epoch, self.batch_index = 0, 0
