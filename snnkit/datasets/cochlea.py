@@ -59,7 +59,7 @@ from ..files import PathLike, atomic, atomic_h5, cache_folder
 Spikes = tuple[np.ndarray, np.ndarray]
 """Times in seconds (float64, sorted) and channels (int32) of the spikes of one clip."""
 
-BLOCK = 28
+BLOCK = 32
 """Channels that go through the chain together: their state stays in the processor's nearest cache."""
 
 
@@ -401,7 +401,7 @@ def bushy_spikes(
 
 
 def _bushy_constants(rate: float, s: Cochlea) -> tuple[int, int, np.ndarray]:
-    wait = max(1, math.ceil(s.refractory * rate / 1000 - 1e-9))
+    wait = math.ceil(s.refractory * rate / 1000 - 1e-9)
     values = [
         math.exp(-1000 / (rate * s.tau_mem)),
         math.exp(-1000 / (rate * s.tau_syn)),
@@ -444,7 +444,7 @@ def _bushy(p: Any, keys: Any, afferents: Any, wait: Any, constants: Any) -> Any:
     for j in range(channels):
         supply[j] = -np.log(_uniform(state, j))
     free = np.full(channels, afferents, np.float32)
-    fired = np.zeros((wait, channels), np.float32)
+    fired = np.zeros((max(1, wait), channels), np.float32)
     hazard = np.empty(channels, np.float32)
     current = np.zeros(channels, np.float32)
     v = np.zeros(channels, np.float32)
@@ -462,12 +462,11 @@ def _bushy(p: Any, keys: Any, afferents: Any, wait: Any, constants: Any) -> Any:
             # −ln(1 − x) to float32's last bit below 0.05
             series = np.float32(1 / 3) + x * (np.float32(1 / 4) + x * np.float32(1 / 5))
             hazard[j] = x * (one + x * (np.float32(1 / 2) + x * series))
-            high += x > np.float32(0.05)
+            high += 1 if x > np.float32(0.05) else 0
         if high:
             for j in range(channels):
-                x = np.float64(p[t, j])
-                if x > 0.05:
-                    hazard[j] = -np.log1p(-min(x, 0.9999999))
+                if p[t, j] > 0.05:
+                    hazard[j] = -np.log1p(-min(np.float64(p[t, j]), 0.9999999))
         due = 0
         for j in range(channels):
             free[j] += ring[j]
@@ -479,8 +478,8 @@ def _bushy(p: Any, keys: Any, afferents: Any, wait: Any, constants: Any) -> Any:
                 while supply[j] < np.float32(0):
                     ring[j] += one
                     # whole trials after the one that succeeded; no more than there are, whatever the rounding
-                    left = min(np.floor(-supply[j] / hazard[j]), free[j] - ring[j])
-                    supply[j] = np.float32(-np.log(_uniform(state, j))) - left * hazard[j]
+                    left = np.minimum(np.floor(-supply[j] / hazard[j]), free[j] - ring[j])
+                    supply[j] = -np.log(_uniform(state, j)) - left * hazard[j]
         crossing = 0
         for j in range(channels):
             free[j] -= ring[j]
