@@ -20,7 +20,7 @@ from snnkit.training.network import Output
 
 
 class Delayed(nn.Module):
-    """`Dcls1d` on ``[T, B, I]``: left padding window − 1, so that a tap of position P delays by window//2 − P."""
+    """`Dcls1d` on ``[T, B, I]``, padded with window − 1 on the left: position P delays by window//2 − P."""
 
     def __init__(self, n_in: int, n_out: int, window: int) -> None:
         super().__init__()
@@ -54,7 +54,11 @@ class Delayed(nn.Module):
         x = F.pad(x.permute(1, 2, 0), (self.window - 1, 0))
         if self.training:
             return self.conv(x).permute(2, 0, 1)
-        position, sigma, version = self.conv.P.detach().clone(), self.conv.SIG.detach().clone(), self.conv.version
+        position, sigma, version = (
+            self.conv.P.detach().clone(),
+            self.conv.SIG.detach().clone(),
+            self.conv.version,
+        )
         with torch.no_grad():
             self.conv.version = self.conv.DCK.version = "max"
             self.conv.P.round_()

@@ -284,6 +284,16 @@ def _check_projection(p: Projection, populations: dict[str, Population]) -> None
     if not np.isfinite(p.weight).all():
         index = np.argwhere(~np.isfinite(p.weight))[0].tolist()
         raise GraphError(f"{where}: weight is {p.weight[tuple(index)]} at {index}.")
+    source, target = populations[p.source], populations[p.target]
+    if p.kind == "dense":
+        _expect(where, "weight", p.weight.shape, (target.size, source.size))
+    elif p.kind == "one_to_one":
+        _expect(where, "weight", p.weight.shape, (source.size,))
+        _expect(where, "target size", (target.size,), (source.size,))
+    elif p.kind == "sparse":
+        _check_sparse(where, p, source.size, target.size)
+    elif p.kind == "conv":
+        _expect(where, "target shape", target.shape, conv_output_shape(where, p, source.shape))
     try:
         np.broadcast_to(p.delay, p.weight.shape)
     except ValueError:
@@ -296,16 +306,6 @@ def _check_projection(p: Projection, populations: dict[str, Population]) -> None
     if p.delay.min(initial=0) < 0:
         index = np.argwhere(np.atleast_1d(p.delay) < 0)[0].tolist()
         raise GraphError(f"{where}: delay {np.atleast_1d(p.delay)[tuple(index)]} at {index} is negative.")
-    source, target = populations[p.source], populations[p.target]
-    if p.kind == "dense":
-        _expect(where, "weight", p.weight.shape, (target.size, source.size))
-    elif p.kind == "one_to_one":
-        _expect(where, "weight", p.weight.shape, (source.size,))
-        _expect(where, "target size", (target.size,), (source.size,))
-    elif p.kind == "sparse":
-        _check_sparse(where, p, source.size, target.size)
-    elif p.kind == "conv":
-        _expect(where, "target shape", target.shape, conv_output_shape(where, p, source.shape))
 
 
 def _expect(where: str, what: str, got: tuple[int, ...], want: tuple[int, ...]) -> None:

@@ -1,0 +1,290 @@
+"""Do learned delays help? Learned, random fixed, width-matched random and no delays, tuned alike.
+
+    python experiments/delays.py spoken_words            # authors' split by speaker
+    python experiments/delays.py spoken_digits           # each speaker left out in turn
+    python experiments/delays.py spoken_words --reference  # the dcls + spikingjelly network beside ours
+    python experiments/delays.py --table                 # print the tables from the results
+
+Every variant gets the same grid (decay, dropout, initial batch-norm weight), searched with a seed of
+its own on the validation speakers; the winner is then trained with fresh seeds, its epoch chosen on
+validation, and the test speakers are evaluated once a run. Runs are kept under ``runs/delays`` and
+not repeated; two run at a time, one thread each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import itertools
+import json
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from snnkit.files import atomic
+from snnkit.training.config import parse_config
+
+ROOT = Path(__file__).parents[1]
+KEPT = ROOT / "runs" / "delays"
+RESULTS = ROOT / "experiments" / "results"
+
+TUNING_SEED = 1000
+GRID = [
+    {"tau_mem": tau, "norm_weight": norm, "dropout": dropout}
+    for (tau, norm), dropout in itertools.product([(10.05, 1.0), (20.0, 1.0), (100.0, 0.3)], [0.1, 0.4])
+]
+VARIANTS: dict[str, dict[str, Any]] = {
+    "learned": {"delays": "learned", "hidden": (128, 128)},
+    "random": {"delays": "random", "hidden": (128, 128)},
+    "random_width_matched": {"delays": "random", "hidden": (204, 204)},
+    "none": {"delays": "none", "hidden": (128, 128)},
+}
+DATA: dict[str, dict[str, Any]] = {
+    "spoken_words": {"folds": [None], "epochs": 50, "seeds": 5},
+    "spoken_digits": {
+        "folds": ["george", "jackson", "lucas", "nicolas", "theo", "yweweler"],
+        "epochs": 30,
+        "seeds": 5,
+    },
+}
+
+
+def configuration(
+    data: str, fold: str | None, model: dict[str, Any], epochs: int, seed: int
+) -> dict[str, Any]:
+    """The run as the tree of a configuration file."""
+    return {
+        "data": {"name": data, "dt": 10.0, "channels": 140, "held_out": fold},
+        "model": {"max_delay": 24, "readout": "softmax_sum", **model},
+        "train": {"epochs": epochs, "batch": 128, "seed": seed, "threads": 1},
+    }
+
+
+def run(job: dict[str, Any]) -> dict[str, Any]:
+    """Train as ``job["config"]`` says; validation accuracy, and test predictions where asked for."""
+    kept = KEPT / f"{hashlib.sha256(json.dumps(job, sort_keys=True).encode()).hexdigest()[:16]}.json"
+    if kept.exists():
+        return json.loads(kept.read_text())
+    import numba
+
+    numba.set_num_threads(1)
+    from snnkit import datasets
+    from snnkit.training import Trainer, build, evaluate
+
+    if job["network"] == "reference":
+        from reference import build
+    config = parse_config(job["config"])
+    data = datasets.load(config.data.name, **config.data.model_dump(exclude={"name"}))
+    started = time.perf_counter()
+    trainer = Trainer(config, data, kept.with_suffix(""), progress=False, make=build)
+    network = trainer.fit(resume=True)
+    result = {
+        "job": job,
+        "validation_accuracy": trainer.best_accuracy,
+        "best_epoch": trainer.best_epoch,
+        "parameters": sum(p.numel() for p in network.parameters() if p.requires_grad),
+        "seconds": time.perf_counter() - started,
+        "rates": [v for k, v in trainer.history[trainer.best_epoch].items() if k.startswith("rate_")],
+    }
+    if job["test"]:
+        test = evaluate(network, data.test)
+        result |= {
+            "test_accuracy": test.accuracy,
+            "correct": test.correct.astype(int).tolist(),
+            "speaker": np.asarray(data.test.speakers).tolist(),
+        }
+    with atomic(kept) as temporary:
+        temporary.write_text(json.dumps(result))
+    return result
+
+
+def run_all(jobs: list[dict[str, Any]], workers: int, note: str) -> list[dict[str, Any]]:
+    """All jobs, two at a time, results in order."""
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        results = []
+        for i, result in enumerate(pool.map(run, jobs)):
+            results.append(result)
+            test = f"  test {result['test_accuracy']:.3f}" if "test_accuracy" in result else ""
+            print(
+                f"{note} {i + 1}/{len(jobs)}  validation {result['validation_accuracy']:.3f}{test}"
+                f"  {result['seconds']:.0f} s",
+                flush=True,
+            )
+        return results
+
+
+def job(config: dict[str, Any], test: bool, network: str = "snnkit") -> dict[str, Any]:
+    return {"config": config, "test": test, "network": network}
+
+
+def tune(data: str, workers: int) -> dict[str, dict[str, Any]]:
+    """The grid point of each variant with the best validation accuracy, mean over the tuning folds."""
+    settings = DATA[data]
+    folds = settings["folds"][:2]
+    points = [(v, g, f) for v in VARIANTS for g in GRID for f in folds]
+    jobs = [
+        job(configuration(data, f, VARIANTS[v] | g, settings["epochs"], TUNING_SEED), test=False)
+        for v, g, f in points
+    ]
+    scores: dict[tuple[str, int], list[float]] = {}
+    for (v, g, _), result in zip(points, run_all(jobs, workers, f"{data} tuning"), strict=True):
+        scores.setdefault((v, GRID.index(g)), []).append(result["validation_accuracy"])
+    return {
+        v: {
+            "chosen": GRID[max(range(len(GRID)), key=lambda g, v=v: np.mean(scores[v, g]))],
+            "grid": [float(np.mean(scores[v, g])) for g in range(len(GRID))],
+        }
+        for v in VARIANTS
+    }
+
+
+def compare(data: str, workers: int) -> None:
+    """Tune, train, test; rows into ``results/delays_<data>.json``."""
+    from snnkit.training.record import stamp
+
+    settings = DATA[data]
+    tuned = tune(data, workers)
+    points = [(v, s, f) for s in range(settings["seeds"]) for f in settings["folds"] for v in VARIANTS]
+    jobs = [
+        job(
+            configuration(data, f, VARIANTS[v] | tuned[v]["chosen"], settings["epochs"], s),
+            test=True,
+        )
+        for v, s, f in points
+    ]
+    results = run_all(jobs, workers, f"{data} runs")
+    rows = [
+        {
+            "case": f"{data}/{v}",
+            "fold": f,
+            "model": VARIANTS[v] | tuned[v]["chosen"],
+            "grid_validation": tuned[v]["grid"],
+            **row(result),
+            **stamp(s),
+        }
+        for (v, s, f), result in zip(points, results, strict=True)
+    ]
+    save(f"delays_{data}.json", rows)
+
+
+def reference(data: str, workers: int, seeds: int = 3) -> None:
+    """The published setting with the authors' packages and with ours, same seeds and batches."""
+    from snnkit.training.record import stamp
+
+    settings = DATA[data]
+    model = VARIANTS["learned"] | {"tau_mem": 10.05, "dropout": 0.4}
+    fold = settings["folds"][0]
+    points = [(n, s) for s in range(seeds) for n in ("reference", "snnkit")]
+    jobs = [
+        job(configuration(data, fold, model, settings["epochs"], s), test=True, network=n) for n, s in points
+    ]
+    results = run_all(jobs, workers, f"{data} reference")
+    rows = [
+        {"case": f"{data}/{n}", "fold": fold, "model": model, **row(result), **stamp(s)}
+        for (n, s), result in zip(points, results, strict=True)
+    ]
+    save(f"reference_{data}.json", rows)
+
+
+def row(result: dict[str, Any]) -> dict[str, Any]:
+    """The figures of a run, with the share of correct clips of each test speaker."""
+    correct, speaker = np.array(result["correct"]), np.array(result["speaker"])
+    return {
+        "validation_accuracy": result["validation_accuracy"],
+        "test_accuracy": result["test_accuracy"],
+        "test_accuracy_by_speaker": {
+            str(s): float(correct[speaker == s].mean()) for s in np.unique(speaker).tolist()
+        },
+        "test_clips": len(correct),
+        "best_epoch": result["best_epoch"],
+        "parameters": result["parameters"],
+        "rates": result["rates"],
+        "seconds": round(result["seconds"], 1),
+    }
+
+
+def save(name: str, rows: list[dict[str, Any]]) -> None:
+    with atomic(RESULTS / name) as temporary:
+        temporary.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def by_speaker(rows: list[dict[str, Any]], case: str) -> np.ndarray:
+    """Accuracy ``[seeds, speakers]`` of a case; folds give each seed its speakers."""
+    table: dict[int, dict[str, float]] = {}
+    for r in rows:
+        if r["case"] == case:
+            table.setdefault(r["seed"], {}).update(r["test_accuracy_by_speaker"])
+    return np.array([[table[s][k] for k in sorted(table[s])] for s in sorted(table)])
+
+
+def interval(values: np.ndarray, draws: int = 10_000) -> tuple[float, float, float]:
+    """Mean of ``[seeds, speakers]`` and its 95 % bootstrap interval over speakers and seeds."""
+    rng = np.random.default_rng(0)
+    seeds, speakers = values.shape
+    s = rng.integers(seeds, size=(draws, seeds, 1))
+    k = rng.integers(speakers, size=(draws, 1, speakers))
+    low, high = np.percentile(values[s, k].mean((1, 2)), [2.5, 97.5])
+    return float(values.mean()), float(low), float(high)
+
+
+def print_tables() -> None:
+    """Markdown tables of all results, as in ``experiments/README.md``."""
+    for data in DATA:
+        path = RESULTS / f"delays_{data}.json"
+        if path.exists():
+            rows = json.loads(path.read_text())
+            print(f"\n{data}: test accuracy, mean over seeds and speakers [95 % interval]\n")
+            print("| variant | parameters | tuned to | validation | test | learned − this |")
+            print("|---|---|---|---|---|---|")
+            learned = by_speaker(rows, f"{data}/learned")
+            for v in VARIANTS:
+                mine = [r for r in rows if r["case"] == f"{data}/{v}"]
+                table = by_speaker(rows, f"{data}/{v}")
+                model = mine[0]["model"]
+                tuned = ", ".join(f"{k} {model[k]}" for k in ("tau_mem", "dropout", "norm_weight"))
+                validation = np.mean([r["validation_accuracy"] for r in mine])
+                cells = ["{:.3f} [{:.3f}, {:.3f}]".format(*interval(table))]
+                difference = learned - table
+                cells.append(
+                    "—" if v == "learned" else "{:+.3f} [{:+.3f}, {:+.3f}]".format(*interval(difference))
+                )
+                print(
+                    f"| {v} | {mine[0]['parameters']:,} | {tuned} | {validation:.3f} | {' | '.join(cells)} |"
+                )
+        path = RESULTS / f"reference_{data}.json"
+        if path.exists():
+            rows = json.loads(path.read_text())
+            print(f"\n{data}: the authors' packages and ours\n")
+            print("| network | test by seed | mean | seconds a run |\n|---|---|---|---|")
+            for n in ("reference", "snnkit"):
+                mine = [r for r in rows if r["case"] == f"{data}/{n}"]
+                tests = [r["test_accuracy"] for r in mine]
+                seconds = np.mean([r["seconds"] for r in mine])
+                print(
+                    f"| {n} | {', '.join(f'{t:.3f}' for t in tests)} | {np.mean(tests):.3f} | {seconds:.0f} |"
+                )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("data", nargs="*", choices=[*DATA, []], help="default: both")
+    parser.add_argument(
+        "--reference", action="store_true", help="the dcls + spikingjelly network beside ours"
+    )
+    parser.add_argument("--table", action="store_true", help="print the tables and stop")
+    parser.add_argument("--workers", type=int, default=2)
+    arguments = parser.parse_args()
+    if not arguments.table:
+        for data in arguments.data or DATA:
+            (reference if arguments.reference else compare)(data, arguments.workers)
+    print_tables()
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parent))
+    main()
