@@ -1,0 +1,427 @@
+"""Any neuron over time: ``run`` takes inputs ``[T, ...]`` and gives spikes, state and gradients.
+
+The loops are built from the neuron's `step` and `adjoint`: `reference` as plain torch that autograd
+differentiates, `kernels_cpu` and `kernels_cuda` compiled. The compiled ones are the custom operators
+``snnkit::scan`` and ``snnkit::scan_backward``, so that torch.compile and autocast go on working.
+"""
+
+import functools
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from types import FunctionType
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import backend
+from ..errors import ParameterError, ShapeError
+from . import kernels_cpu
+from .equations import differentiable
+from .neuron import Neuron, resolve
+from .surrogate import SURROGATES, checked
+
+State = tuple[Tensor, ...]
+_MOST_THREADS: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
+
+
+class Run(NamedTuple):
+    """What `run` gives.
+
+    s      spikes, 0 or 1 in the dtype of x; empty for a neuron that never spikes
+    h      membrane potential before the reset, in every step; empty unless traced or needed
+    state  variables after the last step, in the order of the neuron's `state`
+    """
+
+    s: Tensor
+    h: Tensor
+    state: State
+
+
+@functools.lru_cache(maxsize=256)
+def _resolve(name: str, options: str) -> Neuron:
+    return resolve(name, json.loads(options))
+
+
+@torch.compiler.assume_constant_result
+def _backend(operation: str, device: str) -> str:
+    return backend.choose(operation, device)
+
+
+def run(
+    name: str,
+    x: Tensor,
+    state: Sequence[Tensor] | None = None,
+    params: Mapping[str, Tensor | float] | None = None,
+    *,
+    options: Mapping[str, Any] | None = None,
+    surrogate: str = "atan",
+    alpha: float | None = None,
+    detach_reset: bool = True,
+    trace: bool = False,
+) -> Run:
+    """The neuron `name` of `NEURONS` over all steps of x.
+
+    x             input [T, ...]
+    state         the state to go on from, each variable [...]; None: the neuron's initial one
+    params        per-step parameters, each a number or a tensor that broadcasts to x[0]
+    options       static choices of the neuron, e.g. {"reset": "soft"}
+    surrogate     name in `SURROGATES`, and its sharpness `alpha` (None: the source's)
+    detach_reset  whether the backward pass leaves out what a spike does to the state
+    trace         whether to return h
+    """
+    text = json.dumps(dict(options or {}), sort_keys=True)
+    neuron = _resolve(name, text)
+    surrogate, alpha = checked(surrogate, alpha)
+    if x.ndim < 1 or x.shape[0] < 1:
+        raise ShapeError(f"{name} expects x of shape [T, ...] with T ≥ 1, got {list(x.shape)}.")
+    if not x.is_floating_point():
+        raise ShapeError(f"{name} expects a floating-point x, got {x.dtype}; use x.float().")
+    dtype = x.dtype
+    if dtype in (torch.float16, torch.bfloat16):
+        x = x.float()
+    values = _params(neuron, params or {}, x)
+    start = _start(neuron, state, x)
+    used = _backend(name, x.device.type)
+    if used == "reference":
+        result = reference(neuron, x, start, values, surrogate, alpha, detach_reset)
+    else:
+        learned = zip(neuron.params, values, strict=True)
+        learn = ",".join(n for n, p in learned if p.requires_grad and torch.is_grad_enabled())
+        grad = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *start, *values))
+        if grad and neuron.adjoint is None:
+            raise ParameterError(
+                f"neuron {name!r} has no adjoint and cannot be trained; use torch.no_grad()."
+            )
+        out = torch.ops.snnkit.scan(
+            x, start, values, name, text, surrogate, alpha, not detach_reset, trace, grad, learn, used
+        )
+        result = Run(out[0], out[1], tuple(out[2 : 2 + len(neuron.state)]))
+    if result.s.dtype != dtype:
+        result = Run(result.s.to(dtype), result.h.to(dtype), result.state)
+    return result
+
+
+def _params(neuron: Neuron, params: Mapping[str, Tensor | float], x: Tensor) -> list[Tensor]:
+    missing = [n for n in neuron.params if n not in params]
+    unknown = [n for n in params if n not in neuron.params]
+    if missing or unknown:
+        raise ParameterError(
+            f"{neuron.name} takes the parameters {', '.join(neuron.params)}; missing {missing}, "
+            f"unknown {unknown}."
+        )
+    values = []
+    for n in neuron.params:
+        value = torch.as_tensor(params[n], dtype=x.dtype, device=x.device)
+        if value.numel() == 1:
+            value = value.reshape(())
+        shape = x.shape[1:]
+        fits = value.ndim <= len(shape) and all(
+            a in (1, b) for a, b in zip(reversed(value.shape), reversed(shape), strict=False)
+        )
+        if not fits:
+            raise ShapeError(
+                f"{neuron.name}: {n} has shape {list(value.shape)}, which does not broadcast to "
+                f"{list(shape)}, one step of x."
+            )
+        values.append(value)
+    return values
+
+
+def _start(neuron: Neuron, state: Sequence[Tensor] | None, x: Tensor) -> list[Tensor]:
+    if state is None:
+        initial = dict(neuron.initial)
+        return [x.new_full(x.shape[1:], initial.get(n, 0.0)) for n in neuron.state]
+    if len(state) != len(neuron.state):
+        raise ShapeError(
+            f"{neuron.name} has the state ({', '.join(neuron.state)}), got {len(state)} tensors."
+        )
+    for n, value in zip(neuron.state, state, strict=True):
+        if value.shape != x.shape[1:]:
+            raise ShapeError(
+                f"{neuron.name}: state {n} has shape {list(value.shape)}, one step of x has "
+                f"{list(x.shape[1:])}."
+            )
+    return [value.to(x.dtype) for value in state]
+
+
+class _Spike(torch.autograd.Function):
+    """The step function, with a surrogate for its derivative."""
+
+    @staticmethod
+    def forward(ctx: Any, u: Tensor, ds_dh: Callable[..., Tensor], alpha: float) -> Tensor:
+        ctx.save_for_backward(u)
+        ctx.ds_dh, ctx.alpha = ds_dh, alpha
+        return (u >= 0).to(u.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor, None, None]:
+        (u,) = ctx.saved_tensors
+        return grad[0] * ctx.ds_dh(u, ctx.alpha), None, None
+
+
+def _with_torch_exp(ds_dh: Callable[..., Any]) -> Callable[..., Tensor]:
+    assert isinstance(ds_dh, FunctionType)
+    return FunctionType(ds_dh.__code__, {**ds_dh.__globals__, "exp": torch.exp})
+
+
+def reference(
+    neuron: Neuron,
+    x: Tensor,
+    state: Sequence[Tensor],
+    params: Sequence[Tensor],
+    surrogate: str,
+    alpha: float,
+    detach_reset: bool,
+) -> Run:
+    """The definition: the neuron's step, once per time step, differentiated by autograd."""
+    ds_dh = _with_torch_exp(SURROGATES[surrogate].ds_dh)
+
+    def spike(h: Tensor, v_th: Tensor) -> Tensor:
+        return _Spike.apply(h - v_th, ds_dh, alpha)  # type: ignore[no-untyped-call]
+
+    def reset(h: Tensor, v_th: Tensor) -> Tensor:
+        s = spike(h, v_th)
+        return s.detach() if detach_reset else s
+
+    step = differentiable(neuron.step)(spike, reset)
+    spikes, trace, now = [], [], tuple(state)
+    for x_t in x:
+        s, h, *new = step(*now, x_t, *params)
+        spikes.append(s)
+        trace.append(h)
+        now = tuple(new)
+    s = torch.stack(spikes) if neuron.spiking else x.new_empty(0)
+    return Run(s, torch.stack(trace), now)
+
+
+class _Layout(NamedTuple):
+    """How [T, ...] is seen by the kernels: [T, rows, columns], parameters along the columns."""
+
+    rows: int
+    columns: int
+    width: int
+    per_neuron: bool
+
+
+def _layout(shape: Sequence[int], params: Sequence[Tensor]) -> _Layout:
+    size = math.prod(shape)
+    axes = max((p.ndim for p in params), default=0)
+    share = -(-size // (4 * numba.get_num_threads()))
+    width = min(kernels_cpu.WIDTH, max(64, -(-share // 16) * 16))
+    if axes == 0:
+        return _Layout(1, size, width, False)
+    neurons = math.prod(shape[len(shape) - axes :])
+    rows = size // max(neurons, 1)
+    # Several short rows side by side are one row with its parameters repeated.
+    together = max((k for k in range(1, rows + 1) if rows % k == 0 and k * neurons <= width), default=1)
+    return _Layout(rows // together, neurons * together, width, True)
+
+
+def _columns(p: Tensor, shape: Sequence[int], axes: int, layout: _Layout) -> np.ndarray:
+    """A parameter as the kernels read it: one value per column, or `width` copies of the one value."""
+    if not layout.per_neuron:
+        return np.full(min(layout.width, layout.columns), p.item(), dtype=p.numpy().dtype)
+    one = p.broadcast_to(shape[len(shape) - axes :]).reshape(-1).numpy()
+    return np.tile(one, layout.columns // max(one.size, 1))
+
+
+def _seen(t: Tensor, layout: _Layout) -> np.ndarray:
+    t = t.contiguous()
+    return t.view(-1, layout.rows, layout.columns).numpy()
+
+
+def _threads() -> None:
+    numba.set_num_threads(max(1, min(torch.get_num_threads(), _MOST_THREADS)))
+
+
+def _keeps_h(neuron: Neuron, trace: bool, tape: bool) -> bool:
+    return trace or tape or not neuron.spiking
+
+
+def _outputs(
+    neuron: Neuron, x: Tensor, state: Sequence[Tensor], trace: bool, tape: bool, learn: str
+) -> tuple[Tensor, Tensor, list[Tensor], list[Tensor]]:
+    """Unwritten s, h, final state and tape."""
+    s = torch.empty_like(x, memory_format=torch.contiguous_format) if neuron.spiking else x.new_empty(0)
+    h = (
+        torch.empty_like(x, memory_format=torch.contiguous_format)
+        if _keeps_h(neuron, trace, tape)
+        else x.new_empty(0)
+    )
+    taped = kernels_cpu.tape(neuron, bool(learn)) if tape else ()
+    tapes = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in taped]
+    return s, h, [torch.empty_like(v, memory_format=torch.contiguous_format) for v in state], tapes
+
+
+def _scan(
+    x: Tensor,
+    state: Sequence[Tensor],
+    params: Sequence[Tensor],
+    name: str,
+    options: str,
+    surrogate: str,
+    alpha: float,
+    through: bool,
+    trace: bool,
+    tape: bool,
+    learn: str,
+    used: str,
+) -> list[Tensor]:
+    neuron = _resolve(name, options)
+    s, h, final, tapes = _outputs(neuron, x, state, trace, tape, learn)
+    for new, old in zip(final, state, strict=True):
+        new.copy_(old)
+    if x.numel() == 0:
+        return [s, h, *final, *tapes]
+    taped = kernels_cpu.tape(neuron, bool(learn)) if tape else ()
+    shape = x.shape[1:]
+    _threads()
+    layout = _layout(shape, params)
+    axes = max((p.ndim for p in params), default=0)
+    kernel = kernels_cpu.forward(
+        name, options, surrogate, str(x.dtype)[6:], _keeps_h(neuron, trace, tape), taped
+    )
+    nothing = np.empty((0, 0, 0), x.new_empty(0).numpy().dtype)
+    kernel.forward(
+        _seen(x, layout),
+        _seen(s, layout) if neuron.spiking else nothing,
+        _seen(h, layout) if h.numel() else nothing,
+        *(_seen(t, layout) for t in tapes),
+        *(_seen(v, layout)[0] for v in final),
+        *(_columns(p, shape, axes, layout) for p in params),
+        layout.width,
+        layout.per_neuron,
+    )
+    return [s, h, *final, *tapes]
+
+
+def _scan_backward(
+    gs: Tensor | None,
+    gh: Tensor | None,
+    gstate: Sequence[Tensor],
+    h: Tensor,
+    tapes: Sequence[Tensor],
+    x: Tensor | None,
+    state: Sequence[Tensor],
+    params: Sequence[Tensor],
+    name: str,
+    options: str,
+    surrogate: str,
+    alpha: float,
+    through: bool,
+    learn: str,
+    used: str,
+) -> list[Tensor]:
+    neuron = _resolve(name, options)
+    gx = torch.empty_like(h)
+    g0 = [g.clone(memory_format=torch.contiguous_format) for g in gstate]
+    names = tuple(learn.split(",")) if learn else ()
+    gp = [h.new_zeros(h.shape[1:]) for _ in names]
+    if h.numel() == 0:
+        return [gx, *g0, *gp]
+    shape = h.shape[1:]
+    _threads()
+    layout = _layout(shape, params)
+    axes = max((p.ndim for p in params), default=0)
+    grads = ("s" if gs is not None else "") + ("h" if gh is not None else "")
+    taped = kernels_cpu.tape(neuron, bool(learn))
+    dtype = h.new_empty(0).numpy().dtype
+    kernel = kernels_cpu.backward(name, options, surrogate, str(h.dtype)[6:], grads, names, taped)
+    nothing = np.empty((0, 0, 0), dtype)
+    kernel.backward(
+        nothing if gs is None else _seen(gs, layout),
+        nothing if gh is None else _seen(gh, layout),
+        _seen(h, layout),
+        *(_seen(t, layout) for t in tapes),
+        nothing if x is None else _seen(x, layout),
+        *(_seen(v, layout)[0] for v in state),
+        *(np.empty((layout.rows, layout.columns), dtype) for _ in kernels_cpu.scratch(neuron, names)),
+        *(_seen(g, layout)[0] for g in g0),
+        _seen(gx, layout),
+        *(_seen(g, layout)[0] for g in gp),
+        *(_columns(p, shape, axes, layout) for p in params),
+        dtype.type(alpha),
+        dtype.type(through),
+        layout.width,
+        layout.per_neuron,
+    )
+    return [gx, *g0, *gp]
+
+
+_scan_op = torch.library.custom_op(
+    "snnkit::scan",
+    _scan,
+    mutates_args=(),
+    schema="(Tensor x, Tensor[] state, Tensor[] params, str name, str options, str surrogate, float alpha, "
+    "bool through, bool trace, bool tape, str learn, str used) -> Tensor[]",
+)
+_scan_backward_op = torch.library.custom_op(
+    "snnkit::scan_backward",
+    _scan_backward,
+    mutates_args=(),
+    schema="(Tensor? gs, Tensor? gh, Tensor[] gstate, Tensor h, Tensor[] tapes, Tensor? x, Tensor[] state, "
+    "Tensor[] params, str name, str options, str surrogate, float alpha, bool through, str learn, "
+    "str used) -> Tensor[]",
+)
+
+
+@_scan_op.register_fake
+def _(
+    x: Tensor, state: Sequence[Tensor], params: Sequence[Tensor], name: str, options: str, surrogate: str,
+    alpha: float, through: bool, trace: bool, tape: bool, learn: str, used: str,
+) -> list[Tensor]:  # fmt: skip
+    s, h, final, tapes = _outputs(_resolve(name, options), x, state, trace, tape, learn)
+    return [s, h, *final, *tapes]
+
+
+@_scan_backward_op.register_fake
+def _(
+    gs: Tensor | None, gh: Tensor | None, gstate: Sequence[Tensor], h: Tensor, tapes: Sequence[Tensor],
+    x: Tensor | None, state: Sequence[Tensor], params: Sequence[Tensor], name: str, options: str,
+    surrogate: str, alpha: float, through: bool, learn: str, used: str,
+) -> list[Tensor]:  # fmt: skip
+    shape = h.shape[1:]
+    learned = learn.split(",") if learn else []
+    return [torch.empty_like(h), *(h.new_empty(shape) for _ in [*gstate, *learned])]
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
+    x, state, params, *static = inputs
+    name, options, learn = static[0], static[1], static[7]
+    count = len(_resolve(name, options).state)
+    ctx.set_materialize_grads(False)
+    ctx.static = static
+    ctx.counts = len(state), len(params), len(output) - 2 - count
+    ctx.save_for_backward(output[1], *output[2 + count :], *state, *params, *([x] if learn else []))
+
+
+def _backward(ctx: Any, grads: Sequence[Tensor | None]) -> tuple[Any, ...]:
+    name, options, surrogate, alpha, through, _, _, learn, used = ctx.static
+    n_state, n_params, n_tapes = ctx.counts
+    h, *saved = ctx.saved_tensors
+    tapes, saved = saved[:n_tapes], saved[n_tapes:]
+    state, params, rest = saved[:n_state], saved[n_state : n_state + n_params], saved[n_state + n_params :]
+    neuron = _resolve(name, options)
+    gs = grads[0] if neuron.spiking else None
+    gh = grads[1]
+    if gs is None and gh is None:
+        gh = torch.zeros_like(h)
+    gstate = [h.new_zeros(h.shape[1:]) if g is None else g for g in grads[2 : 2 + n_state]]
+    gx, *others = torch.ops.snnkit.scan_backward(
+        gs, gh, gstate, h, tapes, rest[0] if rest else None, state, params,
+        name, options, surrogate, alpha, through, learn, used,
+    )  # fmt: skip
+    gparams: list[Tensor | None] = [None] * n_params
+    for n, g in zip(learn.split(",") if learn else (), others[n_state:], strict=True):
+        i = neuron.params.index(n)
+        gparams[i] = g.sum_to_size(params[i].shape)
+    return (gx, others[:n_state], gparams, *(None for _ in ctx.static))
+
+
+torch.library.register_autograd("snnkit::scan", _backward, setup_context=_setup)
+torch.library.register_autocast("snnkit::scan", "cpu", torch.float32)
+torch.library.register_autocast("snnkit::scan", "cuda", torch.float32)
