@@ -39,14 +39,15 @@ is unstable. So every sound is brought to one rate first, and `write_shd` record
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import math
 import os
+import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numba
@@ -61,6 +62,16 @@ Spikes = tuple[np.ndarray, np.ndarray]
 
 BLOCK = 32
 """Channels that go through the chain together: their state stays in the processor's nearest cache."""
+
+
+LARGEST_TABLE = 2 << 30
+"""Bytes that the membrane's response to one length of sound may take."""
+
+MEMBRANE = (
+    *("channels", "f_min", "length", "stiffness", "stiffness_slope", "stiffness_drop", "density", "damping"),
+    *("height", "mass"),
+)
+"""The constants its response depends on."""
 
 
 @dataclass(frozen=True)
@@ -244,13 +255,28 @@ def transfer(frequencies: np.ndarray, settings: Cochlea) -> np.ndarray:
     return 2 * omega * z / impedance(place) * (p / p_0) * np.exp(1j * (angle - angle_0))
 
 
-@lru_cache(maxsize=16)
+_table_lock = threading.Lock()
+
+
 def _transfer_table(settings: Cochlea, rate: int, length: int, bins: int) -> np.ndarray:
-    """The first `bins` of `length` rows of `transfer`, from memory, from disk, or computed and kept."""
-    membrane = ("channels", "f_min", "length", "stiffness", "stiffness_slope", "stiffness_drop", "density")
-    constants = {name: getattr(settings, name) for name in (*membrane, "damping", "height", "mass")}
-    key = json.dumps([constants, rate, length, bins, settings.precision], sort_keys=True)
-    digest = hashlib.sha256((key + Path(__file__).read_text("utf8")).encode()).hexdigest()[:20]
+    """The first `bins` of `length` rows of `transfer`; several threads that want one wait for one."""
+    with _table_lock:
+        return _stored_table(_membrane_only(settings), rate, length, bins)
+
+
+@lru_cache(maxsize=16)
+def _stored_table(settings: Cochlea, rate: int, length: int, bins: int) -> np.ndarray:
+    """From memory, from disk, or computed and kept."""
+    constants = {name: getattr(settings, name) for name in MEMBRANE}
+    kind = np.dtype(np.complex64 if settings.precision == "single" else np.complex128)
+    if bins * settings.channels * kind.itemsize > LARGEST_TABLE:
+        raise ParameterError(
+            f"A sound of {2 * length / rate:.1f} s at {rate} Hz is too long for {settings.channels} places: "
+            f"the membrane's table would take more than {LARGEST_TABLE >> 20} MiB. Cut it into clips."
+        )
+    source = inspect.getsource(phase) + inspect.getsource(transfer)
+    key = json.dumps([constants, rate, length, bins, kind.name, source], sort_keys=True)
+    digest = hashlib.sha256(key.encode()).hexdigest()[:20]
     path = cache_folder() / "cochlea" / f"transfer_{digest}.npy"
     if path.is_file():
         try:
@@ -258,11 +284,13 @@ def _transfer_table(settings: Cochlea, rate: int, length: int, bins: int) -> np.
         except (OSError, ValueError):  # a damaged cache file: make it anew
             pass
     frequencies = np.linspace(settings.f_min, rate // 2, length)[:bins]
-    table: np.ndarray = np.empty(
-        (bins, settings.channels), np.complex64 if settings.precision == "single" else np.complex128
-    )
-    for lo in range(0, bins, 256):
-        table[lo : lo + 256] = transfer(frequencies[lo : lo + 256], settings)
+    table: np.ndarray = np.empty((bins, settings.channels), kind)
+
+    def rows(lo: int) -> None:
+        table[lo : lo + 128] = transfer(frequencies[lo : lo + 128], settings)
+
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        list(pool.map(rows, range(0, bins, 128)))
     if not np.isfinite(table).all():
         raise ParameterError(f"Cochlea: the membrane's response is not finite with {constants}.")
     try:
@@ -276,14 +304,17 @@ def _transfer_table(settings: Cochlea, rate: int, length: int, bins: int) -> np.
 def _grid(samples: int, rate: int, source_rate: int, settings: Cochlea) -> tuple[int, int]:
     """Bins of the spectrum, and how many of them hold sound.
 
-    With padding the bins come in steps of 50 ms, so that clips of all lengths share few tables, each a
-    product of small primes. Above the original's Nyquist frequency there is nothing but images.
+    With padding the bins are 4, 5, 6, 8, 10, 12, then 16, 21, 25, 32, 42, 50 … times 50 ms: clips of all
+    lengths share few tables, whole seconds fit, and the numbers are products of small primes. Above the
+    original's Nyquist frequency there is nothing but images.
     """
     if settings.pad_ms is None:
         length = samples // 2 + 1
     else:
         step = max(1, rate // 40)
-        length = math.ceil((samples + settings.pad_ms * rate / 1000 + 2) / 2 / step) * step
+        units = math.ceil((samples + settings.pad_ms * rate / 1000 + 2) / 2 / step)
+        doubled = (base << k for k in range(40) for base in (16, 21, 25))
+        length = next(size for size in (4, 5, 6, 8, 10, 12, *doubled) if size >= units) * step
     bins = length if source_rate >= rate else math.ceil(length * source_rate / rate)
     return length, bins
 
@@ -291,7 +322,7 @@ def _grid(samples: int, rate: int, source_rate: int, settings: Cochlea) -> tuple
 def membrane(sound: np.ndarray, rate: int, settings: Cochlea, source_rate: int | None = None) -> np.ndarray:
     """Velocity of the membrane, ``[T, C]`` at half the sound's `rate`; `sound` as `prepare` gives it."""
     length, bins = _grid(len(sound), rate, source_rate or rate, settings)
-    table = _transfer_table(_membrane_only(settings), rate, length, bins)
+    table = _transfer_table(settings, rate, length, bins)
     spectrum = _spectrum(sound, length, bins, settings)
     steps = _steps(len(sound), length, settings)
     return np.concatenate(
@@ -305,10 +336,7 @@ def membrane(sound: np.ndarray, rate: int, settings: Cochlea, source_rate: int |
 
 def _membrane_only(settings: Cochlea) -> Cochlea:
     """The same membrane with every other constant at its default, so that tables are shared."""
-    kept = ("channels", "f_min", "length", "stiffness", "stiffness_slope", "stiffness_drop", "density")
-    return Cochlea(
-        **{name: getattr(settings, name) for name in (*kept, "damping", "height", "mass", "precision")}
-    )
+    return Cochlea(**{name: getattr(settings, name) for name in (*MEMBRANE, "precision")})
 
 
 def _steps(samples: int, length: int, settings: Cochlea) -> int:
@@ -520,7 +548,7 @@ def encode(
     work_rate = s.sample_rate or int(rate)
     cell_rate = work_rate // 2
     length, bins = _grid(len(sound), work_rate, int(rate), s)
-    table = _transfer_table(_membrane_only(s), work_rate, length, bins)
+    table = _transfer_table(s, work_rate, length, bins)
     spectrum = _spectrum(sound, length, bins, s)
     steps = _steps(len(sound), length, s)
     cells = _cell_constants(cell_rate, s)
