@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,12 +56,20 @@ class Binned:
         return self.events.lengths
 
     def batch(
-        self, indices: Sequence[int] | np.ndarray, steps: int | None = None
+        self,
+        indices: Sequence[int] | np.ndarray,
+        steps: int | None = None,
+        augment: Callable[[EventBatch], EventBatch] | None = None,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Dense x float32 [T, B, N], lengths int64 [B] and labels int64 [B] of these recordings.
 
-        T is `steps`, or the longest of the recordings; shorter ones end in zeros.
+        T is `steps`, or the longest of the recordings; shorter ones end in zeros. `augment` changes the
+        recordings' spikes first (`snnkit.datasets.augment`).
         """
+        if augment is not None:
+            changed = self.subset(indices)
+            changed.events = augment(changed.events)
+            return changed.batch(np.arange(len(changed)), steps)
         rows = _rows(indices, len(self), self.name)
         lengths = self.events.lengths[rows]
         longest = int(lengths.max(initial=0))

@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 
 from ..errors import ChecksumError, DataError
-from ..files import PathLike, cache_folder, open_h5
+from ..files import PathLike, atomic_h5, cache_folder, open_h5
 from .event_data import ranges
 
 PARTS = ("train", "valid", "test")
@@ -195,6 +195,21 @@ def read_packed(path: PathLike, name: str, attribution: str) -> Recordings:
         str(path),
         attribution,
     )
+
+
+def write_packed(path: PathLike, recordings: Recordings, attributes: dict[str, Any] | None = None) -> None:
+    """Write a corpus in the layout that `read_packed` reads, whole or not at all."""
+    order = sorted(recordings.speaker_names)
+    with atomic_h5(path) as file:
+        file["samples"], file["offset"] = recordings.samples, recordings.offsets
+        file["clip"] = np.array([clip.encode() for clip in recordings.clips])
+        file["label"], file["split"] = recordings.labels.astype(np.uint16), recordings.part.astype(np.uint8)
+        file["speaker"] = np.searchsorted(order, recordings.speakers).astype(np.uint16)
+        file.attrs["sample_rate"] = recordings.rate
+        file.attrs["words"], file.attrs["splits"] = ",".join(recordings.classes), ",".join(PARTS)
+        file.attrs["speakers"] = ",".join(recordings.speaker_names[number] for number in order)
+        for name, value in (attributes or {}).items():
+            file.attrs[name] = value
 
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")

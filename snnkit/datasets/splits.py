@@ -30,7 +30,8 @@ class Splits:
 
     `test` is meant for one look at the end: nothing in snnkit that trains or chooses touches it.
 
-    speakers  who is in each part: part → sorted speaker numbers (without loading the part)
+    speakers  who is in each part: part → sorted speaker numbers
+    sizes     recordings in each part; neither makes the part
     """
 
     make: dict[str, Callable[[], Data]]
@@ -42,6 +43,7 @@ class Splits:
     attribution: str = ""
     speaker_names: dict[int, str] = field(default_factory=dict)
     speakers: dict[str, list[int]] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
     _made: dict[str, Data] = field(default_factory=dict, repr=False)
 
     @property
@@ -58,6 +60,31 @@ class Splits:
     def test(self) -> Data:
         """What the final figure is measured on, once."""
         return self._get("test")
+
+    def describe(self) -> dict[str, Any]:
+        """What it is, in numbers and words: names, sizes, steps, occupancy. The test part is only counted."""
+        summary: dict[str, Any] = {
+            "name": self.name,
+            "synthetic": self.synthetic,
+            "classes": self.classes,
+            "channels": self.channels,
+            "dt_ms": self.dt,
+            "recordings": self.sizes,
+            "speakers": {
+                part: [self.speaker_names.get(s, str(s)) for s in who] for part, who in self.speakers.items()
+            },
+            "attribution": self.attribution,
+        }
+        train = self.train
+        summary["steps"] = {
+            "median": float(np.median(train.lengths)),
+            "longest": int(train.lengths.max(initial=0)),
+        }
+        if isinstance(train, Binned):
+            summary["occupancy"] = train.occupancy
+            values = train.events.values
+            summary["mean_count"] = 1.0 if values is None else float(values.mean(dtype=np.float64))
+        return summary
 
     def _get(self, part: str) -> Data:
         if part not in self._made:
@@ -90,6 +117,7 @@ def load(
     limit: int | None = None,
     seed: int = 0,
     features: str = "cochlea",
+    voices: int = 30,
     workers: int | None = None,
     fetch: bool = True,
     progress: bool = True,
@@ -113,7 +141,8 @@ def load(
     limit           at most so many recordings of every class, speaker and part
     seed            of the cochlea and of the choice of validation speakers
     features        "cochlea", or "mel" (GSC only): log mel bands
-    workers         processes that encode sound; None: one a core
+    voices          how many speakers "synthetic_digits" has; takes of each word: `limit`, or 3
+    workers         clips that are encoded at a time; None: one a core
     fetch           download what is missing
     cache           keep binned events on disk
     """
@@ -137,7 +166,9 @@ def load(
         pools = _heidelberg_pools(name, root, fetch, progress, binned, limit)
         attribution = heidelberg.ATTRIBUTION
     else:
-        recordings = sound(name, root=root, fetch=fetch, progress=progress, seed=seed).limited(limit)
+        recordings = sound(
+            name, root=root, fetch=fetch, progress=progress, seed=seed, voices=voices, takes=limit or 3
+        ).limited(limit)
         attribution, synthetic, names = (
             recordings.attribution,
             recordings.synthetic,
@@ -187,6 +218,7 @@ def load(
         attribution,
         names,
         {part: sorted({int(s) for s in pool.speakers[rows]}) for part, (pool, rows) in where.items()},
+        {part: len(rows) for part, (_, rows) in where.items()},
     )
 
 
@@ -197,10 +229,15 @@ def sound(
     fetch: bool = True,
     progress: bool = True,
     seed: int = 0,
+    voices: int = 30,
+    takes: int = 3,
 ) -> Recordings:
-    """The sound recordings of a dataset: "spoken_digits", "spoken_words", "gsc" or "synthetic_digits"."""
+    """The sound recordings of a dataset: "spoken_digits", "spoken_words", "gsc" or "synthetic_digits".
+
+    `seed`, `voices` and `takes` are for the synthetic voices only.
+    """
     if name == "synthetic_digits":
-        return speech.synthetic_digits(seed=seed, progress=progress)
+        return speech.synthetic_digits(voices, takes, seed=seed)
     if name not in speech.SOUND:
         raise ParameterError(f"no sound for {name!r}; known are synthetic_digits, {', '.join(speech.SOUND)}.")
     return speech.SOUND[name](root, fetch=fetch, progress=progress)

@@ -1,0 +1,263 @@
+"""Changes to training recordings that leave their label true: masks, shifts, stretch, loss of events, CutMix.
+
+Pure functions of spikes and a NumPy generator, for an `EventBatch` or a dense array ``[T, B, N]``
+(with `lengths`, else every step counts); the same kind comes back. Every sample draws for itself.
+A dense array goes through its events, so both give the same result from the same generator.
+`Binned.batch(…, augment=…)` applies them before the dense array is made, which is cheaper.
+
+Masks over time and channels and CutMix are those of the SNN-delays paper (Hammouamri et al. 2024) and
+SpecAugment (Park et al. 2019); shift along the channels and event loss as for SHD in Cramer et al.
+2020 and Nowotny et al. 2024.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import numpy as np
+
+from ..errors import ParameterError, ShapeError
+from ..events import EventBatch
+
+Spikes = TypeVar("Spikes", EventBatch, np.ndarray)
+Augmentation = Callable[[EventBatch, np.random.Generator], EventBatch]
+
+
+def time_mask(
+    x: Spikes,
+    rng: np.random.Generator,
+    *,
+    probability: float = 0.5,
+    width: int = 20,
+    lengths: np.ndarray | None = None,
+) -> Spikes:
+    """Silence a run of steps in a share `probability` of the samples.
+
+    Its width is uniform in 0..`width`, at most the sample's length, and it lies within the length.
+    """
+    _in_unit("time_mask", probability)
+    _at_least("time_mask: width", width, 0)
+
+    def change(events: EventBatch) -> EventBatch:
+        size, start, hit = _run(rng, probability, width, events.lengths)
+        b = _samples(events)
+        gone = hit[b] & (events.times >= start[b]) & (events.times < start[b] + size[b])
+        return _keep(events, ~gone)
+
+    return _either(change, x, lengths)
+
+
+def neuron_mask(
+    x: Spikes,
+    rng: np.random.Generator,
+    *,
+    probability: float = 0.5,
+    width: int = 20,
+    lengths: np.ndarray | None = None,
+) -> Spikes:
+    """Silence a run of neighbouring channels in a share `probability` of the samples, as `time_mask`."""
+    _in_unit("neuron_mask", probability)
+    _at_least("neuron_mask: width", width, 0)
+
+    def change(events: EventBatch) -> EventBatch:
+        size, start, hit = _run(rng, probability, width, np.full(len(events), events.size))
+        b = _samples(events)
+        gone = hit[b] & (events.neurons >= start[b]) & (events.neurons < start[b] + size[b])
+        return _keep(events, ~gone)
+
+    return _either(change, x, lengths)
+
+
+def channel_shift(
+    x: Spikes, rng: np.random.Generator, *, amount: int = 4, lengths: np.ndarray | None = None
+) -> Spikes:
+    """Move every sample along the channels by a whole number uniform in −`amount`..`amount`.
+
+    What leaves at one end is lost; the other end is silent.
+    """
+    _at_least("channel_shift: amount", amount, 0)
+
+    def change(events: EventBatch) -> EventBatch:
+        by = rng.integers(-amount, amount, len(events), endpoint=True)
+        moved = events.neurons + by[_samples(events)]
+        inside = (moved >= 0) & (moved < events.size)
+        return _keep(replace(events, neurons=np.where(inside, moved, 0)), inside)
+
+    return _either(change, x, lengths)
+
+
+def time_stretch(
+    x: Spikes,
+    rng: np.random.Generator,
+    *,
+    low: float = 0.8,
+    high: float = 1.2,
+    lengths: np.ndarray | None = None,
+) -> Spikes:
+    """Play every sample faster or slower by a factor uniform in `low`..`high`.
+
+    A spike of step t moves to ⌊(t + ½)·factor⌋; spikes that meet add up (stay 1 where binary). The
+    length becomes ⌈length·factor⌉. A dense array keeps its number of steps: what is later is lost.
+    """
+    if not 0 < low <= high:
+        raise ParameterError(f"time_stretch: low = {low} and high = {high}; expected 0 < low ≤ high.")
+
+    def change(events: EventBatch) -> EventBatch:
+        factor = rng.uniform(low, high, len(events))
+        grown = np.ceil(events.lengths * factor).astype(np.int64)
+        b = _samples(events)
+        times = np.minimum(np.floor((events.times + 0.5) * factor[b]).astype(np.int64), grown[b] - 1)
+        return _merged(events, b, times, events.neurons, events.values, grown)
+
+    return _either(change, x, lengths)
+
+
+def drop_event(
+    x: Spikes, rng: np.random.Generator, *, probability: float = 0.1, lengths: np.ndarray | None = None
+) -> Spikes:
+    """Lose every single spike with `probability`: a count c becomes a binomial draw of c.
+
+    A value that is no count (an analogue frame) is lost or kept whole.
+    """
+    _in_unit("drop_event", probability)
+
+    def change(events: EventBatch) -> EventBatch:
+        values = events.values
+        if values is None or (values != np.rint(values)).any() or (values < 0).any():
+            return _keep(events, rng.random(len(events.times)) >= probability)
+        left = rng.binomial(values.astype(np.int64), 1 - probability).astype(values.dtype)
+        return _keep(replace(events, values=left), left > 0)
+
+    return _either(change, x, lengths)
+
+
+def cutmix(
+    x: Spikes,
+    labels: np.ndarray,
+    classes: int,
+    rng: np.random.Generator,
+    *,
+    probability: float = 0.5,
+    lengths: np.ndarray | None = None,
+) -> tuple[Spikes, np.ndarray]:
+    """Replace a run of steps of a sample by the same steps of another sample of the batch.
+
+    The run is a uniform share of the sample's length; the label becomes a mixture in the same
+    proportion. Returns the spikes and the labels as float32 [B, classes].
+    """
+    _in_unit("cutmix", probability)
+    labels = np.asarray(labels, np.int64)
+    count = len(x) if isinstance(x, EventBatch) else x.shape[1]
+    if labels.shape != (count,):
+        raise ShapeError(f"cutmix: labels of shape {labels.shape}, expected [{count}], one a sample.")
+    soft = np.eye(classes, dtype=np.float32)[labels]
+    mixed = soft.copy()
+
+    def change(events: EventBatch) -> EventBatch:
+        partner = rng.permutation(count)
+        hit = rng.random(count) < probability
+        size = np.floor(rng.random(count) * events.lengths).astype(np.int64)
+        start = rng.integers(0, events.lengths - size, endpoint=True)
+        size[~hit | (partner == np.arange(count))] = 0
+        share = (size / np.maximum(events.lengths, 1)).astype(np.float32)[:, None]
+        mixed[:] = (1 - share) * soft + share * soft[partner]
+        b = _samples(events)
+        stays = (events.times < start[b]) | (events.times >= start[b] + size[b])
+        # every sample is the partner of exactly one other, so its events are copied at most once
+        to = np.argsort(partner)[b]
+        comes = (events.times >= start[to]) & (events.times < start[to] + size[to])
+        values = None
+        if events.values is not None:
+            values = np.concatenate([events.values[stays], events.values[comes]])
+        return _merged(
+            events,
+            np.concatenate([b[stays], to[comes]]),
+            np.concatenate([events.times[stays], events.times[comes]]),
+            np.concatenate([events.neurons[stays], events.neurons[comes]]),
+            values,
+            events.lengths,
+        )
+
+    return _either(change, x, lengths), mixed
+
+
+def compose(*steps: Callable[..., Any]) -> Augmentation:
+    """One augmentation that applies several in turn: ``compose(time_mask, partial(drop_event, …))``."""
+
+    def apply(events: EventBatch, rng: np.random.Generator) -> EventBatch:
+        for step in steps:
+            events = step(events, rng)
+        return events
+
+    return apply
+
+
+def _either(change: Callable[[EventBatch], EventBatch], x: Spikes, lengths: np.ndarray | None) -> Spikes:
+    if isinstance(x, EventBatch):
+        return change(x)
+    if x.ndim != 3:
+        raise ShapeError(f"augmentation of an array of shape {list(x.shape)}, expected [T, B, N].")
+    changed = change(EventBatch.from_dense(x, lengths))
+    late = changed.times >= len(x)
+    return _keep(changed, ~late).to_dense(len(x), x.dtype.type)
+
+
+def _run(
+    rng: np.random.Generator, probability: float, width: int, room: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    hit = rng.random(len(room)) < probability
+    size = rng.integers(0, np.minimum(width, room), endpoint=True)
+    return size, rng.integers(0, room - size, endpoint=True), hit
+
+
+def _samples(events: EventBatch) -> np.ndarray:
+    return np.repeat(np.arange(len(events)), np.diff(events.offsets))
+
+
+def _keep(events: EventBatch, mask: np.ndarray) -> EventBatch:
+    kept = np.concatenate([[0], np.cumsum(mask)])
+    return EventBatch(
+        events.times[mask],
+        events.neurons[mask],
+        kept[events.offsets],
+        events.lengths,
+        events.size,
+        None if events.values is None else events.values[mask],
+    )
+
+
+def _merged(
+    events: EventBatch,
+    sample: np.ndarray,
+    times: np.ndarray,
+    neurons: np.ndarray,
+    values: np.ndarray | None,
+    lengths: np.ndarray,
+) -> EventBatch:
+    """Events in any order, sorted; those of one sample, step and neuron become one."""
+    span = int(lengths.max(initial=1))
+    cell = (sample * span + times) * events.size + neurons
+    cell, inverse = np.unique(cell, return_inverse=True)
+    if values is not None:
+        values = np.bincount(inverse, values, len(cell)).astype(values.dtype)
+    b = cell // (span * events.size)
+    return EventBatch(
+        cell // events.size % span,
+        cell % events.size,
+        np.concatenate([[0], np.cumsum(np.bincount(b, minlength=len(lengths)))]),
+        lengths,
+        events.size,
+        values,
+    )
+
+
+def _in_unit(what: str, probability: float) -> None:
+    if not 0 <= probability <= 1:
+        raise ParameterError(f"{what}: probability = {probability}; it must lie in 0..1.")
+
+
+def _at_least(what: str, value: int, least: int) -> None:
+    if value < least:
+        raise ParameterError(f"{what} = {value}; it must be at least {least}.")
