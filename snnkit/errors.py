@@ -47,6 +47,10 @@ class BackendError(SnnkitError, RuntimeError):
     """No kernel for what was asked on this machine."""
 
 
+class TooLargeError(SnnkitError, MemoryError):
+    """A network or run that does not fit the memory; raised before anything is allocated."""
+
+
 class MissingExtraError(SnnkitError, ImportError):
     """An optional package is needed and absent."""
 

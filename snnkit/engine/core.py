@@ -1,0 +1,297 @@
+"""One sample in motion: states, rings and the loop over chunks of steps."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..errors import ParameterError
+from ..graph import INPUT
+from . import kernels_cpu
+from .plan import Lane, Plan, Unit
+
+Spikes = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""times int64 [E], neurons int32 [E], values [E] or [0] where each is 1."""
+
+
+class Source(Protocol):
+    """What feeds an input population."""
+
+    def events(self, start: int, stop: int) -> Spikes:
+        """Spikes of steps start:stop, sorted by time and neuron."""
+        ...
+
+
+@dataclass
+class Watch:
+    """A recorded variable. every: one row is kept for so many steps (for "rate": their mean)."""
+
+    population: str
+    variable: str
+    neurons: np.ndarray | None
+    every: int
+
+
+class Running:
+    """A population's state and working memory."""
+
+    def __init__(self, unit: Unit, span: int, parts: int, plan: Plan) -> None:
+        types, size = plan.types, unit.population.size
+        self.unit = unit
+        self.kernel = unit.kernel
+        self.state = [v.copy() for v in unit.initial]
+        self.x = np.zeros((span, size), types.wide)
+        bounds = plan.bounds[unit.population.name]
+        self.ranges = [(int(a), int(b)) for a, b in itertools.pairwise(bounds)]
+        self.times = [np.zeros(span * (b - a), np.int64) for a, b in self.ranges]
+        self.neurons = [np.zeros(span * (b - a), np.int32) for a, b in self.ranges]
+        self.steps = np.zeros((parts, span + 1), np.int64)
+        self.quiet = np.zeros((parts, 1), np.uint8)
+        self.h = np.zeros((0, 0), types.wide)
+        self.states = np.zeros((len(self.state), 0, 0), types.state)
+        self.reset()
+
+    def reset(self) -> None:
+        for state, start in zip(self.state, self.unit.initial, strict=True):
+            state[:] = start
+        self.pending = -1
+        self.asleep = False
+
+
+class Core:
+    """Runs one sample; `plan` may be shared, a Core may not.
+
+    taken[population] is called with the spikes of every chunk, watched[(population, variable)] with
+    its recorded rows.
+    """
+
+    def __init__(self, plan: Plan, watches: list[Watch], kept: frozenset[str]) -> None:
+        self.plan = plan
+        self.kept = kept
+        self.empty = np.zeros(0, plan.types.wide)
+        self.lanes_into: dict[str, list[Lane]] = {n: [] for n in plan.graph.populations}
+        self.lanes_out: dict[str, list[Lane]] = {n: [] for n in plan.graph.populations}
+        for lane in plan.lanes:
+            self.lanes_into[lane.projection.target].append(lane)
+            self.lanes_out[lane.projection.source].append(lane)
+        self.rings = [np.zeros(lane.rows * lane.size, plan.types.wide) for lane in plan.lanes]
+        self.scratch = {
+            lane.index: np.zeros((lane.longest + 1) * lane.size, plan.types.wide)
+            for lane in plan.lanes
+            if lane.shift is not None
+        }
+        self.running = {n: Running(u, plan.span, plan.parts, plan) for n, u in plan.units.items()}
+        self.watches: dict[str, list[Watch]] = {n: [] for n in plan.graph.populations}
+        for watch in watches:
+            self._watch(watch)
+        self.counts = {n: np.zeros(p.size, np.int64) for n, p in plan.graph.populations.items()}
+        self.sums = dict.fromkeys(plan.graph.populations, 0.0)
+        self.done = dict.fromkeys(plan.units, 0)
+        self.t = 0
+
+    def _watch(self, watch: Watch) -> None:
+        self.watches[watch.population].append(watch)
+        if watch.population not in self.running:
+            return
+        run, size = self.running[watch.population], self.plan.graph.populations[watch.population].size
+        if watch.variable == "h":
+            run.h = np.zeros((self.plan.span, size), self.plan.types.wide)
+        elif watch.variable in run.unit.neuron.state:
+            run.states = np.zeros((len(run.state), self.plan.span, size), self.plan.types.state)
+
+    def reset(self) -> None:
+        """Back to step 0: initial states, empty rings, counts of 0."""
+        for run in self.running.values():
+            run.reset()
+        for ring in (*self.rings, *self.scratch.values()):
+            ring[:] = 0
+        for counts in self.counts.values():
+            counts[:] = 0
+        self.sums = dict.fromkeys(self.sums, 0.0)
+        self.done = dict.fromkeys(self.done, 0)
+        self.t = 0
+
+    def run(
+        self,
+        until: int,
+        sources: dict[str, Source],
+        spiked: Callable[[str, Spikes], None],
+        watched: Callable[[Watch, int, np.ndarray], None],
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Advance to step `until`, chunk by chunk; ends early, between chunks, once `stopped()`."""
+        plan = self.plan
+        while self.t < until and not stopped():
+            stop = min(until, self.t + plan.span)
+            for group in plan.groups:
+                chunk = group.chunk or stop - self.t
+                for start in range(self.t, stop, chunk):
+                    end = min(start + chunk, stop)
+                    for name in group.members:
+                        spikes = self._advance(name, start, end, sources, watched)
+                        if len(spikes[0]):
+                            for lane in self.lanes_out[name]:
+                                self._deliver(lane, spikes)
+                            if name in self.kept:
+                                spiked(name, spikes)
+            self.t = stop
+
+    def _advance(
+        self, name: str, start: int, stop: int, sources: dict[str, Source], watched: Callable[..., None]
+    ) -> Spikes:
+        if self.plan.graph.populations[name].neuron == INPUT:
+            if name not in sources:
+                return self.empty.astype(np.int64), self.empty.astype(np.int32), self.empty
+            times, neurons, values = sources[name].events(start, stop)
+            kernels_cpu.tally(neurons, self.counts[name])
+            self.sums[name] += float(values.sum()) if len(values) else len(times)
+            before = (times, neurons, values)
+        else:
+            before = self._update(self.running[name], start, stop)
+        for watch in self.watches[name]:
+            watched(watch, start, self._rows(name, watch, start, stop, before))
+        return before
+
+    def _update(self, run: Running, start: int, stop: int) -> Spikes:
+        name, steps = run.unit.population.name, stop - start
+        silent = run.pending < start
+        if run.asleep and silent and not self.watches[name]:
+            return run.times[0][:0], run.neurons[0][:0], self.empty
+        self.done[name] += steps
+        lanes = self.lanes_into[name]
+        if not lanes:
+            run.x[:steps] = 0
+        for part, (n0, n1) in enumerate(run.ranges):
+            for k, lane in enumerate(lanes):
+                kernels_cpu.gather(
+                    self.rings[lane.index], lane.rows, lane.size, start, steps, run.x, n0, n1, k == 0
+                )
+            run.kernel(
+                run.x, start, steps, n0, n1, run.unit.stride, *run.state, *run.unit.params, run.unit.bias,
+                self.counts[name], run.times[part], run.neurons[part], run.steps[part],
+                run.h, run.states, run.pending < stop - 1, run.quiet[part],
+            )  # fmt: skip
+        run.asleep = bool(run.pending < stop - 1 and run.quiet.all())
+        if len(run.ranges) == 1:
+            found = run.steps[0, steps]
+            times, neurons = run.times[0][:found].copy(), run.neurons[0][:found].copy()
+        else:
+            parts = range(len(run.ranges))
+            times = np.concatenate([run.times[q][: run.steps[q, steps]] for q in parts])
+            neurons = np.concatenate([run.neurons[q][: run.steps[q, steps]] for q in parts])
+            order = np.argsort(times, kind="stable")
+            times, neurons = times[order], neurons[order]
+        self.sums[name] += len(times)
+        return times, neurons, self.empty
+
+    def _deliver(self, lane: Lane, spikes: Spikes) -> None:
+        times, neurons, values = spikes
+        target = self.running[lane.projection.target]
+        target.pending = max(target.pending, int(times[-1]) + lane.longest)
+        ring = self.rings[lane.index]
+        if lane.shift is None:
+            self._scatter(lane, times, neurons, values, ring, lane.rows)
+            return
+        scratch, rows = self.scratch[lane.index], lane.longest + 1
+        cuts = [0, *(np.flatnonzero(np.diff(times)) + 1).tolist(), len(times)]
+        first = int(lane.projection.delay.min(initial=lane.longest))
+        for a, b in itertools.pairwise(cuts):
+            self._scatter(lane, times[a:b], neurons[a:b], values[a:b], scratch, rows)
+            for n0, n1 in target.ranges:
+                kernels_cpu.shift_into(
+                    scratch, first, rows, lane.shift, ring, lane.rows, lane.size, lane.longest,
+                    int(times[a]), n0, n1,
+                )  # fmt: skip
+
+    def _scatter(
+        self,
+        lane: Lane,
+        times: np.ndarray,
+        neurons: np.ndarray,
+        values: np.ndarray,
+        ring: np.ndarray,
+        rows: int,
+    ) -> None:
+        ranges = self.running[lane.projection.target].ranges
+        for q, (n0, n1) in enumerate(ranges):
+            if lane.layout == "rows":
+                kernels_cpu.deliver_rows(
+                    times, neurons, values, *lane.arrays, lane.per_source, ring, rows, lane.size, q, q + 1
+                )
+            else:
+                kernel = getattr(kernels_cpu, f"deliver_{lane.layout}")
+                kernel(times, neurons, values, *lane.arrays, ring, rows, lane.size, n0, n1)
+
+    def _rows(self, name: str, watch: Watch, start: int, stop: int, spikes: Spikes) -> Any:
+        steps = stop - start
+        if watch.variable == "rate":
+            rows = np.zeros((steps, self.plan.graph.populations[name].size))
+            times, neurons, values = spikes
+            np.add.at(rows, (times - start, neurons), values if len(values) else 1)
+        else:
+            run = self.running[name]
+            if watch.variable == "x":
+                rows = run.x[:steps]
+            elif watch.variable == "h":
+                rows = run.h[:steps]
+            else:
+                rows = run.states[run.unit.neuron.state.index(watch.variable), :steps]
+        return rows.copy() if watch.neurons is None else rows[:, watch.neurons]
+
+    def tallies(self) -> dict[str, dict[str, int]]:
+        """What was counted since the last reset; the keys are those of `simulate.Result.counts`."""
+        graph = self.plan.graph
+        counts: dict[str, dict[str, int]] = {
+            "spikes": {n: int(c.sum()) for n, c in self.counts.items()},
+            "spike_sum": dict(self.sums),  # type: ignore[dict-item]
+            "updates": {n: self.t * graph.populations[n].size for n in self.running},
+            "updates_done": {n: steps * graph.populations[n].size for n, steps in self.done.items()},
+            "synops": {},
+            "synops_effective": {},
+            "ring_writes": {},
+            "ring_reads": {},
+        }
+        for lane in self.plan.lanes:
+            p, spikes = lane.projection, self.counts[lane.projection.source]
+            counts["synops"][p.name] = int(spikes @ lane.stored)
+            counts["synops_effective"][p.name] = int(spikes @ lane.effective)
+            sparse = lane.layout == "rows"
+            counts["ring_writes"][p.name] = int(spikes @ (lane.effective if sparse else lane.stored))
+            counts["ring_reads"][p.name] = self.done[p.target] * lane.size
+        return counts
+
+
+def variables_of(plan: Plan, name: str) -> tuple[str, ...]:
+    """What can be recorded of a population."""
+    if name in plan.units:
+        return (*plan.units[name].neuron.state, "h", "x", "rate")
+    return ("rate",)
+
+
+def check_watch(plan: Plan, watch: Watch) -> Watch:
+    """`watch`, or a `ParameterError` that says what there is."""
+    graph = plan.graph
+    if watch.population not in graph.populations:
+        raise ParameterError(
+            f"record: there is no population {watch.population!r}; there are {list(graph.populations)}."
+        )
+    known = variables_of(plan, watch.population)
+    if watch.variable not in known:
+        raise ParameterError(
+            f"record: population {watch.population!r} has no variable {watch.variable!r}; it has "
+            f"{', '.join(known)}."
+        )
+    size = graph.populations[watch.population].size
+    chosen = watch.neurons
+    if chosen is not None and len(chosen) and not 0 <= chosen.min() <= chosen.max() < size:
+        raise ParameterError(
+            f"record: neurons of {watch.population!r} must lie in 0..{size - 1}, got {chosen.min()}.."
+            f"{chosen.max()}."
+        )
+    if watch.every < 1:
+        raise ParameterError(f"record: every must be at least 1 step, got {watch.every}.")
+    return watch

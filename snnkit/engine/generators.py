@@ -1,0 +1,235 @@
+"""Sources of spikes for input populations.
+
+Every draw is a hash of (seed, neuron, step): the same spikes whatever the number of threads, the cut
+of a run into pieces or the order of the samples.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numba
+import numpy as np
+
+from ..errors import DataError, ParameterError
+from ..events import EventBatch
+from ..files import open_h5
+
+_njit: Any = functools.partial(numba.njit, nogil=True, cache=True, error_model="numpy")
+
+TABLE = 4096
+
+
+@_njit
+def _mix(z):  # type: ignore[no-untyped-def]
+    """SplitMix64's finaliser (Steele, Lea and Flood, 2014)."""
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+@_njit
+def _poisson_dense(key, start, stop, rows, sums, which):  # type: ignore[no-untyped-def]
+    """Poisson counts [stop − start, N]; sums[w]: the cumulated probabilities of rate w."""
+    size = rows.shape[1]
+    for t in range(start, stop):
+        row = rows[t - start]
+        step = _mix(key + np.uint64(t) * np.uint64(0x9E3779B97F4A7C15))
+        for n in range(size):
+            z = _mix(step + np.uint64(n) * np.uint64(0xD1B54A32D192ED03))
+            u = np.float64(z >> np.uint64(11)) * (1.0 / 9007199254740992.0)
+            table = sums[which[n] if len(which) > 1 else which[0]]
+            k = 0
+            while k < len(table) and u >= table[k]:
+                k += 1
+            row[n] = k
+
+
+@dataclass(frozen=True)
+class Poisson:
+    """Independent Poisson spike trains; a neuron may spike several times in a step.
+
+    rate_hz  spikes a second, one number or one a neuron
+    """
+
+    rate_hz: Any
+
+    def source(self, size: int, dt: float, sample: int, seed: int, dtype: Any) -> PoissonSource:
+        rate = np.atleast_1d(np.asarray(self.rate_hz, float))
+        if rate.shape not in ((1,), (size,)):
+            raise ParameterError(f"Poisson: {len(rate)} rates for a population of {size} neurons.")
+        if not (np.isfinite(rate).all() and (rate >= 0).all()):
+            raise ParameterError("Poisson: rate_hz must be finite and not negative.")
+        return PoissonSource(rate * dt / 1000, size, sample, seed, dtype)
+
+
+class PoissonSource:
+    def __init__(self, mean: np.ndarray, size: int, sample: int, seed: int, dtype: Any) -> None:
+        different, self.which = np.unique(mean, return_inverse=True)
+        if different.max() > 100:
+            raise ParameterError(f"Poisson: {different.max():g} spikes a step is too many; at most 100.")
+        length = int(different.max() + 10 * math.sqrt(different.max()) + 12)
+        k = np.arange(length)
+        logs = np.array([math.lgamma(n + 1) for n in k])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            logp = np.where(different[:, None] > 0, k * np.log(different[:, None]), 0) - different[:, None]
+        p = np.exp(logp - logs)
+        p[different == 0] = np.where(k == 0, 1.0, 0.0)
+        self.sums = np.cumsum(p, axis=1)
+        self.size, self.dtype = size, dtype
+        mixed = np.random.SeedSequence([seed, sample]).generate_state(1, np.uint64)[0]
+        self.key = np.uint64(mixed)
+
+    def dense(self, start: int, stop: int) -> np.ndarray:
+        """Counts [stop − start, N]."""
+        rows = np.empty((stop - start, self.size), self.dtype)
+        _poisson_dense(self.key, start, stop, rows, self.sums, self.which)
+        return rows
+
+    def events(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        rows = self.dense(start, stop)
+        times, neurons = np.nonzero(rows)
+        return times + start, neurons.astype(np.int32), rows[times, neurons]
+
+
+@dataclass(frozen=True)
+class Regular:
+    """Spikes at equal distances: neuron n at steps phase, phase + interval, …
+
+    interval  steps, one number or one a neuron, ≥ 1
+    phase     step of the first spike, likewise, ≥ 0
+    """
+
+    interval: Any
+    phase: Any = 0
+
+    def source(self, size: int, dt: float, sample: int, seed: int, dtype: Any) -> RegularSource:
+        interval, phase = (np.asarray(a) for a in (self.interval, self.phase))
+        for name, value, least in (("interval", interval, 1), ("phase", phase, 0)):
+            if value.dtype.kind not in "iu" or value.shape not in ((), (size,)) or (value < least).any():
+                raise ParameterError(
+                    f"Regular: {name} must be integer steps ≥ {least}, one or {size} of them, got {value}."
+                )
+        return RegularSource(
+            np.broadcast_to(interval, size).astype(np.int64),
+            np.broadcast_to(phase, size).astype(np.int64),
+            dtype,
+        )
+
+
+class RegularSource:
+    def __init__(self, interval: np.ndarray, phase: np.ndarray, dtype: Any) -> None:
+        self.interval, self.phase, self.none = interval, phase, np.zeros(0, dtype)
+
+    def events(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        t = np.arange(start, stop)[:, None]
+        times, neurons = np.nonzero((t >= self.phase) & ((t - self.phase) % self.interval == 0))
+        return times + start, neurons.astype(np.int32), self.none
+
+
+@dataclass(frozen=True)
+class Array:
+    """Given spikes: step and neuron of each, and what it carries; sorted by time.
+
+    The same spikes for every sample; for one set a sample give an `EventBatch`.
+    """
+
+    times: Sequence[int] | np.ndarray
+    neurons: Sequence[int] | np.ndarray
+    values: Sequence[float] | np.ndarray | None = None
+
+    def source(self, size: int, dt: float, sample: int, seed: int, dtype: Any) -> ArraySource:
+        times = np.asarray(self.times, np.int64)
+        length = int(times.max(initial=-1)) + 1
+        values = None if self.values is None else np.asarray(self.values)
+        batch = EventBatch(
+            times, np.asarray(self.neurons), np.array([0, len(times)]), np.array([length]), size, values
+        )
+        return ArraySource(batch.validate(), dtype)
+
+
+class ArraySource:
+    """The spikes of a batch of one."""
+
+    def __init__(self, batch: EventBatch, dtype: Any) -> None:
+        self.times, self.neurons = batch.times, batch.neurons
+        self.values = np.zeros(0, dtype)
+        if batch.values is not None:
+            if np.dtype(dtype).kind == "i" and (batch.values != np.round(batch.values)).any():
+                raise DataError("an integer network takes events with integer values only.")
+            if not np.isfinite(batch.values).all():
+                e = int(np.argmin(np.isfinite(batch.values)))
+                raise DataError(f"event {e} carries {batch.values[e]}; values must be finite.")
+            self.values = batch.values.astype(dtype)
+
+    def events(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        a, b = np.searchsorted(self.times, (start, stop))
+        return self.times[a:b], self.neurons[a:b], self.values[a:b]
+
+
+@dataclass(frozen=True)
+class EventFile:
+    """Spikes in an HDF5 file, read piece by piece.
+
+    path   file with the datasets ``times`` (steps, sorted), ``neurons`` and perhaps ``values``, 1-d
+    group  where in the file they are; what `simulate(..., out=path)` writes is ``spikes/<population>``
+    """
+
+    path: str | os.PathLike[str]
+    group: str = "/"
+
+    def source(self, size: int, dt: float, sample: int, seed: int, dtype: Any) -> EventFileSource:
+        return EventFileSource(self, size, dtype)
+
+
+class EventFileSource:
+    PIECE = 1 << 20
+
+    def __init__(self, file: EventFile, size: int, dtype: Any) -> None:
+        self.file, self.size, self.dtype = file, size, dtype
+        with open_h5(file.path) as h5:
+            if file.group not in h5 or not {"times", "neurons"} <= set(h5[file.group]):
+                raise DataError(f"{file.path} has no datasets 'times' and 'neurons' in {file.group!r}.")
+            self.length = len(h5[file.group]["times"])
+            if len(h5[file.group]["neurons"]) != self.length:
+                raise DataError(f"{file.path}: times and neurons differ in length.")
+        self.at, self.first, self.last = 0, 0, -1
+        self.buffer = self._empty()
+
+    def _empty(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, self.dtype)
+
+    def _read(self) -> None:
+        with open_h5(self.file.path) as h5:
+            group, piece = h5[self.file.group], slice(self.at, self.at + self.PIECE)
+            times, neurons = group["times"][piece], group["neurons"][piece]
+            values = group["values"][piece] if "values" in group else None
+        length = np.array([int(times.max(initial=0)) + 1])
+        batch = EventBatch(times, neurons, np.array([0, len(times)]), length, self.size, values)
+        if len(times) and times[0] < self.last:
+            raise DataError(f"{self.file.path}: event {self.at} is earlier than the one before it.")
+        loaded = ArraySource(batch.validate(), self.dtype)
+        self.at += len(times)
+        self.last = int(times[-1])
+        kept = (loaded.times, loaded.neurons, loaded.values)
+        self.buffer = tuple(np.concatenate([a, b]) for a, b in zip(self.buffer, kept, strict=True))  # type: ignore[assignment]
+
+    def events(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        if start < self.first:  # a run that starts again
+            self.at, self.last, self.buffer = 0, -1, self._empty()
+        self.first = start
+        while self.at < self.length and self.last < stop:
+            self._read()
+        times, neurons, values = self.buffer
+        a, b = np.searchsorted(times, (start, stop))
+        self.buffer = (times[b:], neurons[b:], values[b:])
+        self.first = stop
+        return times[a:b], neurons[a:b], values[a:b]
+
+
+Generator = Poisson | Regular | Array | EventFile

@@ -1,0 +1,384 @@
+"""The loops of the engine on the CPU.
+
+A ring holds the input that is still to come through one projection: row ``t % rows`` is the input of
+step t, and a spike of step t adds to the rows of its synapses' delays. Every projection has a ring of
+its own, and each slot receives its terms in the order (step, neuron): so sums do not depend on where
+a run is cut or how many threads share it. Threads own columns of the ring, never the same one.
+
+Delivery is Numba over plain arrays; the neurons' update is written out from their own `step`
+(`update_source`) and compiled once per neuron, kept on disk by `jit.build`.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+import types
+from typing import Any
+
+import numba
+import numpy as np
+
+from .. import jit
+from ..errors import ParameterError
+from ..neurons import kernels_cpu as _neuron_kernels  # sets how far LLVM checks arrays for overlap
+from ..neurons.equations import kernel_source
+from ..neurons.neuron import Neuron
+
+assert _neuron_kernels
+
+_njit: Any = functools.partial(numba.njit, nogil=True, cache=True, error_model="numpy")
+
+
+# ---------------------------------------------------------------------------------------------------
+# Layout: synapses of a projection in rows by source, each row cut into partitions of the targets.
+
+
+def _pack_rows(indptr, indices, weight, delay, one_delay, size, bounds, ptr, offsets, packed, keep_zeros):  # type: ignore[no-untyped-def]
+    """Order each source's synapses by (partition, delay), stably; a synapse becomes ring offset and weight.
+
+    offsets[k] = delay · size + target; ptr[i, q]:ptr[i, q + 1] are the synapses of source i onto the
+    targets bounds[q]:bounds[q + 1]. Synapses of weight 0 are left out unless `keep_zeros`.
+    """
+    parts = len(bounds) - 1
+    longest = np.int64(0)
+    for k in range(len(delay)):
+        longest = max(longest, np.int64(delay[k]))
+    owner = np.empty(size, np.int32)
+    for q in range(parts):
+        owner[bounds[q] : bounds[q + 1]] = q
+    bins = np.zeros(parts * (longest + 1) + 1, np.int64)
+    filled = np.int64(0)
+    for i in range(len(indptr) - 1):
+        bins[:] = 0
+        for k in range(indptr[i], indptr[i + 1]):
+            if keep_zeros or weight[k] != 0:
+                d = np.int64(delay[0] if one_delay else delay[k])
+                bins[owner[indices[k]] * (longest + 1) + d + 1] += 1
+        for q in range(parts * (longest + 1)):
+            bins[q + 1] += bins[q]
+        for q in range(parts + 1):
+            ptr[i, q] = filled + bins[q * (longest + 1)]
+        filled = ptr[i, parts]
+        start = ptr[i, 0]
+        for k in range(indptr[i], indptr[i + 1]):
+            if keep_zeros or weight[k] != 0:
+                d = np.int64(delay[0] if one_delay else delay[k])
+                q = owner[indices[k]] * (longest + 1) + d
+                at = start + bins[q]
+                bins[q] += 1
+                offsets[at] = d * size + indices[k]
+                if len(packed):
+                    packed[at] = weight[k]
+    return filled
+
+
+pack_rows = _njit(_pack_rows)
+
+
+# ---------------------------------------------------------------------------------------------------
+# Delivery. times, neurons [E]: the spikes, sorted by time; values [E], or [0] where each is 1.
+
+
+def _deliver_rows(times, neurons, values, ptr, offsets, weight, per_source, ring, rows, size, q0, q1):  # type: ignore[no-untyped-def]
+    """Rows of packed synapses, partitions q0:q1. `per_source`: one weight for all of a source's synapses."""
+    whole = np.uint64(rows * size)
+    for e in range(len(times)):
+        i = neurons[e]
+        base = np.uint64((times[e] % rows) * size)
+        k = np.uint64(ptr[i, q0])
+        end = np.uint64(ptr[i, q1])
+        room = whole - base
+        back = base - whole  # wraps around, as does the sum below
+        if per_source:
+            w = weight[i]
+            if len(values):
+                w = w * values[e]
+            while k < end and np.uint64(offsets[k]) < room:
+                ring[base + np.uint64(offsets[k])] += w
+                k += np.uint64(1)
+            # with several partitions the delays start anew in each
+            while k < end:
+                to = np.uint64(offsets[k])
+                ring[base + to if to < room else back + to] += w
+                k += np.uint64(1)
+        elif len(values):
+            w = values[e]
+            while k < end:
+                to = np.uint64(offsets[k])
+                ring[base + to if to < room else back + to] += weight[k] * w
+                k += np.uint64(1)
+        else:
+            while k < end and np.uint64(offsets[k]) < room:
+                ring[base + np.uint64(offsets[k])] += weight[k]
+                k += np.uint64(1)
+            while k < end:
+                to = np.uint64(offsets[k])
+                ring[base + to if to < room else back + to] += weight[k]
+                k += np.uint64(1)
+
+
+deliver_rows = _njit(_deliver_rows)
+
+
+def _deliver_dense(times, neurons, values, weight, delay, ring, rows, size, n0, n1):  # type: ignore[no-untyped-def]
+    """weight [I, O], all of one delay: a row of weights is added to a row of the ring."""
+    for e in range(len(times)):
+        base = (times[e] + delay) % rows * size
+        row = weight[neurons[e]]
+        target = ring[base : base + size]
+        if len(values):
+            w = values[e]
+            for n in range(n0, n1):
+                target[n] += row[n] * w
+        else:
+            for n in range(n0, n1):
+                target[n] += row[n]
+
+
+deliver_dense = _njit(_deliver_dense)
+
+
+def _deliver_one_to_one(times, neurons, values, weight, delay, ring, rows, size, n0, n1):  # type: ignore[no-untyped-def]
+    """weight, delay [N]: neuron n to neuron n."""
+    for e in range(len(times)):
+        n = neurons[e]
+        if n0 <= n < n1:
+            w = weight[n]
+            if len(values):
+                w = w * values[e]
+            ring[(times[e] + delay[n]) % rows * size + n] += w
+
+
+deliver_one_to_one = _njit(_deliver_one_to_one)
+
+
+def _deliver_conv(times, neurons, values, weight, delay, shape, ring, rows, size, n0, n1):  # type: ignore[no-untyped-def]
+    """weight, delay [C_out, C_in/groups, kH, kW]; shape: see `conv_shape`."""
+    h_in, w_in, h_out, w_out, groups, sy, sx, py, px, dy, dx = shape
+    c_out, c_in, k_y, k_x = weight.shape
+    per_group = c_out // groups
+    plane = h_out * w_out
+    for e in range(len(times)):
+        n = neurons[e]
+        channel = n // (h_in * w_in)
+        y = n // w_in % h_in
+        x = n % w_in
+        first = channel // c_in * per_group
+        c = channel % c_in
+        for a in range(k_y):
+            i = y + py - a * dy
+            if i < 0 or i % sy != 0 or i // sy >= h_out:
+                continue
+            for b in range(k_x):
+                j = x + px - b * dx
+                if j < 0 or j % sx != 0 or j // sx >= w_out:
+                    continue
+                place = i // sy * w_out + j // sx
+                for o in range(first, first + per_group):
+                    to = o * plane + place
+                    if n0 <= to < n1:
+                        w = weight[o, c, a, b]
+                        if len(values):
+                            w = w * values[e]
+                        ring[(times[e] + delay[o, c, a, b]) % rows * size + to] += w
+
+
+deliver_conv = _njit(_deliver_conv)
+
+
+def _shift_into(scratch, first, last, shift, ring, rows, size, longest, start, n0, n1):  # type: ignore[no-untyped-def]
+    """Add the sums of one step, in `scratch` [longest + 1, N], shifted right by `shift`, to the ring.
+
+    Each (step, delay) group is shifted on its own, rounding down; `scratch` is empty afterwards.
+    """
+    for d in range(first, last):
+        to = (start + d) % rows * size
+        at = (start + d) % (longest + 1) * size
+        for n in range(n0, n1):
+            total = scratch[at + n]
+            if total != 0:
+                ring[to + n] += total >> shift if shift >= 0 else total << -shift
+                scratch[at + n] = 0
+
+
+shift_into = _njit(_shift_into)
+
+
+def _gather(ring, rows, size, start, steps, x, n0, n1, fresh):  # type: ignore[no-untyped-def]
+    """x[k] gets (`fresh`) or gains the input of steps start:start + steps; those rows are emptied."""
+    for k in range(steps):
+        base = (start + k) % rows * size
+        source = ring[base : base + size]
+        target = x[k]
+        if fresh:
+            for n in range(n0, n1):
+                target[n] = source[n]
+                source[n] = 0
+        else:
+            for n in range(n0, n1):
+                target[n] += source[n]
+                source[n] = 0
+
+
+gather = _njit(_gather)
+
+
+def _tally(neurons, counts):  # type: ignore[no-untyped-def]
+    """Spikes of each neuron, added to `counts`."""
+    for e in range(len(neurons)):
+        counts[neurons[e]] += 1
+
+
+tally = _njit(_tally)
+
+
+# ---------------------------------------------------------------------------------------------------
+# The neurons' update, written out from their step.
+
+_UPDATE = """
+import numba
+import numpy as np
+{imports}
+
+real = np.{real}
+{step}
+
+@numba.njit(error_model="numpy")
+def row_uniform(x, fires, h, bias, {states}{params}):
+    for n in range(x.shape[0]):
+        x_n = x[n] + bias
+        s, h_n, {news} = _step({olds}, x_n, {params})
+        x[n] = x_n
+        fires[n] = s
+        h[n] = h_n
+{stores}
+
+
+@numba.njit(error_model="numpy")
+def row_each(x, fires, h, bias, {states}{params}):
+    for n in range(x.shape[0]):
+        x_n = x[n] + bias[n]
+        s, h_n, {news} = _step({olds}, x_n, {param_n})
+        x[n] = x_n
+        fires[n] = s
+        h[n] = h_n
+{stores}
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def update(x, start, steps, n0, n1, each, {states}{params}bias, counts, out_times, out_neurons, out_steps,
+           h_out, state_out, check_quiet, quiet):
+    size = n1 - n0
+    fires = np.zeros(size, x.dtype)
+    h = np.zeros(size, x.dtype)
+    found = 0
+    quiet[0] = 0
+    for k in range(steps):
+        out_steps[k] = found
+        checks = check_quiet and k == steps - 1
+        if checks:
+{copies}
+        if each:
+            row_each(x[k, n0:n1], fires, h, bias[n0:n1], {state_cuts}{param_cuts})
+        else:
+            row_uniform(x[k, n0:n1], fires, h, bias[0], {state_cuts}{param_firsts})
+        if h_out.shape[0]:
+            h_out[k, n0:n1] = h
+        if state_out.shape[1]:
+{record}
+        if {spiking}:
+            for block in range(0, size, 64):
+                end = min(block + 64, size)
+                some = np.int32(0)
+                for n in range(block, end):
+                    some |= np.int32(fires[n] != 0)
+                if some:
+                    for n in range(block, end):
+                        if fires[n] != 0:
+                            out_times[found] = start + k
+                            out_neurons[found] = n0 + n
+                            counts[n0 + n] += 1
+                            found += 1
+        if checks and out_steps[k] == found:
+            moved = np.int32(0)
+            for n in range(size):
+{compares}
+            quiet[0] = moved == 0
+    out_steps[steps] = found
+    return found
+"""
+
+
+def step_source(function: Any) -> tuple[str, str]:
+    """(imports, source) with which a neuron's step stands alone as ``_step``, in the type ``real``.
+
+    What it reaches outside itself is brought along: numbers by value, modules by import, functions by
+    their own source.
+    """
+    imports: dict[str, str] = {}
+    values: dict[str, str] = {}
+    sources: dict[str, str] = {}
+
+    def bring(target: Any, name: str) -> None:
+        target = getattr(target, "py_func", target)
+        sources[name] = kernel_source(target, name)
+        closure = dict(zip(target.__code__.co_freevars, target.__closure__ or (), strict=True))
+        reached = {n: target.__globals__[n] for n in target.__code__.co_names if n in target.__globals__}
+        reached |= {n: cell.cell_contents for n, cell in closure.items()}
+        for n, value in reached.items():
+            if isinstance(value, types.ModuleType):
+                imports[n] = f"import {value.__name__} as {n}"
+            elif isinstance(value, bool | int | float | np.number):
+                values[n] = f"{n} = real({value})"
+            elif inspect.isfunction(getattr(value, "py_func", value)):
+                if n not in sources:
+                    bring(value, n)
+            else:
+                raise ParameterError(
+                    f"step of {function.__name__!r} uses {n!r}, a {type(value).__name__}; a compiled step "
+                    "may use numbers, functions and modules."
+                )
+
+    bring(function, "_step")
+    functions = [f"@numba.njit(error_model='numpy')\n{text}" for text in reversed(sources.values())]
+    return "\n".join(imports.values()), "\n".join([*values.values(), *functions])
+
+
+def update_source(neuron: Neuron, real: str) -> str:
+    """Source of a module whose `update` advances a population of these neurons."""
+    imports, step = step_source(neuron.step)
+    states, params = neuron.state, neuron.params
+    old = "np.int64(v_{}[n])" if neuron.integer else "v_{}[n]"
+
+    def lines(indent: int, text: list[str]) -> str:
+        return "\n".join(" " * indent + line for line in text or ["pass"])
+
+    def each(pattern: str, names: tuple[str, ...]) -> str:
+        return "".join(pattern.format(n) + ", " for n in names)
+
+    return _UPDATE.format(
+        imports=imports,
+        real=real,
+        step=step,
+        states=each("v_{}", states),
+        params=each("p_{}", params),
+        news=each("r_{}", states),
+        olds=", ".join(old.format(v) for v in states),
+        param_n=each("p_{}[n]", params),
+        stores=lines(8, [f"v_{v}[n] = r_{v}" for v in states]),
+        copies=lines(12, [f"before_{v} = v_{v}[n0:n1].copy()" for v in states]),
+        compares=lines(16, [f"moved |= np.int32(before_{v}[n] != v_{v}[n0 + n])" for v in states]),
+        state_cuts=each("v_{}[n0:n1]", states),
+        param_cuts=each("p_{}[n0:n1]", params),
+        param_firsts=each("p_{}[0]", params),
+        record=lines(12, [f"state_out[{j}, k, n0:n1] = v_{v}[n0:n1]" for j, v in enumerate(states)]),
+        spiking=neuron.spiking,
+    )
+
+
+def update_kernel(neuron: Neuron, real: str) -> Any:
+    """The compiled `update` of this neuron; from the second process on, loaded from disk."""
+    name = re.sub(r"\W", "_", neuron.name)
+    return jit.build(f"update_{name}", update_source(neuron, real)).update

@@ -1,0 +1,73 @@
+"""The engine gives what the dense reference gives, on every kind of network."""
+
+import numpy as np
+import pytest
+from engine_graphs import conv_graph, events, integer_graph, random_graph
+
+from snnkit.engine import simulate
+
+
+def assert_same(got, want):
+    for name, spikes in want.spikes.items():
+        np.testing.assert_array_equal(got.spikes[name].to_dense(), spikes.to_dense())
+        np.testing.assert_array_equal(got.spikes[name].times, spikes.times)
+    for key, rows in want.recorded.items():
+        np.testing.assert_array_equal(got.recorded[key], rows)
+    for kind in ("spikes", "spike_sum", "updates", "synops", "synops_effective"):
+        for name, counts in want.counts[kind].items():
+            np.testing.assert_array_equal(got.counts[kind][name], counts, err_msg=f"{kind} {name}")
+    np.testing.assert_array_equal(got.steps, want.steps)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("neuron", "options"),
+    [
+        ("lif", {}),
+        ("lif", {"reset": "soft"}),
+        ("lif", {"refractory": True}),
+        ("if", {"reset": "none"}),
+        ("li", {}),
+    ],
+    ids=str,
+)
+def test_spikes_and_potentials_are_the_references(neuron, options, dtype):
+    spiked = 0
+    for seed in range(6):
+        graph = random_graph(seed, neuron, options)
+        batch = events(np.random.default_rng(seed), 5, [23, 1, 40], values=seed % 2)
+        run = {"record": ["v", "h", "x", "rate"], "dtype": dtype}
+        want = simulate(graph, batch, backend="reference", **run)
+        assert_same(simulate(graph, batch, backend="numba", **run), want)
+        spiked += want.counts["spikes"]["b"].sum()
+    assert spiked > 0 or neuron == "li"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"stride": 2, "padding": 1},
+        {"stride": (1, 2), "padding": (2, 0), "dilation": (2, 1)},
+        {"groups": 2, "padding": 1, "dilation": 2},
+    ],
+    ids=str,
+)
+def test_convolutions_are_the_references(options, dtype):
+    graph = conv_graph(np.random.default_rng(3), options)
+    batch = events(np.random.default_rng(4), 4 * 6 * 7, [9, 12], rate=0.1, values=True)
+    run = {"record": ["v"], "dtype": dtype}
+    want = simulate(graph, batch, backend="reference", **run)
+    assert want.counts["spikes"]["map"].sum() > 10
+    assert_same(simulate(graph, batch, backend="numba", **run), want)
+
+
+@pytest.mark.parametrize("shift", [0, 3, -2])
+def test_integer_networks_shift_each_group_as_the_reference_does(shift):
+    graph = integer_graph(np.random.default_rng(5), shift)
+    batch = events(np.random.default_rng(6), 6, [30, 17], values=True)
+    want = simulate(graph, batch, backend="reference", record=["v", "x"])
+    assert want.recorded["a", "v"].dtype == np.int32
+    assert 0 < want.counts["spikes"]["a"].sum() < 47 * 5
+    assert_same(simulate(graph, batch, backend="numba", record=["v", "x"]), want)
