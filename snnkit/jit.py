@@ -12,6 +12,7 @@ import inspect
 import sys
 import tempfile
 import textwrap
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -22,6 +23,8 @@ import numpy as np
 
 from .errors import ParameterError
 from .files import cache_folder
+
+_building = threading.RLock()
 
 
 def source_of(function: Callable[..., Any], name: str) -> str:
@@ -42,16 +45,21 @@ def build(name: str, source: str) -> ModuleType:
     """Import the module with this source, from the kernel cache. Same source, same module."""
     digest = hashlib.sha256(f"{numba.__version__} {np.__version__}\n{source}".encode()).hexdigest()[:16]
     qualified = f"snnkit_kernel_{name}_{digest}"
-    if qualified in sys.modules:
-        return sys.modules[qualified]
-    path = _store(f"{qualified}.py", source)
-    spec = importlib.util.spec_from_file_location(qualified, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[qualified] = module
-    spec.loader.exec_module(module)
-    return module
+    with _building:  # another thread must not get a module that is still being filled
+        if qualified in sys.modules:
+            return sys.modules[qualified]
+        path = _store(f"{qualified}.py", source)
+        spec = importlib.util.spec_from_file_location(qualified, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[qualified] = module
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[qualified]
+            raise
+        return module
 
 
 def _store(file: str, source: str) -> Path:
