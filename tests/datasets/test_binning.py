@@ -1,0 +1,249 @@
+"""Counting spikes per step and channel equals counting them one by one, and is kept on disk."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis.strategies import booleans, data, integers, lists, none, sampled_from, tuples
+from made_files import heidelberg, random_clips
+
+from snnkit.datasets import Binned, Frames, bin_events, binning, from_events, read_events
+from snnkit.errors import ParameterError
+from snnkit.events import EVENT_DTYPE, EventBatch
+
+
+def as_events(clips):
+    return [np.array([(t, x, 1) for t, x in clip], EVENT_DTYPE) for clip in clips]
+
+
+def counted(clips, dt, pool, binary, steps):
+    """A dictionary of counts per recording, the plain way."""
+    counts, lengths, dropped = [], [], 0
+    for clip in clips:
+        cells = {}
+        last = 0
+        for t, x in clip:
+            step = math.floor(t / (dt * 1000))
+            if steps is not None and step >= steps:
+                dropped += 1
+                continue
+            last = max(last, step)
+            cells[step, x // pool] = 1 if binary else cells.get((step, x // pool), 0) + 1
+        counts.append(cells)
+        lengths.append(last + 1)
+    return counts, lengths, dropped
+
+
+spike = tuples(integers(0, 60_000), integers(0, 11))
+recordings_of = lists(lists(spike, min_size=1, max_size=40), min_size=1, max_size=5)
+
+
+@settings(max_examples=60)
+@given(
+    clips=recordings_of,
+    dt=sampled_from([10.0, 5, 1.0, 0.5, 3.7]),
+    channels=sampled_from([12, 4, 1]),
+    binary=booleans(),
+    steps=none() | integers(1, 8),
+)
+def test_binned_spikes_are_those_counted_one_by_one(clips, dt, channels, binary, steps):
+    labels = [0] * len(clips)
+    binned = bin_events(from_events(as_events(clips), labels, 12), dt, channels, binary=binary, steps=steps)
+    want, lengths, dropped = counted(clips, dt, 12 // channels, binary, steps)
+
+    binned.events.validate()
+    assert binned.lengths.tolist() == lengths
+    assert binned.dropped == dropped
+    assert (binned.events.values is None) == binary
+    for one, cells in zip(binned.events, want, strict=True):
+        values = np.ones(len(one.times)) if binary else one.values
+        got = {(t, n): v for t, n, v in zip(one.times, one.neurons, values, strict=True)}
+        assert got == cells
+
+
+@settings(max_examples=30)
+@given(clips=recordings_of, draw=data())
+def test_a_batch_is_the_dense_form_of_its_recordings(clips, draw):
+    binned = bin_events(from_events(as_events(clips), np.arange(len(clips)), 12), 5.0, 6)
+    chosen = draw.draw(lists(integers(0, len(clips) - 1), min_size=1, max_size=6))
+
+    x, lengths, labels = binned.batch(chosen)
+
+    whole = binned.events.to_dense()
+    assert x.dtype == np.float32
+    assert len(x) == max(binned.lengths[chosen])
+    np.testing.assert_array_equal(x, whole[: len(x), chosen])
+    np.testing.assert_array_equal(lengths, binned.lengths[chosen])
+    np.testing.assert_array_equal(labels, chosen)
+    padded, _, _ = binned.batch(chosen, steps=len(x) + 3)
+    np.testing.assert_array_equal(padded[: len(x)], x)
+    assert not padded[len(x) :].any()
+
+    part = binned.subset(chosen)
+    part.events.validate()
+    np.testing.assert_array_equal(part.batch(range(len(part)))[0], x)
+    np.testing.assert_array_equal(part.labels, chosen)
+
+
+def test_a_mask_chooses_too():
+    binned = bin_events(from_events(as_events([[(1, 0)], [(2, 1)], [(3, 2)]]), [0, 1, 2], 12), 1.0)
+    assert binned.batch(np.array([True, False, True]))[2].tolist() == [0, 2]
+    assert binned.subset(np.array([False, True, False])).labels.tolist() == [1]
+
+
+def test_half_precision_seconds_do_not_overflow(tmp_path):
+    """1.3 s in float16 times 10⁶ is infinite; float64 has to come first."""
+    dataset = read_events(heidelberg(tmp_path / "a.h5", [[0.1, 1.3]], [[0, 699]], [1]))
+    binned = bin_events(dataset, 10.0, 140, cache=False)
+    assert binned.events.times.tolist() == [9, 129]  # float16 has 0.09998 and 1.2998
+    assert binned.events.neurons.tolist() == [0, 139]
+
+
+@pytest.mark.parametrize("cells", [64, 1 << 24])
+def test_the_size_of_chunks_changes_nothing(tmp_path, monkeypatch, cells):
+    dataset = read_events(heidelberg(tmp_path / "a.h5", *random_clips(3, clips=90)))
+    want = bin_events(dataset, 10.0, 140, cache=False)
+    monkeypatch.setattr(binning, "_CELLS", cells)
+    got = bin_events(dataset, 10.0, 140, cache=False)
+    for name in ("times", "neurons", "offsets", "lengths", "values"):
+        np.testing.assert_array_equal(getattr(got.events, name), getattr(want.events, name))
+
+
+def test_the_second_time_comes_from_the_disk_and_is_the_same(tmp_path, cache, monkeypatch):
+    dataset = read_events(heidelberg(tmp_path / "a.h5", *random_clips(4)))
+    first = bin_events(dataset, 10.0, 140)
+    other = bin_events(dataset, 20.0, 140)
+    binary = bin_events(dataset, 10.0, 140, binary=True)
+    assert len(list((cache / "binned").iterdir())) == 3
+    assert other.events.times.max() < first.events.times.max()
+
+    monkeypatch.setattr(type(dataset.store), "read", None)  # any reading would fail
+    for again, want in ((bin_events(dataset, 10.0, 140), first), (bin_events(dataset, 20, 140), other)):
+        for name in ("times", "neurons", "offsets", "lengths", "values"):
+            np.testing.assert_array_equal(getattr(again.events, name), getattr(want.events, name))
+        np.testing.assert_array_equal(again.labels, want.labels)
+        np.testing.assert_array_equal(again.batch([2, 0])[0], want.batch([2, 0])[0])
+    assert bin_events(dataset, 10.0, 140, binary=True).events.values is None
+    assert (binary.events.times == first.events.times).all()
+
+
+def test_a_changed_file_is_binned_anew(tmp_path, cache):
+    path = tmp_path / "a.h5"
+    first = bin_events(read_events(heidelberg(path, [[0.1]], [[5]], [0])), 10.0)
+    second = bin_events(read_events(heidelberg(path, [[0.1, 0.3]], [[5, 5]], [0])), 10.0)
+    assert (first.lengths[0], second.lengths[0]) == (10, 31)
+
+
+def test_parts_of_a_file_do_not_share_a_cache(tmp_path, cache):
+    dataset = read_events(heidelberg(tmp_path / "a.h5", *random_clips(5)))
+    whole = bin_events(dataset, 10.0, 140)
+    for rows in ([1, 4], [4, 1], [0, 1, 2]):
+        part = bin_events(dataset.subset(np.array(rows)), 10.0, 140)
+        np.testing.assert_array_equal(
+            part.batch(range(len(rows)), steps=130)[0], whole.batch(rows, steps=130)[0]
+        )
+
+
+@pytest.mark.parametrize("damage", [b"", b"not HDF5", None])
+def test_a_damaged_cache_is_made_anew(tmp_path, cache, caplog, damage):
+    dataset = read_events(heidelberg(tmp_path / "a.h5", *random_clips(6)))
+    want = bin_events(dataset, 10.0, 140)
+    (kept,) = (cache / "binned").iterdir()
+    kept.write_bytes(kept.read_bytes()[:3000] if damage is None else damage)
+
+    got = bin_events(dataset, 10.0, 140)
+
+    np.testing.assert_array_equal(got.batch([0, 1])[0], want.batch([0, 1])[0])
+    assert "is made anew" in caplog.text
+    bin_events(dataset, 10.0, 140)
+    assert caplog.text.count("is made anew") == 1
+
+
+def test_a_cache_that_cannot_be_written_costs_only_time(tmp_path, cache, caplog):
+    cache.write_text("a file where the folder should be")
+    dataset = read_events(heidelberg(tmp_path / "a.h5", *random_clips(7)))
+    assert len(bin_events(dataset, 10.0, 140)) == 7
+    assert "not kept" in caplog.text
+
+
+def test_transformed_events_are_binned_and_never_cached(tmp_path, cache):
+    def late(events):
+        events["t"] += 50_000
+        return events
+
+    path = heidelberg(tmp_path / "a.h5", *random_clips(8))
+    plain = bin_events(read_events(path), 10.0, 140, cache=False)
+    moved = bin_events(read_events(path, transform=late), 10.0, 140)
+    np.testing.assert_array_equal(moved.events.times, plain.events.times + 5)
+    assert not cache.exists()
+    with pytest.raises(ParameterError, match="recording 0: the transform gave ndarray, not events"):
+        bin_events(read_events(path, transform=lambda e: np.zeros((3, 700))), 10.0, 140)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"channels": 141}, r"700 channels can't be summed to 141: take one of \[.*140.*\]"),
+        ({"dt": 0}, "dt = 0 ms; it must be a number of at least 0.001 ms"),
+        ({"dt": float("nan")}, "dt = nan ms"),
+        ({"steps": 0}, "steps = 0; it must be at least 1"),
+    ],
+)
+def test_settings_without_meaning_are_refused(tmp_path, options, message):
+    dataset = read_events(heidelberg(tmp_path / "a.h5", *random_clips(9)))
+    with pytest.raises(ParameterError, match=message):
+        bin_events(dataset, **options)
+
+
+def test_batches_say_what_is_wrong_with_their_arguments():
+    binned = bin_events(from_events(as_events([[(9000, 0)], [(2, 1)]]), [0, 1], 12, name="mine"), 1.0)
+    with pytest.raises(ParameterError, match=r"mine: indices 0\.\.2 exceed its 2 recordings"):
+        binned.batch([0, 2])
+    with pytest.raises(ParameterError, match=r"mine: indices -1\.\.0 exceed"):
+        binned.subset([-1, 0])
+    with pytest.raises(ParameterError, match="steps = 9, but a recording of it has 10 steps"):
+        binned.batch([0, 1], steps=9)
+
+
+def test_occupancy_counts_cells_within_the_lengths():
+    binned = bin_events(from_events(as_events([[(0, 0), (1, 0), (1500, 11)], [(0, 3)]]), [0, 0], 12), 1.0, 6)
+    assert binned.occupancy == 3 / ((2 + 1) * 6)
+
+
+def test_an_augmentation_sees_the_batch_before_it_is_dense():
+    binned = bin_events(from_events(as_events([[(0, 0)], [(0, 3), (900, 3)]]), [0, 1], 12), 1.0)
+    seen = []
+
+    def double(events):
+        seen.append(len(events))
+        events.values = events.values * 2
+        return events
+
+    x, _, labels = binned.batch([1, 0], augment=double)
+    assert seen == [2]
+    np.testing.assert_array_equal(x, 2 * binned.batch([1, 0])[0])
+    assert labels.tolist() == [1, 0]
+    assert binned.events.values.tolist() == [1, 2], "the data itself stays"
+
+
+def test_frames_give_batches_like_binned_events():
+    frames = np.random.default_rng(0).normal(size=(3, 5, 4)).astype(np.float16)
+    lengths = np.array([5, 2, 4])
+    data_set = Frames(frames, lengths, np.array([0, 1, 1]), np.array([7, 8, 9]), ["a", "b"], 10.0, 4)
+    x, n, labels = data_set.batch([2, 1])
+    assert x.shape == (4, 2, 4)
+    assert x.dtype == np.float32
+    np.testing.assert_array_equal(x[:, 0], frames[2, :4])
+    np.testing.assert_array_equal(x[:2, 1], frames[1, :2])
+    assert not x[2:, 1].any(), "what lies after the end is silent"
+    assert (n.tolist(), labels.tolist()) == ([4, 2], [1, 1])
+    np.testing.assert_array_equal(data_set.subset([2, 1]).events.to_dense(), x)
+    with pytest.raises(ParameterError, match="steps = 4, but a recording of it has 5"):
+        data_set.batch([0], steps=4)
+
+
+def test_spikes_without_values_count_one_each():
+    events = EventBatch([0, 0, 2], [1, 1, 0], [0, 3], [3], 2)
+    x, _, _ = Binned(events, np.zeros(1, int), np.zeros(1, int), ["a"], 1.0, 2).batch([0])
+    assert x[:, 0].tolist() == [[0, 2], [0, 0], [1, 0]]
