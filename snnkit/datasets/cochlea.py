@@ -21,7 +21,8 @@ With u = e^(−αc/2) the impedance is a quadratic in u, ξ = C0 u² − iωδ�
 the integral is elementary: ∫₀ᶜ g = (2ω/α)√(ρ/h) ∫ᵤ¹ du/(u √ξ), see `phase`.
 
 The spectrum that meets v has n//2 + 1 bins, from f_min to half the sound's rate. Its inverse transform of
-the same length is the analytic signal at half the sound's rate, which is the time step of the cells.
+the same length is the analytic signal at half the sound's rate, which is the time step of the cells. (Half
+of n samples are spread over n//2 + 1: by its end a clip is one step late, as in the SHD data.)
 
 *Hair cell* (Meddis, JASA 79(3), 1986 and 83(3), 1988). Transmitter is free (q), in the cleft (c) or being
 reprocessed (w); s is the velocity of the membrane, clamped so that nothing is negative:
@@ -637,7 +638,7 @@ def write_shd(
         raise ParameterError(f"write_shd: dtype is float16, float32 or float64, got {dtype!r}.")
     if count and (labels.min() < 0 or labels.max() >= len(keys)):
         raise DataError(
-            f"write_shd: labels run from {labels.min()} to {labels.max()}; keys name {len(keys)}."
+            f"write_shd: labels run from {labels.min()} to {labels.max()}, but there are {len(keys)} keys."
         )
     with atomic_h5(path) as file:
         times = file.create_dataset("spikes/times", (count,), h5py.vlen_dtype(np.dtype(dtype)))
