@@ -45,10 +45,10 @@ class Running:
         self.kernel = unit.kernel
         self.state = [v.copy() for v in unit.initial]
         self.x = np.zeros((span, size), types.wide)
-        bounds = plan.bounds[unit.population.name]
-        self.ranges = [(int(a), int(b)) for a, b in itertools.pairwise(bounds)]
-        self.times = [np.zeros(span * (b - a), np.int64) for a, b in self.ranges]
-        self.neurons = [np.zeros(span * (b - a), np.int32) for a, b in self.ranges]
+        self.bounds = plan.bounds[unit.population.name]
+        room = span * int(np.diff(self.bounds).max())
+        self.raw_times, self.times = (np.zeros((parts, room), np.int64) for _ in range(2))
+        self.raw_neurons, self.neurons = (np.zeros((parts, room), np.int32) for _ in range(2))
         self.steps = np.zeros((parts, span + 1), np.int64)
         self.quiet = np.zeros((parts, 1), np.uint8)
         self.h = np.zeros((0, 0), types.wide)
@@ -73,6 +73,7 @@ class Core:
         self.plan = plan
         self.kept = kept
         self.empty = np.zeros(0, plan.types.wide)
+        self.none: Spikes = (np.zeros(0, np.int64), np.zeros(0, np.int32), self.empty)
         self.lanes_into: dict[str, list[Lane]] = {n: [] for n in plan.graph.populations}
         self.lanes_out: dict[str, list[Lane]] = {n: [] for n in plan.graph.populations}
         for lane in plan.lanes:
@@ -88,6 +89,16 @@ class Core:
         self.watches: dict[str, list[Watch]] = {n: [] for n in plan.graph.populations}
         for watch in watches:
             self._watch(watch)
+        self.counted = {
+            name
+            for name in plan.graph.inputs
+            if name not in kept
+            and not self.watches[name]
+            and all(
+                lane.layout == "one_to_one" and (lane.arrays[1] == lane.longest).all() and lane.shift is None
+                for lane in self.lanes_out[name]
+            )
+        }
         self.counts = {n: np.zeros(p.size, np.int64) for n, p in plan.graph.populations.items()}
         self.sums = dict.fromkeys(plan.graph.populations, 0.0)
         self.done = dict.fromkeys(plan.units, 0)
@@ -145,7 +156,9 @@ class Core:
     ) -> Spikes:
         if self.plan.graph.populations[name].neuron == INPUT:
             if name not in sources:
-                return self.empty.astype(np.int64), self.empty.astype(np.int32), self.empty
+                return self.none
+            if name in self.counted and hasattr(sources[name], "dense"):
+                return self._drive(name, start, sources[name].dense(start, stop, self.plan.parts))
             times, neurons, values = sources[name].events(start, stop)
             kernels_cpu.tally(neurons, self.counts[name])
             self.sums[name] += float(values.sum()) if len(values) else len(times)
@@ -156,35 +169,51 @@ class Core:
             watched(watch, start, self._rows(name, watch, start, stop, before))
         return before
 
+    def _drive(self, name: str, start: int, counts: np.ndarray) -> Spikes:
+        """A dense input, neuron to neuron: no list of spikes is made."""
+        self.sums[name] += kernels_cpu.tally_counts(counts, self.counts[name])
+        for lane in self.lanes_out[name]:
+            target = self.running[lane.projection.target]
+            target.pending = max(target.pending, start + len(counts) - 1 + lane.longest)
+            given = (start, counts, *lane.arrays, self.rings[lane.index], lane.rows, lane.size)
+            if self.plan.parts == 1:
+                kernels_cpu.deliver_counts(*given, 0, lane.size)
+            else:
+                kernels_cpu.deliver_counts_parts(*given, target.bounds)
+        return self.none
+
     def _update(self, run: Running, start: int, stop: int) -> Spikes:
         name, steps = run.unit.population.name, stop - start
         silent = run.pending < start
         if run.asleep and silent and not self.watches[name]:
-            return run.times[0][:0], run.neurons[0][:0], self.empty
+            return self.none
         self.done[name] += steps
         lanes = self.lanes_into[name]
         if not lanes:
             run.x[:steps] = 0
-        for part, (n0, n1) in enumerate(run.ranges):
-            for k, lane in enumerate(lanes):
-                kernels_cpu.gather(
-                    self.rings[lane.index], lane.rows, lane.size, start, steps, run.x, n0, n1, k == 0
-                )
-            run.kernel(
-                run.x, start, steps, n0, n1, run.unit.stride, *run.state, *run.unit.params, run.unit.bias,
-                self.counts[name], run.times[part], run.neurons[part], run.steps[part],
-                run.h, run.states, run.pending < stop - 1, run.quiet[part],
-            )  # fmt: skip
-        run.asleep = bool(run.pending < stop - 1 and run.quiet.all())
-        if len(run.ranges) == 1:
-            found = run.steps[0, steps]
-            times, neurons = run.times[0][:found].copy(), run.neurons[0][:found].copy()
+        size, parts = run.unit.population.size, self.plan.parts
+        for k, lane in enumerate(lanes):
+            ring = (self.rings[lane.index], lane.rows, size, start, steps, run.x)
+            if parts == 1:
+                kernels_cpu.gather(*ring, 0, size, k == 0)
+            else:
+                kernels_cpu.gather_parts(*ring, run.bounds, k == 0)
+        unit = run.unit
+        common = (unit.stride, *run.state, *unit.params, unit.bias, self.counts[name])
+        found = (run.raw_times, run.raw_neurons, run.times, run.neurons, run.steps)
+        wanted = (run.h, run.states, silent)
+        if parts == 1:
+            parts_of = (a[0] for a in found)
+            count = unit.kernel.update(
+                run.x, start, steps, 0, size, *common, *parts_of, *wanted, run.quiet[0]
+            )
+            times, neurons = run.times[0][:count].copy(), run.neurons[0][:count].copy()
         else:
-            parts = range(len(run.ranges))
-            times = np.concatenate([run.times[q][: run.steps[q, steps]] for q in parts])
-            neurons = np.concatenate([run.neurons[q][: run.steps[q, steps]] for q in parts])
-            order = np.argsort(times, kind="stable")
-            times, neurons = times[order], neurons[order]
+            unit.kernel.update_parts(run.x, start, steps, run.bounds, *common, *found, *wanted, run.quiet)
+            count = int(run.steps[:, steps].sum())
+            times, neurons = np.empty(count, np.int64), np.empty(count, np.int32)
+            kernels_cpu.merge(run.times, run.neurons, run.steps, steps, times, neurons)
+        run.asleep = bool(silent and run.quiet.all())
         self.sums[name] += len(times)
         return times, neurons, self.empty
 
@@ -201,11 +230,9 @@ class Core:
         first = int(lane.projection.delay.min(initial=lane.longest))
         for a, b in itertools.pairwise(cuts):
             self._scatter(lane, times[a:b], neurons[a:b], values[a:b], scratch, rows)
-            for n0, n1 in target.ranges:
-                kernels_cpu.shift_into(
-                    scratch, first, rows, lane.shift, ring, lane.rows, lane.size, lane.longest,
-                    int(times[a]), n0, n1,
-                )  # fmt: skip
+            kernels_cpu.shift_into(
+                scratch, first, rows, lane.shift, ring, lane.rows, lane.size, lane.longest, int(times[a])
+            )
 
     def _scatter(
         self,
@@ -216,15 +243,16 @@ class Core:
         ring: np.ndarray,
         rows: int,
     ) -> None:
-        ranges = self.running[lane.projection.target].ranges
-        for q, (n0, n1) in enumerate(ranges):
-            if lane.layout == "rows":
-                kernels_cpu.deliver_rows(
-                    times, neurons, values, *lane.arrays, lane.per_source, ring, rows, lane.size, q, q + 1
-                )
-            else:
-                kernel = getattr(kernels_cpu, f"deliver_{lane.layout}")
-                kernel(times, neurons, values, *lane.arrays, ring, rows, lane.size, n0, n1)
+        spikes = (times, neurons, values, *lane.arrays)
+        place: tuple[Any, ...] = (ring, rows, lane.size)
+        if lane.layout == "rows":
+            place = (lane.per_source, *place)
+        if self.plan.parts == 1:
+            kernel = getattr(kernels_cpu, f"deliver_{lane.layout}")
+            kernel(*spikes, *place, 0, 1 if lane.layout == "rows" else lane.size)
+        else:
+            kernel = getattr(kernels_cpu, f"deliver_{lane.layout}_parts")
+            kernel(*spikes, *place, self.plan.bounds[lane.projection.target])
 
     def _rows(self, name: str, watch: Watch, start: int, stop: int, spikes: Spikes) -> Any:
         steps = stop - start
@@ -242,12 +270,12 @@ class Core:
                 rows = run.states[run.unit.neuron.state.index(watch.variable), :steps]
         return rows.copy() if watch.neurons is None else rows[:, watch.neurons]
 
-    def tallies(self) -> dict[str, dict[str, int]]:
+    def tallies(self) -> dict[str, dict[str, Any]]:
         """What was counted since the last reset; the keys are those of `simulate.Result.counts`."""
         graph = self.plan.graph
-        counts: dict[str, dict[str, int]] = {
+        counts: dict[str, dict[str, Any]] = {
             "spikes": {n: int(c.sum()) for n, c in self.counts.items()},
-            "spike_sum": dict(self.sums),  # type: ignore[dict-item]
+            "spike_sum": dict(self.sums),
             "updates": {n: self.t * graph.populations[n].size for n in self.running},
             "updates_done": {n: steps * graph.populations[n].size for n, steps in self.done.items()},
             "synops": {},

@@ -188,7 +188,7 @@ def _deliver_conv(times, neurons, values, weight, delay, shape, ring, rows, size
 deliver_conv = _njit(_deliver_conv)
 
 
-def _shift_into(scratch, first, last, shift, ring, rows, size, longest, start, n0, n1):  # type: ignore[no-untyped-def]
+def _shift_into(scratch, first, last, shift, ring, rows, size, longest, start):  # type: ignore[no-untyped-def]
     """Add the sums of one step, in `scratch` [longest + 1, N], shifted right by `shift`, to the ring.
 
     Each (step, delay) group is shifted on its own, rounding down; `scratch` is empty afterwards.
@@ -196,7 +196,7 @@ def _shift_into(scratch, first, last, shift, ring, rows, size, longest, start, n
     for d in range(first, last):
         to = (start + d) % rows * size
         at = (start + d) % (longest + 1) * size
-        for n in range(n0, n1):
+        for n in range(size):
             total = scratch[at + n]
             if total != 0:
                 ring[to + n] += total >> shift if shift >= 0 else total << -shift
@@ -225,6 +225,34 @@ def _gather(ring, rows, size, start, steps, x, n0, n1, fresh):  # type: ignore[n
 gather = _njit(_gather)
 
 
+def _deliver_counts(first, counts, weight, delay, ring, rows, size, n0, n1):  # type: ignore[no-untyped-def]
+    """One to one from dense counts [steps, N] of the steps from `first` on."""
+    for k in range(counts.shape[0]):
+        row = counts[k]
+        same = delay[n0] if n1 > n0 else 0
+        base = (first + k + same) % rows * size
+        target = ring[base : base + size]
+        for n in range(n0, n1):
+            target[n] += weight[n] * row[n]
+
+
+deliver_counts = _njit(_deliver_counts)
+
+
+def _tally_counts(counts, spikes):  # type: ignore[no-untyped-def]
+    """As `tally`, of dense counts; returns their sum."""
+    total = np.int64(0)
+    for k in range(counts.shape[0]):
+        row = counts[k]
+        for n in range(len(row)):
+            spikes[n] += np.int64(row[n] != 0)
+            total += np.int64(row[n])
+    return total
+
+
+tally_counts = _njit(_tally_counts)
+
+
 def _tally(neurons, counts):  # type: ignore[no-untyped-def]
     """Spikes of each neuron, added to `counts`."""
     for e in range(len(neurons)):
@@ -235,7 +263,69 @@ tally = _njit(_tally)
 
 
 # ---------------------------------------------------------------------------------------------------
+# The same by several threads, each on its own columns bounds[q]:bounds[q + 1].
+
+_parallel: Any = functools.partial(numba.njit, nogil=True, cache=True, error_model="numpy", parallel=True)
+
+
+def _deliver_rows_parts(times, neurons, values, ptr, offsets, weight, per_source, ring, rows, size, bounds):  # type: ignore[no-untyped-def]
+    for q in numba.prange(len(bounds) - 1):
+        deliver_rows(times, neurons, values, ptr, offsets, weight, per_source, ring, rows, size, q, q + 1)
+
+
+def _deliver_dense_parts(times, neurons, values, weight, delay, ring, rows, size, bounds):  # type: ignore[no-untyped-def]
+    for q in numba.prange(len(bounds) - 1):
+        deliver_dense(times, neurons, values, weight, delay, ring, rows, size, bounds[q], bounds[q + 1])
+
+
+def _deliver_one_to_one_parts(times, neurons, values, weight, delay, ring, rows, size, bounds):  # type: ignore[no-untyped-def]
+    for q in numba.prange(len(bounds) - 1):
+        deliver_one_to_one(times, neurons, values, weight, delay, ring, rows, size, bounds[q], bounds[q + 1])
+
+
+def _deliver_conv_parts(times, neurons, values, weight, delay, shape, ring, rows, size, bounds):  # type: ignore[no-untyped-def]
+    for q in numba.prange(len(bounds) - 1):
+        deliver_conv(times, neurons, values, weight, delay, shape, ring, rows, size, bounds[q], bounds[q + 1])
+
+
+def _deliver_counts_parts(first, counts, weight, delay, ring, rows, size, bounds):  # type: ignore[no-untyped-def]
+    for q in numba.prange(len(bounds) - 1):
+        deliver_counts(first, counts, weight, delay, ring, rows, size, bounds[q], bounds[q + 1])
+
+
+def _gather_parts(ring, rows, size, start, steps, x, bounds, fresh):  # type: ignore[no-untyped-def]
+    for q in numba.prange(len(bounds) - 1):
+        gather(ring, rows, size, start, steps, x, bounds[q], bounds[q + 1], fresh)
+
+
+deliver_rows_parts = _parallel(_deliver_rows_parts)
+deliver_dense_parts = _parallel(_deliver_dense_parts)
+deliver_one_to_one_parts = _parallel(_deliver_one_to_one_parts)
+deliver_conv_parts = _parallel(_deliver_conv_parts)
+deliver_counts_parts = _parallel(_deliver_counts_parts)
+gather_parts = _parallel(_gather_parts)
+
+
+def _merge(times, neurons, steps, count, out_times, out_neurons):  # type: ignore[no-untyped-def]
+    """The partitions' spikes [parts, …] in the order (step, neuron); returns how many."""
+    found = 0
+    for k in range(count):
+        for q in range(len(steps)):
+            for e in range(steps[q, k], steps[q, k + 1]):
+                out_times[found] = times[q, e]
+                out_neurons[found] = neurons[q, e]
+                found += 1
+    return found
+
+
+merge = _njit(_merge)
+
+
+# ---------------------------------------------------------------------------------------------------
 # The neurons' update, written out from their step.
+
+WIDTH = 1024
+"""Neurons that go through all steps of a chunk together: their states stay in the first-level cache."""
 
 _UPDATE = """
 import numba
@@ -268,46 +358,70 @@ def row_each(x, fires, h, bias, {states}{params}):
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def update(x, start, steps, n0, n1, each, {states}{params}bias, counts, out_times, out_neurons, out_steps,
-           h_out, state_out, check_quiet, quiet):
-    size = n1 - n0
-    fires = np.zeros(size, x.dtype)
-    h = np.zeros(size, x.dtype)
+def update(x, start, steps, n0, n1, each, {states}{params}bias, counts, raw_times, raw_neurons, out_times,
+           out_neurons, out_steps, h_out, state_out, check_quiet, quiet):
+    width = min(n1 - n0, {width})
+    fires = np.zeros(width, x.dtype)
+    h = np.zeros(width, x.dtype)
     found = 0
-    quiet[0] = 0
-    for k in range(steps):
-        out_steps[k] = found
-        checks = check_quiet and k == steps - 1
-        if checks:
+    moved = np.int32(0)
+    for lo in range(n0, n1, {width}):
+        hi = min(lo + {width}, n1)
+        size = hi - lo
+        for k in range(steps):
+            checks = check_quiet and k == steps - 1
+            if checks:
 {copies}
-        if each:
-            row_each(x[k, n0:n1], fires, h, bias[n0:n1], {state_cuts}{param_cuts})
-        else:
-            row_uniform(x[k, n0:n1], fires, h, bias[0], {state_cuts}{param_firsts})
-        if h_out.shape[0]:
-            h_out[k, n0:n1] = h
-        if state_out.shape[1]:
+            if each:
+                row_each(x[k, lo:hi], fires[:size], h[:size], bias[lo:hi], {state_cuts}{param_cuts})
+            else:
+                row_uniform(x[k, lo:hi], fires[:size], h[:size], bias[0], {state_cuts}{param_firsts})
+            if h_out.shape[0]:
+                h_out[k, lo:hi] = h[:size]
+            if state_out.shape[1]:
 {record}
-        if {spiking}:
-            for block in range(0, size, 64):
-                end = min(block + 64, size)
-                some = np.int32(0)
-                for n in range(block, end):
-                    some |= np.int32(fires[n] != 0)
-                if some:
+            if {spiking}:
+                for block in range(0, size, 64):
+                    end = min(block + 64, size)
+                    some = np.int32(0)
                     for n in range(block, end):
-                        if fires[n] != 0:
-                            out_times[found] = start + k
-                            out_neurons[found] = n0 + n
-                            counts[n0 + n] += 1
-                            found += 1
-        if checks and out_steps[k] == found:
-            moved = np.int32(0)
-            for n in range(size):
+                        some |= np.int32(fires[n] != 0)
+                    if some:
+                        for n in range(block, end):
+                            if fires[n] != 0:
+                                raw_times[found] = start + k
+                                raw_neurons[found] = lo + n
+                                counts[lo + n] += 1
+                                moved = np.int32(1)
+                                found += 1
+            if checks:
+                for n in range(size):
 {compares}
-            quiet[0] = moved == 0
-    out_steps[steps] = found
+    quiet[0] = check_quiet and moved == 0
+    # from (block, step) to (step, neuron)
+    out_steps[: steps + 1] = 0
+    for e in range(found):
+        out_steps[raw_times[e] - start + 1] += 1
+    for k in range(steps):
+        out_steps[k + 1] += out_steps[k]
+    for e in range(found):
+        k = raw_times[e] - start
+        out_times[out_steps[k]] = raw_times[e]
+        out_neurons[out_steps[k]] = raw_neurons[e]
+        out_steps[k] += 1
+    for k in range(steps, 0, -1):
+        out_steps[k] = out_steps[k - 1]
+    out_steps[0] = 0
     return found
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy", parallel=True)
+def update_parts(x, start, steps, bounds, each, {states}{params}bias, counts, raw_times, raw_neurons,
+                 out_times, out_neurons, out_steps, h_out, state_out, check_quiet, quiet):
+    for q in numba.prange(len(bounds) - 1):
+        update(x, start, steps, bounds[q], bounds[q + 1], each, {states}{params}bias, counts, raw_times[q],
+               raw_neurons[q], out_times[q], out_neurons[q], out_steps[q], h_out, state_out, check_quiet,
+               quiet[q])
 """
 
 
@@ -368,17 +482,18 @@ def update_source(neuron: Neuron, real: str) -> str:
         olds=", ".join(old.format(v) for v in states),
         param_n=each("p_{}[n]", params),
         stores=lines(8, [f"v_{v}[n] = r_{v}" for v in states]),
-        copies=lines(12, [f"before_{v} = v_{v}[n0:n1].copy()" for v in states]),
-        compares=lines(16, [f"moved |= np.int32(before_{v}[n] != v_{v}[n0 + n])" for v in states]),
-        state_cuts=each("v_{}[n0:n1]", states),
-        param_cuts=each("p_{}[n0:n1]", params),
+        copies=lines(16, [f"before_{v} = v_{v}[lo:hi].copy()" for v in states]),
+        compares=lines(20, [f"moved |= np.int32(before_{v}[n] != v_{v}[lo + n])" for v in states]),
+        state_cuts=each("v_{}[lo:hi]", states),
+        param_cuts=each("p_{}[lo:hi]", params),
         param_firsts=each("p_{}[0]", params),
-        record=lines(12, [f"state_out[{j}, k, n0:n1] = v_{v}[n0:n1]" for j, v in enumerate(states)]),
+        record=lines(16, [f"state_out[{j}, k, lo:hi] = v_{v}[lo:hi]" for j, v in enumerate(states)]),
         spiking=neuron.spiking,
+        width=WIDTH,
     )
 
 
 def update_kernel(neuron: Neuron, real: str) -> Any:
-    """The compiled `update` of this neuron; from the second process on, loaded from disk."""
+    """The module with `update` and `update_parts` of this neuron; compiled once, then loaded from disk."""
     name = re.sub(r"\W", "_", neuron.name)
-    return jit.build(f"update_{name}", update_source(neuron, real)).update
+    return jit.build(f"update_{name}", update_source(neuron, real))

@@ -201,8 +201,8 @@ def build(
     for p in graph.projections:
         if max_delay is not None and p.max_delay > max_delay:
             raise GraphError(
-                f"projection {p.name!r}: delay {p.max_delay} is longer than the ring, max_delay = {max_delay} "
-                "steps; leave max_delay out to size the ring by the longest delay."
+                f"projection {p.name!r}: delay {p.max_delay} is longer than the ring of max_delay = "
+                f"{max_delay}; leave max_delay out to size the ring by the longest delay."
             )
     groups = groups_of(graph)
     size = sum(p.size for p in graph.populations.values())
@@ -376,7 +376,7 @@ def _unit(population: Population, types: Types) -> Unit:
             f"population {population.name!r}: neuron {neuron.name!r} needs the parameters "
             f"{', '.join(neuron.params)}; {', '.join(missing)} not given."
         )
-    start = {**dict.fromkeys(neuron.state, 0.0), **dict(neuron.initial), **population.initial}
+    start: dict[str, Any] = {**dict.fromkeys(neuron.state, 0.0), **dict(neuron.initial), **population.initial}
     unknown = [k for k in start if k not in neuron.state]
     if unknown:
         raise GraphError(

@@ -209,7 +209,7 @@ def _by_input(graph: Graph, events: Any) -> dict[str, Events]:
         if isinstance(e, EventBatch):
             if e.size != graph.populations[name].size:
                 raise DataError(
-                    f"events of {e.size} neurons for input {name!r}, which has {graph.populations[name].size}."
+                    f"events of {e.size} neurons for input {name!r} of {graph.populations[name].size}."
                 )
             e.validate()
         elif not hasattr(e, "source"):

@@ -102,8 +102,11 @@ def integer_graph(rng, shift=0):
     options = {"shift": shift} if shift else {}
     links = []
     for name, source, target, kind, least in (
-        ("in→a", inp, a, "dense", 0), ("a→b", a, b, "sparse", 0), ("b→a", b, a, "dense", 1), ("in→b", inp, b, "dense", 2)
-    ):  # fmt: skip
+        ("in→a", inp, a, "dense", 0),
+        ("a→b", a, b, "sparse", 0),
+        ("b→a", b, a, "dense", 1),
+        ("in→b", inp, b, "dense", 2),
+    ):
         link = projection(rng, name, source, target, kind, least, shared_delay=name == "in→b")
         link.weight = (link.weight * 8 * (7 if shift > 0 else 2)).astype(np.int32)
         link.options = dict(options)
