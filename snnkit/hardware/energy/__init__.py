@@ -11,12 +11,14 @@ No torch here; docs/energy.md derives every figure of a three-neuron example by 
 from .counts import Counts, concatenate, count
 from .delay import compare as compare_delays
 from .estimate import Estimate, Placement, estimate, measure, place
+from .monitor import EnergyMonitor
 from .price import Price, price, sensitivity
 from .profile import Constant, Mesh, Profile, available, load_profile
 
 __all__ = [
     "Constant",
     "Counts",
+    "EnergyMonitor",
     "Estimate",
     "Mesh",
     "Placement",

@@ -104,6 +104,7 @@ class NeuronCounts:
     states     state variables of a neuron, each read and written in every step
     leak_macs  multiplications of one neuron update (its decays)
     biased     neurons with bias ≠ 0
+    biases     stored bias words (a convolution has one a channel); 0 if none differs from 0
     active     neuron updates that do work, or None where the potentials are not known
     idle       steps · size − active
     routes     (source core, target core) pairs that carry messages, ``[R, 2]``, or None if not mapped
@@ -116,6 +117,7 @@ class NeuronCounts:
     states: int
     leak_macs: int
     biased: int
+    biases: int
     steps: np.ndarray
     spikes: np.ndarray
     active: np.ndarray | None = None
@@ -129,8 +131,8 @@ class NeuronCounts:
 
     @property
     def updates(self) -> np.ndarray:
-        """Neuron updates, steps · size; 0 for an input."""
-        return np.zeros_like(self.steps) if self.is_input else self.steps * self.size
+        """Neuron updates, steps · size; 0 where there is no state (an input)."""
+        return self.steps * self.size if self.states else np.zeros_like(self.steps)
 
     @property
     def idle(self) -> np.ndarray | None:
@@ -468,13 +470,15 @@ def leak_macs(population: Population) -> int:
 
 def _neuron_counts(population: Population, events: _Events, steps: np.ndarray) -> NeuronCounts:
     bias = np.broadcast_to(population.bias, population.shape)
+    biased = 0 if population.neuron == INPUT else int(np.count_nonzero(bias))
     return NeuronCounts(
         population.name,
         population.neuron,
         population.size,
         states_of(population),
         leak_macs(population),
-        0 if population.neuron == INPUT else int(np.count_nonzero(bias)),
+        biased,
+        population.bias.size if biased else 0,
         steps,
         events.total(),
     )

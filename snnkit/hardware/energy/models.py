@@ -171,7 +171,7 @@ def _lemaire_rows(counts: Counts, k: Constants, settings: Settings, mesh: Mesh |
     for n, into in _layers(counts):
         potential = access(n.size * n.states * word)
         for s in into:
-            weights = access(s.weights * word)
+            weights = access((s.weights + n.biases) * word)
             out.append(Row(n.name, s.name, "AC", s.kernel - s.kernel_mac, add))
             if s.kernel_mac.any():
                 out.append(Row(n.name, s.name, "MAC", s.kernel_mac, mac))
@@ -184,7 +184,7 @@ def _lemaire_rows(counts: Counts, k: Constants, settings: Settings, mesh: Mesh |
         if n.biased:
             held = sum(s.weights for s in into)
             out.append(Row(n.name, n.name, "bias AC", n.updates, add, False))
-            out.append(Row(n.name, n.name, "read bias", n.updates, access((held + n.size) * word), False))
+            out.append(Row(n.name, n.name, "read bias", n.updates, access((held + n.biases) * word), False))
         if n.leak_macs:
             out.append(Row(n.name, n.name, "leak MAC", n.updates * n.leak_macs, mac, False))
         out += [
@@ -205,21 +205,22 @@ def _lemaire_dense(counts: Counts, k: Constants, settings: Settings, bits: int) 
         return price if settings["memory_curve"] == "bank8k" else price * bits / 32
 
     one = np.ones(len(counts))
-    fifo = access(int(settings["fifo_words"]))
     out = []
     for n, into in _layers(counts):
+        held = sum(s.weights for s in into) + n.biases
         for s in into:
             reads = s.synapses if s.address_fan_out else s.inputs
             addressed = s.inputs + s.outputs + s.address_fan_out
             out += [
                 Row(n.name, s.name, "MAC", one * s.synapses, add + mul, False),
                 Row(n.name, s.name, "address AC", one * addressed, k["add"], False),
-                Row(n.name, s.name, "read input", one * reads, fifo, False),
-                Row(n.name, s.name, "read weight", one * s.synapses, access(s.weights), False),
+                Row(n.name, s.name, "read input", one * reads, access(s.inputs), False),
+                Row(n.name, s.name, "read weight", one * s.synapses, access(s.weights + n.biases), False),
             ]
         if n.biased:
             out.append(Row(n.name, n.name, "bias AC", one * n.size, add, False))
-        out.append(Row(n.name, n.name, "write output", one * n.size, fifo, False))
+            out.append(Row(n.name, n.name, "read bias", one * n.size, access(held), False))
+        out.append(Row(n.name, n.name, "write output", one * n.size, access(n.size), False))
     return out
 
 
