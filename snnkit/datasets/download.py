@@ -111,7 +111,9 @@ def unpack(archive: PathLike, folder: PathLike, members: tuple[str, ...] = ()) -
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir(parents=True)
-        if zipfile.is_zipfile(archive):
+        with open(archive, "rb") as file:
+            zipped = file.read(2) == b"PK"
+        if zipped:
             with zipfile.ZipFile(archive) as packed:
                 names = [n for n in packed.namelist() if not members or any(m in n for m in members)]
                 packed.extractall(partial, names)

@@ -135,7 +135,7 @@ def load(
     validation      "official", "speakers" (whole speakers taken from train), "random" (a tenth of every
                     class, from train), "none", or "test" (validate on the test part, as some published
                     code does: the figures are then optimistic). "auto": official where there is one
-                    and no speaker is held out, else speakers
+                    and no speakers are named, else speakers
     valid_speakers  how many speakers, or which, "speakers" takes; None: 15 %, at least one
     held_out        speaker or speakers that are the test part, instead of the official one
     limit           at most so many recordings of every class, speaker and part
@@ -188,7 +188,8 @@ def load(
         if validation == "official":
             raise ParameterError("validation = 'official' does not go with held_out; take 'speakers'.")
     if validation == "auto":
-        validation = "official" if "valid" in where and held_out is None else "speakers"
+        given = "valid" in where and held_out is None and valid_speakers is None
+        validation = "official" if given else "speakers"
     where = _validated(name, where, validation, valid_speakers, names, seed)
 
     def part_of(part: str) -> Callable[[], Data]:
