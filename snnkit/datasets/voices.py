@@ -194,8 +194,8 @@ def _process(library: str, data: str, requests: Sequence[dict[str, Any]]) -> lis
     for request in requests:
         what = f"eSpeak NG, asked for {request['text']!r} with voice {request['voice']!r},"
         if len(done.stdout) < position + head:
-            errors = done.stderr.decode(errors="replace").strip()[-500:]
-            raise DataError(f"{what} ended with status {done.returncode} and no answer: {errors}")
+            reason = done.stderr.decode(errors="replace").strip().rpartition("\n")[2] or "no reason given"
+            raise DataError(f"{what} ended with status {done.returncode} and no answer: {reason}")
         status, rate, count = struct.unpack_from("<3q", done.stdout, position)
         position += head
         if status == 1:
