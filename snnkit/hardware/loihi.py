@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from ..engine.synapses import Synapses, synapses
+from .. import engine
+from ..engine import Synapses, synapses
 from ..errors import ExportError, ParameterError, ShapeError
 from ..events import EventBatch
 from ..graph import INPUT, Graph, Population, Projection
@@ -255,3 +256,21 @@ def _send(p: Projection, wire: Synapses, spikes: np.ndarray, arriving: np.ndarra
         total = (total >> int(p.options.get("shift", 0))).reshape(longest, size)
         for d in np.flatnonzero(total.any(1)):
             arriving[(t + d) % longest, b] += total[d]
+
+
+def simulate(graph: Graph, x: Any, steps: int | None = None, **options: Any) -> Trace:
+    """Computes `reference` on the event-driven engine; `options` are those of `snnkit.engine.simulate`."""
+    check(graph)
+    inputs, steps, _ = _inputs(graph, x, steps)
+    events = {name: EventBatch.from_dense(array[:steps]) for name, array in inputs.items()}
+    neurons = [name for name, p in graph.populations.items() if p.neuron != INPUT]
+    record = [(name, k) for name in neurons for k in ("u", "v")]
+    result = engine.simulate(graph, events, steps, record=record, dtype="int32", **options)
+    trace = Trace({name: batch.to_dense(steps, np.int64) for name, batch in result.spikes.items()}, {}, {})
+    for name, array in inputs.items():
+        trace.spikes[name] = np.zeros((steps, *array.shape[1:]), np.int64)
+        trace.spikes[name][: len(array)] = array[:steps]
+    for name in neurons:
+        trace.u[name] = result.recorded[name, "u"].astype(np.int64)
+        trace.v[name] = result.recorded[name, "v"].astype(np.int64)
+    return trace

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..engine.synapses import synapses
+from ..engine import synapses
 from ..errors import ExportError, ParameterError
 from ..files import atomic
 from ..graph import INPUT, Graph

@@ -17,7 +17,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from ..engine.synapses import synapses
+from ..engine import synapses
 from ..errors import DataError, ExportError, ShapeError
 from ..files import atomic_h5, open_h5
 from ..graph import INPUT, Graph, Population, Projection
