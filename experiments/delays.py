@@ -79,7 +79,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     if job["network"] == "reference":
         from reference import build
     config = parse_config(job["config"])
-    data = datasets.load(config.data.name, **config.data.model_dump(exclude={"name"}))
+    data = datasets.load(**config.data.model_dump(), progress=False)
     started = time.perf_counter()
     trainer = Trainer(config, data, kept.with_suffix(""), progress=False, make=build)
     network = trainer.fit(resume=True)

@@ -30,10 +30,15 @@ class Data(Section):
     dt: float = Field(10.0, gt=0, description="length of a step, ms")
     channels: int = Field(140, gt=0, description="700 channels are summed in neighbouring groups")
     binary: bool = Field(False, description="spike or no spike instead of counts")
-    split: Literal["official", "speaker"] = "official"
-    held_out: str | None = Field(None, description="the speaker kept for the test (leave one out)")
-    split_seed: int = 0
-    encoder: Literal["cochlea", "mel"] = "cochlea"
+    steps: int | None = Field(None, ge=1, description="cut recordings after so many steps")
+    validation: Literal["auto", "official", "speakers", "random", "none", "test"] = "auto"
+    valid_speakers: int | tuple[int | str, ...] | None = None
+    held_out: int | str | tuple[int | str, ...] | None = Field(
+        None, description="the speakers kept for the test, instead of the official test part"
+    )
+    limit: int | None = Field(None, ge=1, description="recordings of every class, speaker and part")
+    seed: int = Field(0, description="of the cochlea and of the choice of validation speakers")
+    features: Literal["cochlea", "mel"] = "cochlea"
 
 
 class Augmentation(Section):
@@ -187,3 +192,11 @@ def _fields(parents: list[Any]) -> list[str]:
     for parent in parents:
         section = section.model_fields[parent].annotation
     return list(section.model_fields)
+
+
+def parse_overrides(overrides: list[str]) -> Config:
+    """A `Config` of defaults and ``"data.name=shd"`` strings."""
+    tree: dict[str, Any] = {}
+    for override in overrides:
+        _override(tree, override)
+    return parse_config(tree, "command line")

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..datasets import Binned
+from ..datasets.splits import Data
 from .losses import readout_loss
 from .network import SpikingClassifier
 
@@ -71,7 +71,7 @@ def as_tensors(
 
 
 @torch.no_grad()
-def evaluate(network: SpikingClassifier, data: Binned, batch: int = 256) -> Evaluation:
+def evaluate(network: SpikingClassifier, data: Data, batch: int = 256) -> Evaluation:
     """Run the network in evaluation mode (rounded delays, fixed batch norm) on all of `data`."""
     was_training = network.training
     network.eval()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -96,7 +96,7 @@ class _Builder:
         elif isinstance(module, nn.Conv2d):
             self._convolution(where, module)
         elif hasattr(module, "projections"):
-            made = module.projections("", self.source.name, "")
+            made = cast(Any, module).projections("", self.source.name, "")
             self._synapses(where, made, (made[0].weight.shape[0],))
             self._add_bias(getattr(module, "bias", None))
         elif hasattr(module, "population"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import (
@@ -26,7 +28,7 @@ def optimisers(network: SpikingClassifier, config: Config) -> dict[str, tuple[Op
     taken = {id(p) for p in positions}
     norms = {id(p) for m in network.modules() if isinstance(m, TimeBatchNorm) for p in m.parameters()}
     rest = [p for p in network.parameters() if p.requires_grad and id(p) not in taken]
-    groups = {
+    groups: dict[str, tuple[list[dict[str, Any]], Group]] = {
         "weights": (
             [
                 {"params": [p for p in rest if p.ndim > 1 and id(p) not in norms]},
@@ -36,7 +38,7 @@ def optimisers(network: SpikingClassifier, config: Config) -> dict[str, tuple[Op
         ),
         "positions": ([{"params": positions}], train.positions),
     }
-    made = {}
+    made: dict[str, tuple[Optimizer, LRScheduler]] = {}
     for name, (params, group) in groups.items():
         params = [g for g in params if g["params"]]
         if params:

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -14,7 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.loggers import CSVLogger, TensorBoardLogger
+from lightning_fabric.loggers.csv_logs import CSVLogger
+from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -25,7 +27,8 @@ from rich.progress import (
 )
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from ..datasets import Binned, Splits
+from ..datasets import Splits, augment
+from ..datasets.splits import Data
 from ..errors import CheckpointError, ParameterError
 from ..files import PathLike, atomic
 from .checkpoint import load_checkpoint, load_weights, save_checkpoint
@@ -180,13 +183,34 @@ class Trainer:
             optimiser.step()
         self.network.clamp_()
         self._running["loss"] += loss.item() * len(chosen)
-        self._running["correct"] += (out.scores.argmax(1) == labels).sum().item()
+        hard = labels if labels.ndim == 1 else labels.argmax(1)
+        self._running["correct"] += (out.scores.argmax(1) == hard).sum().item()
         self._running["samples"] += len(chosen)
 
     def _augmented(
-        self, data: Binned, chosen: np.ndarray, rng: np.random.Generator
+        self, data: Data, chosen: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return data.batch(chosen)
+        """A batch with the configured augmentations; labels are [B], or [B, classes] after CutMix."""
+        x, lengths, labels = data.batch(chosen)
+        a = self.config.augment
+        changes: list[tuple[bool, Callable[..., np.ndarray]]] = [
+            (a.time_mask > 0, partial(augment.time_mask, width=a.time_mask)),
+            (a.neuron_mask > 0, partial(augment.neuron_mask, width=a.neuron_mask)),
+            (a.channel_shift > 0, partial(augment.channel_shift, amount=a.channel_shift)),
+            (a.drop_event > 0, partial(augment.drop_event, probability=a.drop_event)),
+            (
+                a.time_stretch > 0,
+                partial(augment.time_stretch, low=1 - a.time_stretch, high=1 + a.time_stretch),
+            ),
+        ]
+        for wanted, change in changes:
+            if wanted:
+                x = change(x, rng, lengths=lengths)
+        if a.cutmix > 0:
+            x, labels = augment.cutmix(
+                x, labels, len(data.classes), rng, probability=a.cutmix, lengths=lengths
+            )
+        return x, lengths, labels
 
     def _score(self, result: Evaluation) -> float:
         if self.config.train.protocol == "paper":

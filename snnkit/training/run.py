@@ -1,0 +1,167 @@
+"""Whole runs: train and lower, evaluate a checkpoint, and hold a Graph against its network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from .. import datasets
+from ..datasets.splits import Data, Splits
+from ..engine import simulate
+from ..errors import DataError, ParameterError
+from ..events import EventBatch
+from ..files import PathLike
+from ..graph import Graph
+from .checkpoint import load_network
+from .config import Config, parse_config
+from .evaluation import as_tensors, evaluate
+from .losses import READOUTS, valid_steps
+from .lowering import lower
+from .network import SpikingClassifier
+from .trainer import Trainer
+
+
+def load_data(config: Config, progress: bool = True) -> Splits:
+    """The data set of a configuration."""
+    return datasets.load(**config.data.model_dump(), progress=progress)
+
+
+def describe_data(config: Config) -> dict[str, Any]:
+    """Sizes, speakers and input statistics of a data set; encodes it if that was not done yet."""
+    splits = load_data(config)
+    about: dict[str, Any] = {
+        "dataset": splits.name,
+        "synthetic": splits.synthetic,
+        "classes": splits.classes,
+        "dt_ms": splits.dt,
+        "channels": splits.channels,
+    }
+    for part in ("train", "valid", "test"):
+        data = getattr(splits, part)
+        about[part] = {
+            "clips": len(data),
+            "speakers": [splits.speaker_names.get(s, s) for s in splits.speakers.get(part, [])],
+            "mean_steps": round(float(np.mean(data.lengths)), 1),
+        }
+    if isinstance(splits.train, datasets.Binned):
+        about["occupancy"] = splits.train.occupancy
+    return about | ({"attribution": splits.attribution} if splits.attribution else {})
+
+
+def train_run(
+    config: Config, folder: PathLike, *, resume: bool = False, progress: bool = True
+) -> dict[str, Any]:
+    """Train into `folder` and write the best epoch's Graph there (graph.h5); a summary."""
+    folder = Path(folder)
+    data = load_data(config, progress)
+    trainer = Trainer(config, data, folder, progress=progress)
+    network = trainer.fit(resume=resume)
+    graph = lower(
+        network,
+        metadata={
+            "classes": data.classes,
+            "data": config.data.model_dump(mode="json"),
+            "synthetic": data.synthetic,
+            "trained": trainer.record["started"],
+            "revision": trainer.record["revision"],
+        },
+    )
+    graph.save(folder / "graph.h5")
+    return {
+        "dataset": data.name,
+        "synthetic": data.synthetic,
+        "train_clips": len(data.train),
+        "valid_clips": len(data.valid),
+        "epochs": trainer.epoch,
+        "best_epoch": trainer.best_epoch + 1,
+        "valid_accuracy": trainer.best_accuracy,
+        "parameters": trainer.record["parameters"],
+        "seconds": round(trainer.seconds, 1),
+        "checkpoint": str(folder / "last.pt"),
+        "graph": str(folder / "graph.h5"),
+    }
+
+
+def evaluate_run(checkpoint: PathLike, split: str = "valid") -> dict[str, Any]:
+    """Accuracy and rates of a checkpoint's best epoch on a split of the data it was trained on."""
+    network, config, _ = load_network(checkpoint)
+    data = getattr(load_data(config), split)
+    result = evaluate(network, data, config.train.batch)
+    worst = result.confusion.copy()
+    np.fill_diagonal(worst, 0)
+    label, guess = np.unravel_index(worst.argmax(), worst.shape)
+    confused = f"{result.classes[label]} taken for {result.classes[guess]} {worst.max()} times"
+    return {"split": split, **result.summary(), "most_confused": confused}
+
+
+def graph_data(graph: Graph, split: str, settings: dict[str, Any] | None = None) -> Data:
+    """The split of the data that a Graph was trained on, as its metadata says; `settings` override."""
+    known = graph.metadata.get("data")
+    if known is None and not settings:
+        raise DataError(
+            "the Graph does not say what data it was trained on; name it, e.g. --data spoken_digits."
+        )
+    config = parse_config({"data": {**(known or {}), **(settings or {})}}, "the Graph's metadata")
+    return getattr(load_data(config), split)
+
+
+def classify(graph: Graph, events: EventBatch, **options: Any) -> tuple[np.ndarray, Any]:
+    """Class scores ``[B, C]`` of a Graph by the event-driven engine, and the engine's `Result`.
+
+    Reads out as ``graph.metadata["readout"]`` says, over each sample's length and the tail.
+    """
+    readout = graph.metadata.get("readout")
+    if readout not in READOUTS or len(graph.outputs) != 1:
+        raise ParameterError(
+            f"a Graph that classifies has one output and a readout in its metadata, one of "
+            f"{', '.join(READOUTS)}; this has outputs {graph.outputs} and readout {readout!r}."
+        )
+    out = graph.outputs[0]
+    counted = readout == "spike_count"
+    result = simulate(graph, events, record=() if counted else [(out, "v")], **options)
+    steps = int(result.steps.max(initial=0))
+    v = result.spikes[out].to_dense(steps) if counted else result.recorded[out, "v"]
+    mask = valid_steps(v.shape[0], torch.from_numpy(result.steps))
+    values = torch.from_numpy(np.ascontiguousarray(v)).double()
+    scale = graph.metadata.get("readout_scale", 1.0)
+    return READOUTS[readout](values * scale, mask).numpy(), result
+
+
+@torch.no_grad()
+def compare(network: SpikingClassifier, graph: Graph, data: Data, dtype: str = "float32") -> dict[str, Any]:
+    """Hold the engine's spikes and predictions on `data` against the trained network's own.
+
+    Returns the share of hidden neurons' (sample, neuron, step) spikes in common among all that
+    either has, the share of (step, neuron) cells that agree, and both accuracies.
+    """
+    network = network.eval()
+    was = next(network.parameters()).dtype
+    network = network.double() if dtype == "float64" else network
+    names = [name for name in graph.populations if name not in (*graph.inputs, *graph.outputs)]
+    cells = same = either = both = 0
+    right = {"network": 0, "graph": 0}
+    for start in range(0, len(data), 64):
+        indices = np.arange(start, min(start + 64, len(data)))
+        x, lengths, labels = as_tensors(data.batch(indices), network)
+        out = network(x, lengths)
+        scores, result = classify(graph, data.subset(indices).events, dtype=dtype, progress=False)
+        right["network"] += int((out.scores.argmax(1) == labels).sum())
+        right["graph"] += int((scores.argmax(1) == labels.numpy()).sum())
+        for name, s in zip(names, out.spikes, strict=True):
+            ours = result.spikes[name].to_dense(s.shape[0], bool)
+            theirs = (s != 0).numpy() & out.mask[: s.shape[0], :, None].numpy()
+            cells += int(out.mask[: s.shape[0]].sum()) * s.shape[2]
+            same += int(out.mask[: s.shape[0]].sum()) * s.shape[2] - int((ours != theirs).sum())
+            either += int((ours | theirs).sum())
+            both += int((ours & theirs).sum())
+    network.to(was)
+    return {
+        "dtype": dtype,
+        "equal_spikes": both / max(either, 1),
+        "equal_cells": same / max(cells, 1),
+        "network_accuracy": right["network"] / len(data),
+        "graph_accuracy": right["graph"] / len(data),
+    }
