@@ -7,7 +7,7 @@ import json
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -123,8 +123,10 @@ class Binned:
 class Frames:
     """Recordings as analogue frames (mel spectra): `Binned` with real-valued input in every cell.
 
-    frames    float16 or float32 [B, T, N]
-    lengths   int64 [B]
+    frames       float16 or float32 [R, T, N], may lie on disk
+    mean, scale  a batch holds (frames − mean) / scale
+    lengths      int64 [B]
+    rows         int64 [B]: recording b is ``frames[rows[b]]``
     """
 
     frames: np.ndarray
@@ -135,6 +137,9 @@ class Frames:
     dt: float
     channels: int
     name: str = ""
+    mean: float = 0.0
+    scale: float = 1.0
+    rows: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -145,7 +150,10 @@ class Frames:
         return EventBatch.from_dense(self.batch(np.arange(len(self)))[0], self.lengths)
 
     def batch(
-        self, indices: Sequence[int] | np.ndarray, steps: int | None = None
+        self,
+        indices: Sequence[int] | np.ndarray,
+        steps: int | None = None,
+        augment: Callable[[EventBatch], EventBatch] | None = None,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Dense x float32 [T, B, N], lengths and labels, as `Binned.batch`."""
         rows = _rows(indices, len(self), self.name)
@@ -153,23 +161,26 @@ class Frames:
         longest = int(lengths.max(initial=0))
         if steps is not None and steps < longest:
             raise ParameterError(f"batch: steps = {steps}, but a recording of it has {longest} steps.")
+        at = rows if self.rows is None else self.rows[rows]
+        order = np.argsort(at, kind="stable")  # in the order of the file, in case it lies on disk
         x: np.ndarray = np.zeros((steps or longest, len(rows), self.channels), np.float32)
-        x[:longest] = self.frames[rows, :longest].transpose(1, 0, 2)
+        x[:longest, order] = self.frames[at[order], :longest].transpose(1, 0, 2)
+        x = (x - np.float32(self.mean)) / np.float32(self.scale)
         x[np.arange(len(x))[:, None] >= lengths[None, :]] = 0
+        if augment is not None:
+            changed = augment(EventBatch.from_dense(x, lengths))
+            x, lengths = changed.to_dense(steps), changed.lengths
         return x, lengths, self.labels[rows]
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> Frames:
-        """These recordings alone, in this order."""
+        """These recordings alone, in this order; the frames themselves are not copied."""
         rows = _rows(indices, len(self), self.name)
-        return Frames(
-            self.frames[rows],
-            self.lengths[rows],
-            self.labels[rows],
-            self.speakers[rows],
-            self.classes,
-            self.dt,
-            self.channels,
-            self.name,
+        return replace(
+            self,
+            lengths=self.lengths[rows],
+            labels=self.labels[rows],
+            speakers=self.speakers[rows],
+            rows=rows if self.rows is None else self.rows[rows],
         )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import h5py
@@ -88,7 +90,7 @@ def log_mel(audio: np.ndarray, rate: int, bands: int = 140, dt: float = 10.0) ->
 
 
 def mel_frames(recordings: Recordings, dt: float = 10.0, bands: int = 140, *, cache: bool = True) -> Frames:
-    """Every clip's log mel spectrum, less the mean and divided by the deviation over the train part."""
+    """Every clip's log mel spectrum; batches are standardised by mean and deviation over the train part."""
     settings = {
         "version": _VERSION,
         "samples": recordings.digest,
@@ -104,26 +106,49 @@ def mel_frames(recordings: Recordings, dt: float = 10.0, bands: int = 140, *, ca
             return _load(path, recordings, dt, bands)
         except DataError as error:
             _log.warning("%s is made anew: %s", path, error)
-    spectra = [log_mel(recordings[i][0], recordings.rate, bands, dt) for i in range(len(recordings))]
-    lengths = np.array([len(s) for s in spectra], np.int64)
-    train = recordings.rows("train") if len(recordings.rows("train")) else np.arange(len(recordings))
-    total = sum(float(spectra[i].sum(dtype=np.float64)) for i in train)
-    size = sum(spectra[i].size for i in train)
-    mean = total / size
-    square = sum(float(((spectra[i] - mean) ** 2).sum(dtype=np.float64)) for i in train)
-    scale = float(np.sqrt(square / size)) or 1.0
-    frames: np.ndarray = np.zeros((len(spectra), int(lengths.max(initial=0)), bands), np.float16)
-    for i, spectrum in enumerate(spectra):
-        frames[i, : len(spectrum)] = (spectrum - mean) / scale
-    if cache:
-        try:
-            with atomic_h5(path) as file:
-                file["frames"], file["lengths"] = frames, lengths
-                file.attrs["mean"], file.attrs["scale"] = mean, scale
-                file.attrs["settings"] = json.dumps(settings)
-        except DataError as error:
-            _log.warning("the mel frames are not kept: %s", error)
-    return _frames(frames, lengths, recordings, dt, bands)
+    hop = recordings.rate * dt / 1000
+    lengths = np.ceil(np.diff(recordings.offsets) / hop).astype(np.int64)
+    shape = (len(recordings), int(lengths.max(initial=0)), bands)
+    if not cache:
+        frames: np.ndarray = np.zeros(shape, np.float16)
+        return _frames(frames, lengths, recordings, dt, bands, *_fill(frames, recordings, dt, bands))
+    with atomic_h5(path) as file:
+        data = file.create_dataset("frames", shape, np.float16)
+        mean, scale = _fill(data, recordings, dt, bands)
+        file["lengths"] = lengths
+        file.attrs["mean"], file.attrs["scale"] = mean, scale
+        file.attrs["settings"] = json.dumps(settings)
+    return _load(path, recordings, dt, bands)
+
+
+def _fill(
+    frames: np.ndarray | h5py.Dataset, recordings: Recordings, dt: float, bands: int
+) -> tuple[float, float]:
+    """Write the spectra, silence as the floor, and return mean and deviation over the train part."""
+    train = np.zeros(len(recordings), bool)
+    train[recordings.rows("train")] = True
+    if not train.any():
+        train[:] = True
+    shift = np.log(_FLOOR) / 2  # near the mean, so that the squares do not cancel
+    count, total, square = 0, 0.0, 0.0
+
+    def spectrum(i: int) -> np.ndarray:
+        return log_mel(recordings[i][0], recordings.rate, bands, dt)
+
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        for lo in range(0, len(recordings), 256):
+            part = range(lo, min(lo + 256, len(recordings)))
+            block: np.ndarray = np.full((len(part), *frames.shape[1:]), np.log(_FLOOR), np.float16)
+            for k, (i, values) in enumerate(zip(part, pool.map(spectrum, part), strict=True)):
+                block[k, : len(values)] = values
+                if train[i]:
+                    shifted = values.astype(np.float64) - shift
+                    count, total = count + values.size, total + float(shifted.sum())
+                    square += float((shifted**2).sum())
+            frames[lo : lo + len(part)] = block
+    mean = total / max(count, 1)
+    scale = float(np.sqrt(max(square / max(count, 1) - mean**2, 0.0)))
+    return float(mean + shift), scale or 1.0
 
 
 def _load(path: Path, recordings: Recordings, dt: float, bands: int) -> Frames:
@@ -131,14 +156,23 @@ def _load(path: Path, recordings: Recordings, dt: float, bands: int) -> Frames:
         try:
             frames: h5py.Dataset = file["frames"]
             lengths = file["lengths"][:]
+            mean, scale = float(file.attrs["mean"]), float(file.attrs["scale"])
         except (KeyError, OSError) as error:
             raise DataError(f"{path} is damaged ({error}).") from error
         if len(lengths) != len(recordings) or frames.shape[2] != bands:
             raise DataError(f"{path} holds {frames.shape}, expected {len(recordings)} clips.")
-        return _frames(mapped(path, frames), lengths, recordings, dt, bands)
+        return _frames(mapped(path, frames), lengths, recordings, dt, bands, mean, scale)
 
 
-def _frames(frames: np.ndarray, lengths: np.ndarray, recordings: Recordings, dt: float, bands: int) -> Frames:
+def _frames(
+    frames: np.ndarray,
+    lengths: np.ndarray,
+    recordings: Recordings,
+    dt: float,
+    bands: int,
+    mean: float,
+    scale: float,
+) -> Frames:
     return Frames(
         frames,
         lengths,
@@ -148,4 +182,6 @@ def _frames(frames: np.ndarray, lengths: np.ndarray, recordings: Recordings, dt:
         dt,
         bands,
         recordings.name,
+        mean,
+        scale,
     )

@@ -211,7 +211,11 @@ def _gsc_wavs(folder: Path) -> Recordings:
         if not (folder / file).is_file():
             raise DataError(f"{folder} has no {file}, which says which clips are the {part} part.")
         lists[part] = set((folder / file).read_text().split())
-    words = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith(("_", ".")))
+    words = sorted(
+        p.name
+        for p in folder.iterdir()
+        if p.is_dir() and not p.name.startswith(("_", ".")) and next(p.glob("*.wav"), None)
+    )
     paths = [path for word in words for path in sorted((folder / word).glob("*.wav"))]
     names = [f"{path.parent.name}/{path.name}" for path in paths]
     for part, listed in lists.items():

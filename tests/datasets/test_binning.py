@@ -247,3 +247,21 @@ def test_spikes_without_values_count_one_each():
     events = EventBatch([0, 0, 2], [1, 1, 0], [0, 3], [3], 2)
     x, _, _ = Binned(events, np.zeros(1, int), np.zeros(1, int), ["a"], 1.0, 2).batch([0])
     assert x[:, 0].tolist() == [[0, 2], [0, 0], [1, 0]]
+
+
+def test_frames_are_standardised_and_parts_of_parts_stay_in_order():
+    frames = np.arange(60, dtype=np.float32).reshape(5, 4, 3)
+    whole = Frames(
+        frames, np.full(5, 4), np.arange(5), np.arange(5), list("abcde"), 10.0, 3, mean=2.0, scale=4.0
+    )
+    part = whole.subset([4, 1, 3]).subset([2, 0])
+    assert part.labels.tolist() == [3, 4]
+    np.testing.assert_array_equal(part.batch([1, 0])[0], (frames[[4, 3]].transpose(1, 0, 2) - 2) / 4)
+    assert part.frames is whole.frames
+
+    def cut(events):
+        return EventBatch.from_dense(events.to_dense()[:2])
+
+    x, lengths, _ = part.batch([1, 0], augment=cut)
+    np.testing.assert_array_equal(x, (frames[[4, 3], :2].transpose(1, 0, 2) - 2) / 4)
+    assert lengths.tolist() == [2, 2]
