@@ -1,1 +1,5 @@
-""""""
+"""Reports as self-contained HTML pages."""
+
+from .energy import energy_page, tune_page
+
+__all__ = ["energy_page", "tune_page"]

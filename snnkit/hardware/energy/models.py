@@ -143,7 +143,8 @@ def _ops_dense(counts: Counts, k: Constants, settings: Settings, bits: int) -> l
 def access_pj(bits: float, k: Constants, settings: Settings) -> float:
     """Price of one access to a memory of so many bits, by the curve that the settings choose.
 
-    piecewise   linear through (0, 0), (8 KiB, sram_8k), (32 KiB, sram_32k), (1 MiB, sram_1m), then flat
+    piecewise   linear through (0, sram_0), (8 KiB, sram_8k), (32 KiB, sram_32k), (1 MiB, sram_1m), then
+                flat
     regression  regression_base + regression_bit · bits
     bank8k      8 KiB banks with a 64-bit port, words packed
     """
@@ -152,7 +153,7 @@ def access_pj(bits: float, k: Constants, settings: Settings) -> float:
         return k["regression_base"] + k["regression_bit"] * bits
     if curve == "bank8k":
         return k["bank_access"] / max(64 // int(settings["word_bits"]), 1)
-    points = [0.0, k["sram_8k"], k["sram_32k"], k["sram_1m"]]
+    points = [k["sram_0"], k["sram_8k"], k["sram_32k"], k["sram_1m"]]
     return float(np.interp(bits / 8, [0, 8192, 32768, 1048576], points))
 
 
@@ -453,7 +454,7 @@ MODELS: dict[str, Model] = {
     ),
     "lemaire": Model(
         {
-            **dict.fromkeys(("add", "mul", "sram_8k", "sram_32k", "sram_1m"), "pJ"),
+            **dict.fromkeys(("add", "mul", "sram_0", "sram_8k", "sram_32k", "sram_1m"), "pJ"),
             "regression_base": "pJ",
             "regression_bit": "pJ/bit",
             "bank_access": "pJ",
