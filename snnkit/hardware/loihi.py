@@ -262,7 +262,7 @@ def simulate(graph: Graph, x: Any, steps: int | None = None, **options: Any) -> 
     """Computes `reference` on the event-driven engine; `options` are those of `snnkit.engine.simulate`."""
     check(graph)
     inputs, steps, _ = _inputs(graph, x, steps)
-    events = {name: EventBatch.from_dense(array[:steps]) for name, array in inputs.items()}
+    events: dict[str, Any] = {name: EventBatch.from_dense(array[:steps]) for name, array in inputs.items()}
     neurons = [name for name, p in graph.populations.items() if p.neuron != INPUT]
     record = [(name, k) for name in neurons for k in ("u", "v")]
     result = engine.simulate(graph, events, steps, record=record, dtype="int32", **options)
