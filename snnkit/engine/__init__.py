@@ -1,7 +1,7 @@
 """Event-driven simulation of a Graph: whole recordings or a stream, on CPU or CUDA."""
 
 from .generators import Array, EventFile, Poisson, Regular
-from .simulate import Engine, Record, Result, simulate
+from .simulate import Engine, Record, Result, load_result, simulate
 from .synapses import Synapses, fan_out, synapses
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Result",
     "Synapses",
     "fan_out",
+    "load_result",
     "simulate",
     "synapses",
 ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,9 +12,7 @@ from ..errors import ParameterError
 from ..graph import INPUT
 from . import kernels_cpu
 from .plan import Lane, Plan, Unit
-
-Spikes = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""times int64 [E], neurons int32 [E], values [E] or [0] where each is 1."""
+from .recording import Spikes, Thinner, Watch
 
 
 class Source(Protocol):
@@ -24,16 +21,6 @@ class Source(Protocol):
     def events(self, start: int, stop: int) -> Spikes:
         """Spikes of steps start:stop, sorted by time and neuron."""
         ...
-
-
-@dataclass
-class Watch:
-    """A recorded variable. every: one row is kept for so many steps (for "rate": their mean)."""
-
-    population: str
-    variable: str
-    neurons: np.ndarray | None
-    every: int
 
 
 class Running:
@@ -86,6 +73,7 @@ class Core:
             if lane.shift is not None
         }
         self.running = {n: Running(u, plan.span, plan.parts, plan) for n, u in plan.units.items()}
+        self.thinners = {w.key: Thinner(w) for w in watches}
         self.watches: dict[str, list[Watch]] = {n: [] for n in plan.graph.populations}
         for watch in watches:
             self._watch(watch)
@@ -120,6 +108,8 @@ class Core:
             run.reset()
         for ring in (*self.rings, *self.scratch.values()):
             ring[:] = 0
+        for thinner in self.thinners.values():
+            thinner.reset()
         for counts in self.counts.values():
             counts[:] = 0
         self.sums = dict.fromkeys(self.sums, 0.0)
@@ -131,7 +121,7 @@ class Core:
         until: int,
         sources: dict[str, Source],
         spiked: Callable[[str, Spikes], None],
-        watched: Callable[[Watch, int, np.ndarray], None],
+        watched: Callable[[Watch, np.ndarray], None],
         stopped: Callable[[], bool] = lambda: False,
     ) -> None:
         """Advance to step `until`, chunk by chunk; ends early, between chunks, once `stopped()`."""
@@ -151,14 +141,23 @@ class Core:
                                 spiked(name, spikes)
             self.t = stop
 
+    def finish(self, watched: Callable[[Watch, np.ndarray], None]) -> None:
+        """Hand out the last, shorter window of averaged rates."""
+        for watches in self.watches.values():
+            for watch in watches:
+                rest = self.thinners[watch.key].rest()
+                if rest is not None:
+                    watched(watch, rest)
+
     def _advance(
         self, name: str, start: int, stop: int, sources: dict[str, Source], watched: Callable[..., None]
     ) -> Spikes:
         if self.plan.graph.populations[name].neuron == INPUT:
             if name not in sources:
                 return self.none
-            if name in self.counted and hasattr(sources[name], "dense"):
-                return self._drive(name, start, sources[name].dense(start, stop, self.plan.parts))
+            dense = getattr(sources[name], "dense", None)
+            if name in self.counted and dense is not None:
+                return self._drive(name, start, dense(start, stop, self.plan.parts))
             times, neurons, values = sources[name].events(start, stop)
             kernels_cpu.tally(neurons, self.counts[name])
             self.sums[name] += float(values.sum()) if len(values) else len(times)
@@ -166,7 +165,9 @@ class Core:
         else:
             before = self._update(self.running[name], start, stop)
         for watch in self.watches[name]:
-            watched(watch, start, self._rows(name, watch, start, stop, before))
+            rows = self.thinners[watch.key].feed(start, self._rows(name, watch, start, stop, before))
+            if len(rows):
+                watched(watch, rows)
         return before
 
     def _drive(self, name: str, start: int, counts: np.ndarray) -> Spikes:

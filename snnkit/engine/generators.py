@@ -36,9 +36,10 @@ def _mix(z):  # type: ignore[no-untyped-def]
 @_njit
 def _half(z):  # type: ignore[no-untyped-def]
     """32 bits → 32 bits, bijective; shifts and factors found by Wellons' search for little bias, 2018."""
-    z = (z ^ (z >> np.uint32(16))) * np.uint32(0x21F0AAAD)
-    z = (z ^ (z >> np.uint32(15))) * np.uint32(0xD35A2D97)
-    return z ^ (z >> np.uint32(15))
+    # Numba widens 32-bit integers to 64: cut back after every product
+    z = np.uint32((z ^ (z >> np.uint32(16))) * np.uint32(0x21F0AAAD))
+    z = np.uint32((z ^ (z >> np.uint32(15))) * np.uint32(0xD35A2D97))
+    return np.uint32(z ^ (z >> np.uint32(15)))
 
 
 @_njit
@@ -56,7 +57,7 @@ def _draw_poisson(key, start, n0, rows, high, low, which):  # type: ignore[no-un
         first = np.uint32(step & np.uint64(0xFFFFFFFF))
         second = np.uint32(step >> np.uint64(32))
         for n in range(size):
-            u[n] = _half(_half(np.uint32(n0 + n) ^ first) + second)
+            u[n] = _half(np.uint32(_half(np.uint32(np.uint32(n0 + n) ^ first)) + second))
         tie = np.uint32(0)
         if len(which) == 1:
             found[:] = 0
@@ -78,7 +79,7 @@ def _draw_poisson(key, start, n0, rows, high, low, which):  # type: ignore[no-un
         if tie:
             for n in range(size):
                 w = which[n0 + n] if len(which) > 1 else 0
-                rest = _half(_half(np.uint32(n0 + n) ^ second) + first)
+                rest = _half(np.uint32(_half(np.uint32(np.uint32(n0 + n) ^ second)) + first))
                 count = np.uint32(0)
                 for j in range(high.shape[1]):
                     count += np.uint32(u[n] > high[w, j] or (u[n] == high[w, j] and rest >= low[w, j]))

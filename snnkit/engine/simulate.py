@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,11 +17,13 @@ import numpy as np
 from .. import backend as backends
 from ..errors import DataError, ParameterError
 from ..events import EventBatch
+from ..files import atomic_h5, open_h5
 from ..graph import INPUT, Graph
 from . import plan as plans
 from . import reference
-from .core import Core, Source, Spikes, Watch, check_watch, variables_of
+from .core import Core, Source, check_watch, variables_of
 from .generators import ArraySource, Generator
+from .recording import File, Memory, Spikes, Thinner, Watch, check_run
 from .synapses import fan_out
 
 Events = EventBatch | Generator
@@ -76,8 +79,7 @@ class Result:
 class _Sample:
     """What one sample leaves behind."""
 
-    spikes: dict[str, list[Spikes]]
-    rows: dict[tuple[str, str], list[np.ndarray]]
+    memory: Memory
     steps: int = 0
     counts: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -93,7 +95,9 @@ def simulate(
     threads: int | None = None,
     backend: str | None = None,
     seed: int = 0,
+    out: str | os.PathLike[str] | None = None,
     memory_limit: int | None = None,
+    progress: bool = True,
 ) -> Result:
     """Run every sample of `events` through `graph`.
 
@@ -108,6 +112,9 @@ def simulate(
              samples, one for a single sample
     backend  "reference", "numba" or "cuda"; None: as `snnkit.backend` says
     seed     of the generators
+    out      HDF5 file that spikes and variables are written to as they come, for a run of one sample
+             that memory could not hold; the result has the counts, `load_result` reads the file
+    progress show a bar on a terminal once the run has taken two seconds
     """
     given = _by_input(graph, events)
     batch = max((len(e) for e in given.values() if isinstance(e, EventBatch)), default=1)
@@ -129,6 +136,10 @@ def simulate(
                 feeds[name] = e.source(graph.populations[name].size, graph.dt, b, seed, wide)
         return feeds
 
+    if out is not None and (batch > 1 or chosen == "reference"):
+        raise ParameterError(
+            "out=… writes runs of one sample on the numba backend; give the samples one by one."
+        )
     if chosen == "reference":
         samples = [_reference(plan, sources(b), int(duration[b]), watches, kept) for b in range(batch)]
         return _result(plan, samples, watches, kept, True)
@@ -137,6 +148,8 @@ def simulate(
     todo = iter(range(batch))
     lock = threading.Lock()
     done: dict[int, _Sample] = {}
+
+    meter = _Meter(int(duration.sum()), progress)
 
     def work(stop: threading.Event) -> None:
         core = None
@@ -149,17 +162,16 @@ def simulate(
                 core = Core(plan, watches, kept)
             else:
                 core.reset()
-            sample = done[b] = _Sample({n: [] for n in kept}, {_key(w): [] for w in watches})
-            core.run(
-                int(duration[b]),
-                sources(b),
-                lambda name, s, sample=sample: sample.spikes[name].append(s),  # type: ignore[misc]
-                lambda w, start, rows, sample=sample: sample.rows[_key(w)].append(rows),  # type: ignore[misc]
-                stop.is_set,
-            )
+            sample = done[b] = _Sample(memory_of())
+            memory = sample.memory
+            core.run(int(duration[b]), sources(b), memory.spiked, memory.watched, meter.watch(core, stop))
+            core.finish(memory.watched)
             sample.steps, sample.counts = core.t, core.tallies()
 
-    with _interruptible() as stop:
+    def memory_of() -> Memory:
+        return Memory(kept, watches) if file is None else File(file, kept, watches)
+
+    with _interruptible() as stop, meter, nullcontext() if out is None else atomic_h5(out) as file:
         if threads == 1 or batch == 1:
             work(stop)
         else:
@@ -167,10 +179,77 @@ def simulate(
                 for future in [pool.submit(work, stop) for _ in range(min(threads, batch))]:
                     future.result()
         complete = not stop.is_set()
-    samples = [
-        done.get(b) or _Sample({n: [] for n in kept}, {_key(w): [] for w in watches}) for b in range(batch)
-    ]
+        if file is not None:
+            memory = done[0].memory
+            assert isinstance(memory, File)
+            sizes = {n: graph.populations[n].size for n in kept}
+            memory.close(done[0].steps, graph.dt, sizes, complete)
+    samples = [done.get(b) or _Sample(Memory(kept, watches)) for b in range(batch)]
+    if out is not None:
+        return _result(plan, samples, [], frozenset(), complete)
     return _result(plan, samples, watches, kept, complete)
+
+
+def load_result(path: str | os.PathLike[str]) -> Result:
+    """What `simulate(..., out=path)` wrote, in memory; without counts."""
+    with open_h5(path) as file:
+        check_run(file, path)
+        steps = np.array([int(file.attrs["steps"])])
+        spikes = {}
+        for name, group in file.get("spikes", {}).items():
+            times, neurons = group["times"][()], group["neurons"][()]
+            values = group["values"][()] if "values" in group else None
+            size = int(group.attrs["size"])
+            spikes[name] = EventBatch(times, neurons, np.array([0, len(times)]), steps, size, values)
+        recorded = {
+            (name, variable): data[()][:, None]
+            for name, group in file.get("recorded", {}).items()
+            for variable, data in group.items()
+        }
+        return Result(spikes, recorded, {}, steps, float(file.attrs["dt"]), bool(file.attrs["complete"]))
+
+
+class _Meter:
+    """A progress bar that appears after two seconds, on a terminal."""
+
+    AFTER = 2.0
+
+    def __init__(self, total: int, wanted: bool) -> None:
+        self.total, self.wanted = total, wanted
+        self.started, self.lock = time.monotonic(), threading.Lock()
+        self.bar: Any = None
+        self.reached: dict[object, int] = {}
+
+    def __enter__(self) -> _Meter:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+    def watch(self, core: Core, stop: threading.Event) -> Callable[[], bool]:
+        """What a core calls between chunks: notes how far it is, tells whether to stop."""
+        key = object()
+
+        def between() -> bool:
+            if self.wanted and time.monotonic() - self.started > self.AFTER:
+                with self.lock:
+                    self.reached[key] = core.t
+                    self._show(sum(self.reached.values()))
+            return stop.is_set()
+
+        return between
+
+    def _show(self, steps: int) -> None:
+        if self.bar is None:
+            from rich.console import Console
+            from rich.progress import Progress
+
+            self.bar = Progress(console=Console(stderr=True), transient=True)
+            self.bar.disable = not self.bar.console.is_terminal
+            self.task = self.bar.add_task("simulating", total=self.total)
+            self.bar.start()
+        self.bar.update(self.task, completed=steps)
 
 
 @contextmanager
@@ -185,10 +264,6 @@ def _interruptible() -> Iterator[threading.Event]:
         yield stop
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _key(watch: Watch) -> tuple[str, str]:
-    return watch.population, watch.variable
 
 
 def _by_input(graph: Graph, events: Any) -> dict[str, Events]:
@@ -285,14 +360,18 @@ def _reference(
             np.add.at(inputs[name], (times, neurons), values if len(values) else 1)
             np.add.at(events[name], (times, neurons), 1)
     sent, recorded = reference.run(graph, inputs, steps, types.state)
-    sample = _Sample({}, {}, steps)
+    sample = _Sample(Memory(kept, watches), steps)
     for name in kept:
         times, neurons = np.nonzero(sent[name])
         values = sent[name][times, neurons] if name in inputs else np.zeros(0, types.wide)
-        sample.spikes[name] = [(times, neurons.astype(np.int32), values)]
+        sample.memory.spiked(name, (times, neurons.astype(np.int32), values))
     for w in watches:
-        rows = sent[w.population] if w.variable == "rate" else recorded[_key(w)]
-        sample.rows[_key(w)] = [rows if w.neurons is None else rows[:, w.neurons]]
+        rows = sent[w.population] if w.variable == "rate" else recorded[w.key]
+        thinner = Thinner(w)
+        sample.memory.watched(w, thinner.feed(0, rows if w.neurons is None else rows[:, w.neurons]))
+        rest = thinner.rest()
+        if rest is not None:
+            sample.memory.watched(w, rest)
     computing = [n for n in graph.populations if n not in inputs]
     events |= {n: sent[n].astype(np.int64) for n in computing}
     updates = {n: steps * graph.populations[n].size for n in computing}
@@ -321,18 +400,19 @@ def _result(
     spikes = {}
     for name in graph.populations:
         if name in kept:
-            spikes[name] = _batch([s.spikes[name] for s in samples], steps, graph.populations[name].size)
+            spikes[name] = _batch(
+                [s.memory.spikes[name] for s in samples], steps, graph.populations[name].size
+            )
     recorded = {}
     for w in watches:
         size = graph.populations[w.population].size if w.neurons is None else len(w.neurons)
-        pieces = [s.rows[_key(w)] for s in samples]
+        pieces = [s.memory.rows[w.key] for s in samples]
         kind = pieces[0][0].dtype if pieces and pieces[0] else types.state
-        rows = np.zeros((-(-int(steps.max(initial=0)) // w.every), len(samples), size), kind)
+        lengths = [sum(len(rows) for rows in piece) for piece in pieces]
+        table = recorded[w.key] = np.zeros((max(lengths, default=0), len(samples), size), kind)
         for b, piece in enumerate(pieces):
             if piece:
-                thin = _thinned(np.concatenate(piece), w)
-                rows[: len(thin), b] = thin
-        recorded[_key(w)] = rows
+                table[: lengths[b], b] = np.concatenate(piece)
     counts: dict[str, dict[str, np.ndarray]] = {}
     example = next((s.counts for s in samples if s.counts), {})
     for kind_, entries in example.items():
@@ -341,14 +421,6 @@ def _result(
             k: np.array([s.counts[kind_][k] if s.counts else 0 for s in samples], number) for k in entries
         }
     return Result(spikes, recorded, counts, steps, graph.dt, complete)
-
-
-def _thinned(rows: np.ndarray, watch: Watch) -> np.ndarray:
-    if watch.variable == "rate" and watch.every > 1:
-        starts = np.arange(0, len(rows), watch.every)
-        lengths = np.diff([*starts, len(rows)])
-        return np.add.reduceat(rows, starts, axis=0) / lengths[:, None] if len(rows) else rows
-    return rows[:: watch.every]
 
 
 def _batch(pieces: list[list[Spikes]], lengths: np.ndarray, size: int) -> EventBatch:
@@ -449,13 +521,13 @@ class Engine:
             )
         first = self.t
         before = self.core.tallies()
-        sample = _Sample({n: [] for n in self.kept}, {_key(w): [] for w in self.watches})
+        sample = _Sample(Memory(self.kept, self.watches))
         with _interruptible() as stop:
             self.core.run(
                 until,
                 self.sources,
-                lambda name, s: sample.spikes[name].append(s),
-                lambda w, start, rows: sample.rows[_key(w)].append(rows),
+                sample.memory.spiked,
+                sample.memory.watched,
                 stop.is_set,
             )
         sample.steps = self.t - first
