@@ -59,7 +59,7 @@ from ..errors import DataError, ParameterError, ShapeError
 from ..files import PathLike, atomic, atomic_h5, cache_folder
 
 Spikes = tuple[np.ndarray, np.ndarray]
-"""Times in seconds (float64, sorted) and channels (int32) of the spikes of one clip."""
+"""Times (seconds as float64, or steps as int64; sorted) and channels (int32) of the spikes of one clip."""
 
 BLOCK = 32
 """Channels that go through the chain together: their state stays in the processor's nearest cache."""
@@ -260,7 +260,10 @@ _table_lock = threading.Lock()
 
 
 def _transfer_table(settings: Cochlea, rate: int, length: int, bins: int) -> np.ndarray:
-    """The first `bins` of `length` rows of `transfer`; several threads that want one wait for one."""
+    """The first `bins` of `length` rows of `transfer`, ``[blocks, bins, BLOCK]``, the last one filled with 0.
+
+    Several threads that want the same table wait for one to make it.
+    """
     with _table_lock:
         return _stored_table(_membrane_only(settings), rate, length, bins)
 
@@ -276,7 +279,7 @@ def _stored_table(settings: Cochlea, rate: int, length: int, bins: int) -> np.nd
             f"the membrane's table would take more than {LARGEST_TABLE >> 20} MiB. Cut it into clips."
         )
     source = inspect.getsource(phase) + inspect.getsource(transfer)
-    key = json.dumps([constants, rate, length, bins, kind.name, source], sort_keys=True)
+    key = json.dumps([constants, rate, length, bins, BLOCK, kind.name, source], sort_keys=True)
     digest = hashlib.sha256(key.encode()).hexdigest()[:20]
     path = cache_folder() / "cochlea" / f"transfer_{digest}.npy"
     if path.is_file():
@@ -285,10 +288,14 @@ def _stored_table(settings: Cochlea, rate: int, length: int, bins: int) -> np.nd
         except (OSError, ValueError):  # a damaged cache file: make it anew
             pass
     frequencies = np.linspace(settings.f_min, rate // 2, length)[:bins]
-    table: np.ndarray = np.empty((bins, settings.channels), kind)
+    blocks = math.ceil(settings.channels / BLOCK)
+    table: np.ndarray = np.zeros((blocks, bins, BLOCK), kind)
 
     def rows(lo: int) -> None:
-        table[lo : lo + 128] = transfer(frequencies[lo : lo + 128], settings)
+        response = transfer(frequencies[lo : lo + 128], settings)
+        for block in range(blocks):
+            part = response[:, block * BLOCK : (block + 1) * BLOCK]
+            table[block, lo : lo + 128, : part.shape[1]] = part
 
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         list(pool.map(rows, range(0, bins, 128)))
@@ -326,13 +333,8 @@ def membrane(sound: np.ndarray, rate: int, settings: Cochlea, source_rate: int |
     table = _transfer_table(settings, rate, length, bins)
     spectrum = _spectrum(sound, length, bins, settings)
     steps = _steps(len(sound), length, settings)
-    return np.concatenate(
-        [
-            _block(table[:, lo : lo + BLOCK], spectrum, length)[:steps]
-            for lo in range(0, settings.channels, BLOCK)
-        ],
-        axis=1,
-    )
+    blocks = [_block(part, spectrum, length)[:steps] for part in table]
+    return np.concatenate(blocks, axis=1)[:, : settings.channels]
 
 
 def _membrane_only(settings: Cochlea) -> Cochlea:
@@ -419,14 +421,11 @@ def _release(x, constants):  # type: ignore[no-untyped-def]
 # ------------------------------------------------------------------------------- bushy cells
 
 
-def bushy_spikes(
-    probability: np.ndarray, rate: float, seed: int, settings: Cochlea
-) -> tuple[np.ndarray, ...]:
-    """Steps and channels of the bushy cells' spikes, in no fixed order. `probability` ``[T, C]`` per step."""
-    s = settings
+def bushy_spikes(probability: np.ndarray, rate: float, seed: int, settings: Cochlea) -> Spikes:
+    """Steps and channels of the bushy cells' spikes, sorted. `probability` ``[T, C]``, per step."""
     p = np.ascontiguousarray(probability)
     keys = _channel_keys(seed, p.shape[1])
-    return _bushy(p, keys, *_bushy_constants(rate, s))
+    return _bushy(p, keys, *_bushy_constants(rate, settings))
 
 
 def _bushy_constants(rate: float, s: Cochlea) -> tuple[int, int, np.ndarray]:
@@ -556,10 +555,12 @@ def encode(
     bushy = _bushy_constants(cell_rate, s)
     keys = _channel_keys(seed, s.channels)
     at, who = [], []
-    for lo in range(0, s.channels, BLOCK):
-        block = _block(table[:, lo : lo + BLOCK], spectrum, length)[:steps]
+    for number, part in enumerate(table):
+        lo = number * BLOCK
+        width = min(BLOCK, s.channels - lo)
+        block = np.ascontiguousarray(_block(part, spectrum, length)[:steps, :width])
         _release(block, cells)
-        t, c = _bushy(block, keys[lo : lo + BLOCK], *bushy)
+        t, c = _bushy(block, keys[lo : lo + width], *bushy)
         at.append(t)
         who.append(c + np.int32(lo))
     times, units = np.concatenate(at), np.concatenate(who)
