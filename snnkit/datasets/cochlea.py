@@ -556,8 +556,8 @@ def encode(
     keys = _channel_keys(seed, s.channels)
     at, who = [], []
     for number, part in enumerate(table):
-        lo = number * BLOCK
-        width = min(BLOCK, s.channels - lo)
+        lo = number * part.shape[1]
+        width = min(part.shape[1], s.channels - lo)
         block = np.ascontiguousarray(_block(part, spectrum, length)[:steps, :width])
         _release(block, cells)
         t, c = _bushy(block, keys[lo : lo + width], *bushy)
