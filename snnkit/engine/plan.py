@@ -295,7 +295,7 @@ def _bytes(graph: Graph, lanes: list[Lane], span: int, types: Types, parts: int)
         if population.neuron != INPUT:
             neuron = resolve(population.neuron, population.options)
             arrays = len(neuron.state) + len(neuron.params) + 2
-            total += population.size * (arrays * wide + span * (wide + 12))
+            total += population.size * (arrays * wide + span * (wide + 24))
     return total
 
 

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from snnkit.engine import Array, EventFile, Poisson, Regular
-from snnkit.engine.generators import _half
+from snnkit.engine.generators import _draw_poisson, _half, _mix
 from snnkit.errors import DataError, ParameterError
 
 
@@ -66,18 +66,21 @@ def test_poisson_takes_a_rate_for_each_neuron():
 
 
 def test_a_tie_of_the_upper_half_is_settled_by_the_lower_one():
-    """The bits compared first are all equal here: only the second draw can tell the counts apart."""
-    source = Poisson(500.0).source(3000, 1.0, 0, 0, np.float64)
-    source.which = np.zeros(3000, np.int64)
-    n = np.arange(3000)
-    key = source.key
-    exact = source.dense(0, 1)[0]
-    source.high[:] = 0xFFFFFFFF
-    source.low[:] = 0x80000000
-    drawn = source.dense(0, 1)[0]
-    assert key == source.key
-    assert len(n) == len(exact) == len(drawn)
-    assert set(np.unique(drawn)) <= {0.0, float(source.high.shape[1])}
+    key, n = np.uint64(77), np.arange(50)
+    step = int(_mix(key))
+    first, second = np.uint32(step & 0xFFFFFFFF), np.uint32(step >> 32)
+
+    def words(a, b):
+        return np.array([_half(np.uint32(int(_half(np.uint32(k) ^ a)) + int(b) & 0xFFFFFFFF)) for k in n])
+
+    upper, lower = words(first, second), words(second, first)
+    for low, settled in ((lower[20], 1), (lower[20] + 1, 0)):
+        rows = np.zeros((1, 50))
+        edge = np.array([[upper[20]]], np.uint32), np.array([[low]], np.uint32)
+        _draw_poisson(key, 0, 0, rows, *edge, np.zeros(1, np.int64))
+        want = (upper > upper[20]).astype(float)
+        want[20] = settled
+        np.testing.assert_array_equal(rows[0], want)
 
 
 def test_mixing_is_a_permutation_that_flips_half_the_bits():
