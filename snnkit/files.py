@@ -108,3 +108,30 @@ class open_h5:
 
     def __exit__(self, *_: Any) -> None:
         self.file.close()
+
+
+class exclusive:
+    """``with exclusive(path)``: other processes that want the same path wait until the block ends.
+
+    For work of minutes whose result is a file at `path`: look again whether it is there once inside.
+    Where no lock can be had (another operating system, a folder that can't be written), none is taken.
+    """
+
+    def __init__(self, path: PathLike) -> None:
+        self.path = Path(path)
+
+    def __enter__(self) -> None:
+        self.file: Any = None
+        try:
+            import fcntl
+
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.file = open(self.path.with_name(f".{self.path.name}.lock"), "w")
+            fcntl.flock(self.file, fcntl.LOCK_EX)
+        except (ImportError, OSError):
+            self.__exit__()
+
+    def __exit__(self, *_: Any) -> None:
+        if self.file is not None:
+            self.file.close()
+            self.file = None

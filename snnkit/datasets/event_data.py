@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -283,8 +283,7 @@ def read_events(
 
 def write_events(
     path: PathLike,
-    times: Sequence[np.ndarray],
-    units: Sequence[np.ndarray],
+    spikes: Iterable[tuple[np.ndarray, np.ndarray]],
     labels: np.ndarray,
     speakers: np.ndarray,
     classes: Sequence[str],
@@ -295,32 +294,29 @@ def write_events(
 ) -> None:
     """Write recordings as one HDF5 file in the Heidelberg layout, whole or not at all.
 
-    times       per recording, seconds; kept as float32, rounded up, so that a spike on the border of
-                a step does not fall into the step before
-    units       per recording, channel of each spike
+    spikes      per recording, times (s) and channels; may be a generator, is never held as a whole.
+                Times are kept as float32, rounded up, so that a spike on the border of a step does not
+                fall into the step before
     attributes  how the file was made; a dictionary in it is kept as JSON
     """
     count = len(labels)
-    if not len(times) == len(units) == len(speakers) == count:
-        raise ShapeError(
-            f"{path}: {len(times)} times, {len(units)} units, {count} labels and {len(speakers)} speakers "
-            "should be equally many."
-        )
-    wide: np.ndarray = np.empty(count, object)
-    narrow: np.ndarray = np.empty(count, object)
-    for i, (t, u) in enumerate(zip(times, units, strict=True)):
-        exact, u = np.asarray(t, np.float64), np.asarray(u)
-        if exact.shape != u.shape or not np.isfinite(exact).all() or (exact < 0).any():
-            raise DataError(f"{path}, recording {i}: times must be finite, not negative, one a unit.")
-        if len(u) and not 0 <= u.min() <= u.max() < channels:
-            raise DataError(f"{path}, recording {i}: units {u.min()}..{u.max()} exceed 0..{channels - 1}.")
-        short = exact.astype(np.float32)
-        wide[i] = np.where(short < exact, np.nextafter(short, np.float32(np.inf)), short)
-        narrow[i] = u.astype(np.uint16 if channels <= 1 << 16 else np.uint32)
-    unit_type = np.uint16 if channels <= 1 << 16 else np.uint32
+    if len(speakers) != count:
+        raise ShapeError(f"{path}: {count} labels and {len(speakers)} speakers should be equally many.")
+    narrow = np.dtype(np.uint16 if channels <= 1 << 16 else np.uint32)
     with atomic_h5(path) as file:
-        file.create_dataset("spikes/times", (count,), h5py.vlen_dtype(np.float32), data=wide)
-        file.create_dataset("spikes/units", (count,), h5py.vlen_dtype(unit_type), data=narrow)
+        times = file.create_dataset("spikes/times", (count,), h5py.vlen_dtype(np.float32))
+        units = file.create_dataset("spikes/units", (count,), h5py.vlen_dtype(narrow))
+        done = 0
+        for t, u in spikes:
+            if done < count:
+                times[done], units[done] = _checked_spikes(
+                    f"{path}, recording {done}", t, u, channels, narrow
+                )
+            done += 1
+        if done != count:
+            raise ShapeError(
+                f"{path}: spikes of {done} recordings and {count} labels should be equally many."
+            )
         file["labels"] = np.asarray(labels, np.uint16)
         file["extra/speaker"] = np.asarray(speakers, np.int32)
         file["extra/keys"] = np.array([c.encode() for c in classes])
@@ -329,6 +325,19 @@ def write_events(
         file.attrs["channels"] = channels
         for name, value in (attributes or {}).items():
             file.attrs[name] = json.dumps(value, sort_keys=True) if isinstance(value, dict) else value
+
+
+def _checked_spikes(
+    where: str, times: np.ndarray, units: np.ndarray, channels: int, narrow: np.dtype
+) -> tuple[np.ndarray, np.ndarray]:
+    exact, units = np.asarray(times, np.float64), np.asarray(units)
+    if exact.shape != units.shape or not np.isfinite(exact).all() or (exact < 0).any():
+        raise DataError(f"{where}: times must be finite, not negative, one a unit.")
+    if len(units) and not 0 <= units.min() <= units.max() < channels:
+        raise DataError(f"{where}: units {units.min()}..{units.max()} exceed 0..{channels - 1}.")
+    short = exact.astype(np.float32)
+    up = np.nextafter(short, np.float32(np.inf))
+    return np.where(short < exact, up, short), units.astype(narrow)
 
 
 def from_events(

@@ -39,8 +39,17 @@ MD5 = {
     "cifar-10-batches-py/test_batch": "40351d587109b95175f43aff81a1287e",
     "cifar-100-python/train": "16019d7e3df5f24257cddd939b257f8d",
     "cifar-100-python/test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
+    "cifar-100-python/meta": "7973b15100ade9c7d40fb424638fde48",
+    "MNIST/raw/train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+    "MNIST/raw/train-labels-idx1-ubyte.gz": "d53e105ee54ea40749a09fcbcd1e9432",
+    "MNIST/raw/t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
+    "MNIST/raw/t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
+    "FashionMNIST/raw/train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+    "FashionMNIST/raw/train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",
+    "FashionMNIST/raw/t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
+    "FashionMNIST/raw/t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
 }
-"""md5 of the unpacked files that torchvision leaves behind."""
+"""md5 of the published files; unpacked IDX files have none and are held by their sizes."""
 
 _ARRAYS = {
     ("numpy.core.multiarray", "_reconstruct"),
@@ -263,6 +272,9 @@ def _idx(folder: Path, name: str, axes: int) -> np.ndarray:
     path = plain if plain.is_file() else packed
     if not path.is_file():
         raise DataError(f"{plain} is missing, and so is {packed.name}.")
+    expected_md5 = MD5.get(f"{folder.parent.name}/raw/{path.name}")
+    if expected_md5 is not None:
+        check_digest(path, expected_md5, "md5")
     try:
         raw = path.read_bytes()
         raw = gzip.decompress(raw) if path is packed else raw

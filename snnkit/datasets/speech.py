@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from importlib.util import find_spec
@@ -19,7 +19,7 @@ import numpy as np
 from scipy import signal
 
 from ..errors import DataError, ParameterError
-from ..files import PathLike, cache_folder
+from ..files import PathLike, cache_folder, exclusive
 from . import download
 from .event_data import EventDataset, Transform, read_events, write_events
 from .recordings import (
@@ -341,38 +341,50 @@ def encoded(
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:20]
     path = cache_folder() / "events" / f"{recordings.name}-{key}.h5"
     if not path.is_file():
-        times, units = [], []
-        block = 4096
+        with exclusive(path):
+            if not path.is_file():
+                _encode(path, key, settings, recordings, seed, workers, progress)
+    return read_events(path, transform=transform, target_transform=target_transform)
+
+
+def _encode(
+    path: Path,
+    key: str,
+    settings: dict[str, Any],
+    recordings: Recordings,
+    seed: int,
+    workers: int | None,
+    progress: bool,
+) -> None:
+    from . import cochlea
+
+    def spikes(block: int = 4096) -> Iterator[cochlea.Spikes]:
         for lo in range(0, len(recordings), block):
-            part = range(lo, min(lo + block, len(recordings)))
-            spikes = cochlea.encode_many(
-                [recordings[i][0] for i in part],
+            yield from cochlea.encode_many(
+                [recordings[i][0] for i in range(lo, min(lo + block, len(recordings)))],
                 recordings.rate,
                 seed if lo == 0 else cochlea.clip_seed(seed, lo),
                 workers=workers,
                 progress=progress,
             )
-            times += [t.astype(np.float32) if len(recordings) > block else t for t, _ in spikes]
-            units += [u.astype(np.uint16) for _, u in spikes]
-        write_events(
-            path,
-            times,
-            units,
-            recordings.labels,
-            recordings.speakers,
-            recordings.classes,
-            attributes={
-                "name": recordings.name,
-                "key": key,
-                "seed": seed,
-                "sound_rate": recordings.rate,
-                "cochlea": settings["cochlea"],
-                "samples_sha256": recordings.digest,
-                "attribution": recordings.attribution,
-                "synthetic": recordings.synthetic,
-            },
-        )
-    return read_events(path, transform=transform, target_transform=target_transform)
+
+    write_events(
+        path,
+        spikes(),
+        recordings.labels,
+        recordings.speakers,
+        recordings.classes,
+        attributes={
+            "name": recordings.name,
+            "key": key,
+            "seed": seed,
+            "sound_rate": recordings.rate,
+            "cochlea": settings["cochlea"],
+            "samples_sha256": recordings.digest,
+            "attribution": recordings.attribution,
+            "synthetic": recordings.synthetic,
+        },
+    )
 
 
 def _part(data: EventDataset, recordings: Recordings, split: str) -> EventDataset:

@@ -64,7 +64,8 @@ def test_writing_and_reading_moves_no_spike_by_more_than_a_microsecond_and_none_
     times = [np.sort([t for t, _ in clip]) for clip in clips]
     units = [[u for _, u in clip] for clip in clips]
     labels = np.arange(len(clips)) % 2
-    write_events(path, times, units, labels, labels + 5, ["a", "b"], attributes={"how": {"x": 1}})
+    spikes = zip(times, units, strict=True)
+    write_events(path, spikes, labels, labels + 5, ["a", "b"], attributes={"how": {"x": 1}})
 
     back = read_events(path)
 
@@ -153,11 +154,14 @@ def test_what_was_there_stays_when_writing_fails(tmp_path):
     path = heidelberg(tmp_path / "a.h5", *random_clips(6))
     before = path.read_bytes()
     with pytest.raises(DataError, match="recording 1: times must be finite"):
-        write_events(path, [[0.1], [np.nan]], [[1], [2]], np.zeros(2), np.zeros(2), ["a"])
+        write_events(path, [([0.1], [1]), ([np.nan], [2])], np.zeros(2), np.zeros(2), ["a"])
     with pytest.raises(DataError, match=r"recording 0: units 700\.\.700 exceed 0\.\.699"):
-        write_events(path, [[0.1]], [[700]], np.zeros(1), np.zeros(1), ["a"])
-    with pytest.raises(ShapeError, match="2 times, 1 units"):
-        write_events(path, [[0.1]] * 2, [[7]], np.zeros(1), np.zeros(1), ["a"])
+        write_events(path, [([0.1], [700])], np.zeros(1), np.zeros(1), ["a"])
+    for count in (1, 3):
+        with pytest.raises(ShapeError, match=f"spikes of {count} recordings and 2 labels"):
+            write_events(path, [([0.1], [7])] * count, np.zeros(2), np.zeros(2), ["a"])
+    with pytest.raises(ShapeError, match="2 labels and 1 speakers"):
+        write_events(path, [([0.1], [7])] * 2, np.zeros(2), np.zeros(1), ["a"])
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 

@@ -79,7 +79,7 @@ def idx(array):
 
 @pytest.mark.parametrize(("name", "folder"), [("mnist", "MNIST"), ("fashion_mnist", "FashionMNIST")])
 @pytest.mark.parametrize("packed", [False, True])
-def test_mnist_is_read_plain_and_packed(tmp_path, name, folder, packed):
+def test_mnist_is_read_plain_and_packed(tmp_path, unchecked, name, folder, packed):
     raw = tmp_path / folder / "raw"
     raw.mkdir(parents=True)
     x = np.random.default_rng(0).integers(0, 256, (60, 28, 28))
@@ -104,6 +104,14 @@ def test_mnist_is_read_plain_and_packed(tmp_path, name, folder, packed):
     file.unlink()
     with pytest.raises(DataError, match=r"t10k-images-idx3-ubyte is missing, and so is"):
         images.load(name, tmp_path)
+
+
+def test_packed_mnist_has_published_checksums(tmp_path):
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    (raw / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(np.zeros((1, 28, 28)))))
+    with pytest.raises(ChecksumError, match=r"train-images-idx3-ubyte\.gz: md5 is .*, expected f68b3c2dcbea"):
+        images.load("mnist", tmp_path)
 
 
 def test_the_digits_of_scikit_learn_need_no_folder():

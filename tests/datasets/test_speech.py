@@ -169,6 +169,33 @@ def test_spikes_are_made_once_and_again_for_another_seed(tmp_path, cache, digits
     assert '"afferents": 40' in first.store.attributes["cochlea"]
 
 
+def test_two_that_want_the_same_spikes_at_once_encode_once(cache, digits, quick_cochlea, monkeypatch):
+    """As two training runs started together do: the second waits for the first."""
+    import threading
+    import time
+
+    from snnkit.datasets import cochlea
+
+    quick = cochlea.encode_many
+
+    def slow(*args, **options):
+        time.sleep(0.5)
+        return quick(*args, **options)
+
+    monkeypatch.setattr(cochlea, "encode_many", slow)
+    sizes = []
+    both = [
+        threading.Thread(target=lambda: sizes.append(len(speech.encoded(digits, progress=False))))
+        for _ in range(2)
+    ]
+    for one in both:
+        one.start()
+    for one in both:
+        one.join()
+    assert sizes == [120, 120]
+    assert quick_cochlea == [120]
+
+
 def test_other_cochlea_constants_are_another_file(cache, digits, quick_cochlea, monkeypatch):
     import dataclasses
 
