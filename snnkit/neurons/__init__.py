@@ -7,21 +7,25 @@ they are first asked for.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from . import integrator, lif  # noqa: F401  they register themselves
+from . import adlif, cuba, integrator, lif  # noqa: F401  they register themselves
 from .neuron import NEURONS, Neuron, register, resolve
 from .surrogate import SURROGATES, Surrogate
 
 if TYPE_CHECKING:
-    from .modules import LI, LIF
+    from .modules import IF, LI, LIF, AdLIF, CubaLIF
 
-_LAZY = {"LIF": "modules", "LI": "modules", "scan": "", "modules": ""}
+_MODULES = ("LIF", "CubaLIF", "IF", "LI", "AdLIF")
+_SUBMODULES = ("modules", "scan", "fused")
 
-__all__ = ["LI", "LIF", "NEURONS", "SURROGATES", "Neuron", "Surrogate", "register", "resolve"]
+__all__ = [
+    "IF", "LI", "LIF", "NEURONS", "SURROGATES", "AdLIF", "CubaLIF", "Neuron", "Surrogate", "register",
+    "resolve",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if not _LAZY[name]:
+    if name in _MODULES:
+        return getattr(importlib.import_module(f"{__name__}.modules"), name)
+    if name in _SUBMODULES:
         return importlib.import_module(f"{__name__}.{name}")
-    return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

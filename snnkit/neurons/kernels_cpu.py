@@ -1,12 +1,16 @@
 """Numba loops of any neuron over time, for the CPU. Computes what `scan.reference` computes.
 
 Time outside, neurons inside: a block of columns stays in cache while time runs, its row of one step
-is the vector that LLVM turns into SIMD code. Threads take blocks.
+is the vector that LLVM turns into SIMD code. Threads take blocks (`spread`): Numba's own `prange`
+takes two to three times as long to compile.
 """
 
 import functools
+import itertools
 import json
-from collections.abc import Collection
+import os
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
 
 import llvmlite.binding
@@ -16,8 +20,8 @@ from .equations import kernel_source
 from .neuron import Neuron, resolve
 from .surrogate import SURROGATES
 
-WIDTH = 1024
-"""Columns in a block: states and parameters of a block lie in the first-level cache."""
+WIDTH = 4096
+"""Columns in a block: its states and parameters stay in the second-level cache while time runs."""
 
 # A row has up to a dozen arrays that could overlap for all LLVM knows; by default it gives up on
 # vectorising after eight comparisons.
@@ -54,12 +58,35 @@ def definitions(neuron: Neuron, surrogate: str, dtype: str, jit_line: str) -> li
     return parts
 
 
+_pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
+
+
+def spread(kernel: Callable[[int, int], object], items: int, threads: int) -> None:
+    """``kernel(first, last)`` over `items` in equal shares on `threads` threads; it must release the GIL."""
+    threads = min(threads, items)
+    if threads < 2:
+        kernel(0, items)
+        return
+    key = os.getpid(), threads  # threads do not survive a fork
+    if key not in _pools:
+        _pools[key] = ThreadPoolExecutor(threads - 1, "snnkit-neurons")
+    cuts = [items * k // threads for k in range(threads + 1)]
+    others = [_pools[key].submit(kernel, a, b) for a, b in itertools.pairwise(cuts[1:])]
+    kernel(0, cuts[1])
+    for other in others:
+        other.result()
+
+
 def _lines(indent: int, lines: list[str]) -> str:
     return "\n".join(" " * indent + line for line in lines)
 
 
 def forward_source(neuron: Neuron, surrogate: str, dtype: str, keep_h: bool, taped: tuple[str, ...]) -> str:
-    """Source of ``forward(x, s, h, *taped, *state, *params, width, per_neuron)``, state in place."""
+    """Source of ``forward(x, s, h, *taped, *state, *params, width, per_neuron, first, last)``.
+
+    The state is updated in place. Items `first` to `last` are the blocks that this call does, of
+    rows · ⌈columns / width⌉.
+    """
     p = [f"p_{n}" for n in neuron.params]
     v = list(neuron.state)
     tapes = [f"tape_{n}" for n in taped]
@@ -73,7 +100,7 @@ def forward_source(neuron: Neuron, surrogate: str, dtype: str, keep_h: bool, tap
     cut = "[t, r, lo:hi]"
     return "\n".join(
         [
-            "from math import exp\n\nimport numpy as np\nfrom numba import njit, prange\n",
+            "from math import exp\n\nimport numpy as np\nfrom numba import njit\n",
             *definitions(neuron, surrogate, dtype, '@njit(error_model="numpy", inline="never")'),
             f"""
 @njit(error_model="numpy")
@@ -82,10 +109,10 @@ def row({columns(*rows, *v, *p)}):
 {_lines(8, body)}
 
 
-@njit(parallel=True, cache=True, nogil=True, error_model="numpy")
-def forward(x, s, h, {columns(*tapes, *v, *p)}width, per_neuron):
+@njit(cache=True, nogil=True, error_model="numpy")
+def forward(x, s, h, {columns(*tapes, *v, *p)}width, per_neuron, first, last):
     blocks = (x.shape[2] + width - 1) // width
-    for item in prange(x.shape[1] * blocks):
+    for item in range(first, last):
         r = item // blocks
         lo = (item % blocks) * width
         hi = min(lo + width, x.shape[2])
@@ -106,8 +133,8 @@ def backward_source(
     neuron: Neuron, surrogate: str, dtype: str, grads: str, learn: tuple[str, ...], taped: tuple[str, ...]
 ) -> str:
     """Source of ``backward(gs, gh, h, *taped, x, *state, *old, *gstate, gx, *glearn, *params, alpha,
-    through, width, per_neuron)``; `state` is the one before the first step, `old` room for the variables
-    that `scratch` names, gstate and glearn are updated in place.
+    through, width, per_neuron, first, last)``; `state` is the one before the first step,
+    `old` room for the variables that `scratch` names, gstate and glearn are updated in place.
 
     grads  which cotangents of the output there are: "s", "h" or "sh"
     """
@@ -163,7 +190,7 @@ def rewind_row(old, h, {columns(*kept, *p)}):
 """
     return "\n".join(
         [
-            "from math import exp\n\nimport numpy as np\nfrom numba import njit, prange\n",
+            "from math import exp\n\nimport numpy as np\nfrom numba import njit\n",
             *definitions(neuron, surrogate, dtype, '@njit(error_model="numpy", inline="never")'),
             row if rewound else "",
             f"""
@@ -173,12 +200,12 @@ def row({columns(*rows, *gstate, *before, *glearn, *p)}alpha, through):
 {_lines(8, body)}
 
 
-@njit(parallel=True, cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy")
 def backward(gs, gh, h, {columns(*tapes)}x, {columns(*neuron.state, *before, *gstate)}gx,
              {columns(*glearn, *p)}
-             alpha, through, width, per_neuron):
+             alpha, through, width, per_neuron, first, last):
     blocks = (h.shape[2] + width - 1) // width
-    for item in prange(h.shape[1] * blocks):
+    for item in range(first, last):
         r = item // blocks
         lo = (item % blocks) * width
         hi = min(lo + width, h.shape[2])

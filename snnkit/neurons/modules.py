@@ -56,6 +56,7 @@ class _Neuron(nn.Module):
     v_th: Tensor
     v_reset: Tensor
     v_rest: Tensor
+    refractory: Tensor | None
 
     def _keep(self, name: str, value: Tensor, learn: bool) -> None:
         if learn:
@@ -74,6 +75,23 @@ class _Neuron(nn.Module):
                 "choose dt < tau < inf."
             )
         self._keep(f"{name}_raw", _tensor(name, torch.logit(value), size), True)
+
+    def _keep_threshold(
+        self, v_th: Number, v_reset: Number, reset: str, detach_reset: bool, refractory: int | Sequence[int],
+        surrogate: str, alpha: float | None, learn_threshold: bool, size: int | None,
+    ) -> None:  # fmt: skip
+        """What the neurons with a choice of reset and a refractory period have in common."""
+        steps = np.asarray(refractory)
+        if steps.dtype.kind not in "iu" or steps.min(initial=0) < 0:
+            raise ParameterError(f"refractory must be a number of steps ≥ 0, got {refractory}.")
+        holds = bool(steps.any())
+        self.options = {"reset": reset, **({"refractory": True} if holds else {})}
+        resolve(self.neuron, self.options)
+        self.surrogate, self.alpha = checked(surrogate, alpha)
+        self.detach_reset = detach_reset
+        self._keep("v_th", _tensor("v_th", v_th, size if learn_threshold else None), learn_threshold)
+        self._keep("v_reset", _tensor("v_reset", v_reset, None), False)
+        self.register_buffer("refractory", _tensor("refractory", steps.tolist(), None) if holds else None)
 
     def _get_decay(self, name: str) -> Tensor:
         raw = getattr(self, f"{name}_raw", None)
@@ -152,31 +170,13 @@ class LIF(_Neuron):
     ) -> None:
         super().__init__()
         self.neuron = "lif"
-        self._make(v_th, v_reset, v_rest, reset, detach_reset, refractory, surrogate, alpha,
-                   learn_threshold, size)  # fmt: skip
-        self.dt, self.decay_input = float(dt), decay_input
-        self._keep_decay("decay", _decay("mem", tau_mem, decay, dt), learn_tau, size)
-
-    def _make(
-        self, v_th: Number, v_reset: Number, v_rest: Number | None, reset: str, detach_reset: bool,
-        refractory: int | Sequence[int], surrogate: str, alpha: float | None, learn_threshold: bool,
-        size: int | None,
-    ) -> None:  # fmt: skip
-        steps = np.asarray(refractory)
-        if steps.dtype.kind not in "iu" or steps.min(initial=0) < 0:
-            raise ParameterError(f"refractory must be a number of steps ≥ 0, got {refractory}.")
-        holds = bool(steps.any())
-        self.options = {"reset": reset, **({"refractory": True} if holds else {})}
-        resolve(self.neuron, self.options)
-        self.surrogate, self.alpha = checked(surrogate, alpha)
-        self.detach_reset = detach_reset
+        self._keep_threshold(v_th, v_reset, reset, detach_reset, refractory, surrogate, alpha,
+                             learn_threshold, size)  # fmt: skip
         if v_rest is None:
             v_rest = v_reset if reset == "hard" else 0.0
-        self._keep("v_th", _tensor("v_th", v_th, size if learn_threshold else None), learn_threshold)
-        self._keep("v_reset", _tensor("v_reset", v_reset, None), False)
         self._keep("v_rest", _tensor("v_rest", v_rest, None), False)
-        self.refractory: Tensor | None
-        self.register_buffer("refractory", _tensor("refractory", steps, None) if holds else None)
+        self.dt, self.decay_input = float(dt), decay_input
+        self._keep_decay("decay", _decay("mem", tau_mem, decay, dt), learn_tau, size)
 
     def per_step(self) -> dict[str, Tensor]:
         """decay, gain, v_th, v_reset, v_rest and, where there is one, refractory."""
@@ -194,6 +194,148 @@ class LIF(_Neuron):
     def tau_mem(self) -> Tensor:
         """Membrane time constant, ms."""
         return self.dt / (1 - self._get_decay("decay"))
+
+
+class IF(LIF):
+    """Integrate-and-fire neurons: `LIF` without leak (decay 1), v ← v + x."""
+
+    def __init__(
+        self,
+        *,
+        dt: float = 1.0,
+        v_th: Number = 1.0,
+        v_reset: Number = 0.0,
+        reset: str = "hard",
+        detach_reset: bool = True,
+        refractory: int | Sequence[int] = 0,
+        surrogate: str = "atan",
+        alpha: float | None = None,
+        learn_threshold: bool = False,
+        size: int | None = None,
+    ) -> None:
+        super().__init__(decay=1.0, dt=dt, v_th=v_th, v_reset=v_reset, reset=reset, detach_reset=detach_reset,
+                         refractory=refractory, surrogate=surrogate, alpha=alpha,
+                         learn_threshold=learn_threshold, size=size)  # fmt: skip
+        self.neuron = "if"
+
+
+class CubaLIF(_Neuron):
+    """Current-based leaky integrate-and-fire neurons; the equations are in `snnkit.neurons.cuba`.
+
+    tau_syn, tau_mem  time constants of current and membrane, ms, at least `dt`; or `decay_syn`,
+                      `decay_mem`, the share that a step leaves
+    learn_tau         make both decays (kept in (0, 1)) parameters to be learned
+
+    The other arguments are those of `LIF`.
+    """
+
+    def __init__(
+        self,
+        tau_syn: Number | None = None,
+        tau_mem: Number | None = None,
+        *,
+        decay_syn: Number | None = None,
+        decay_mem: Number | None = None,
+        dt: float = 1.0,
+        v_th: Number = 1.0,
+        v_reset: Number = 0.0,
+        reset: str = "hard",
+        detach_reset: bool = True,
+        refractory: int | Sequence[int] = 0,
+        surrogate: str = "atan",
+        alpha: float | None = None,
+        learn_tau: bool = False,
+        learn_threshold: bool = False,
+        size: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.neuron = "cuba"
+        self._keep_threshold(v_th, v_reset, reset, detach_reset, refractory, surrogate, alpha,
+                             learn_threshold, size)  # fmt: skip
+        self.dt = float(dt)
+        self._keep_decay("decay_syn", _decay("syn", tau_syn, decay_syn, dt), learn_tau, size)
+        self._keep_decay("decay_mem", _decay("mem", tau_mem, decay_mem, dt), learn_tau, size)
+
+    def per_step(self) -> dict[str, Tensor]:
+        """decay_syn, decay_mem, v_th, v_reset and, where there is one, refractory."""
+        params: dict[str, Tensor] = {
+            "decay_syn": self._get_decay("decay_syn"),
+            "decay_mem": self._get_decay("decay_mem"),
+            "v_th": self.v_th,
+            "v_reset": self.v_reset,
+        }
+        return params if self.refractory is None else {**params, "refractory": self.refractory}
+
+    @property
+    def tau_syn(self) -> Tensor:
+        """Time constant of the synaptic current, ms."""
+        return self.dt / (1 - self._get_decay("decay_syn"))
+
+    @property
+    def tau_mem(self) -> Tensor:
+        """Membrane time constant, ms."""
+        return self.dt / (1 - self._get_decay("decay_mem"))
+
+
+class AdLIF(_Neuron):
+    """Adaptive leaky integrate-and-fire neurons; the equations are in `snnkit.neurons.adlif`.
+
+    tau_mem, tau_w    time constants of membrane and adaptation, ms; here decay = exp(−dt/tau)
+    a, b              how membrane potential and spikes drive the adaptation
+    discretisation    "se" (symplectic Euler) or "euler"
+    learn_adaptation  make a and b parameters to be learned
+
+    The other arguments are those of `LIF`; the reset is hard.
+    """
+
+    def __init__(
+        self,
+        tau_mem: Number,
+        tau_w: Number,
+        a: Number = 1.0,
+        b: Number = 1.0,
+        *,
+        dt: float = 1.0,
+        v_th: Number = 1.0,
+        v_reset: Number = 0.0,
+        discretisation: str = "se",
+        detach_reset: bool = True,
+        surrogate: str = "atan",
+        alpha: float | None = None,
+        learn_tau: bool = False,
+        learn_adaptation: bool = False,
+        learn_threshold: bool = False,
+        size: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.neuron, self.options = "adlif", {"discretisation": discretisation}
+        resolve(self.neuron, self.options)
+        self.surrogate, self.alpha = checked(surrogate, alpha)
+        self.detach_reset, self.dt = detach_reset, float(dt)
+        for name, tau in (("mem", tau_mem), ("w", tau_w)):
+            if not (torch.as_tensor(tau) > 0).all() or not dt > 0:
+                raise ParameterError(f"AdLIF needs dt > 0 and tau_{name} > 0, got {dt} and {tau} ms.")
+            decay = torch.exp(-dt / torch.as_tensor(tau, dtype=torch.float64))
+            self._keep_decay("decay" if name == "mem" else "decay_w", decay, learn_tau, size)
+        self._keep("a", _tensor("a", a, size if learn_adaptation else None), learn_adaptation)
+        self._keep("b", _tensor("b", b, size if learn_adaptation else None), learn_adaptation)
+        self._keep("v_th", _tensor("v_th", v_th, size if learn_threshold else None), learn_threshold)
+        self._keep("v_reset", _tensor("v_reset", v_reset, None), False)
+
+    def per_step(self) -> dict[str, Tensor]:
+        """decay, decay_w, a, b, v_th, v_reset."""
+        decays = {"decay": self._get_decay("decay"), "decay_w": self._get_decay("decay_w")}
+        return {**decays, **{name: getattr(self, name) for name in ("a", "b", "v_th", "v_reset")}}
+
+    @property
+    def tau_mem(self) -> Tensor:
+        """Membrane time constant, ms."""
+        return -self.dt / torch.log(self._get_decay("decay"))
+
+    @property
+    def tau_w(self) -> Tensor:
+        """Time constant of the adaptation, ms."""
+        return -self.dt / torch.log(self._get_decay("decay_w"))
 
 
 class LI(_Neuron):

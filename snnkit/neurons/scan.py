@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from types import FunctionType
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
-from .. import backend
+from .. import backend, memory
 from ..errors import ParameterError, ShapeError
 from . import kernels_cpu
 from .equations import differentiable
@@ -25,7 +25,6 @@ from .neuron import Neuron, resolve
 from .surrogate import SURROGATES, checked
 
 State = tuple[Tensor, ...]
-_MOST_THREADS: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
 
 
 class Run(NamedTuple):
@@ -206,11 +205,16 @@ class _Layout(NamedTuple):
     width: int
     per_neuron: bool
 
+    @property
+    def items(self) -> int:
+        """Number of blocks of columns."""
+        return self.rows * -(-self.columns // self.width)
+
 
 def _layout(shape: Sequence[int], params: Sequence[Tensor]) -> _Layout:
     size = math.prod(shape)
     axes = max((p.ndim for p in params), default=0)
-    share = -(-size // (4 * numba.get_num_threads()))
+    share = -(-size // (4 * torch.get_num_threads()))
     width = min(kernels_cpu.WIDTH, max(64, -(-share // 16) * 16))
     if axes == 0:
         return _Layout(1, size, width, False)
@@ -234,26 +238,26 @@ def _seen(t: Tensor, layout: _Layout) -> np.ndarray:
     return t.view(-1, layout.rows, layout.columns).numpy()
 
 
-def _threads() -> None:
-    numba.set_num_threads(max(1, min(torch.get_num_threads(), _MOST_THREADS)))
-
-
 def _keeps_h(neuron: Neuron, trace: bool, tape: bool) -> bool:
     return trace or tape or not neuron.spiking
+
+
+def _room(like: Tensor) -> Tensor:
+    """An unwritten contiguous tensor of this shape, on large pages where it is large."""
+    new = torch.empty_like(like, memory_format=torch.contiguous_format)
+    if new.device.type == "cpu" and not isinstance(new, FakeTensor) and new.nbytes >= memory.LARGE:
+        memory.huge_pages(new.data_ptr(), new.nbytes)
+    return new
 
 
 def _outputs(
     neuron: Neuron, x: Tensor, state: Sequence[Tensor], trace: bool, tape: bool, learn: str
 ) -> tuple[Tensor, Tensor, list[Tensor], list[Tensor]]:
     """Unwritten s, h, final state and tape."""
-    s = torch.empty_like(x, memory_format=torch.contiguous_format) if neuron.spiking else x.new_empty(0)
-    h = (
-        torch.empty_like(x, memory_format=torch.contiguous_format)
-        if _keeps_h(neuron, trace, tape)
-        else x.new_empty(0)
-    )
+    s = _room(x) if neuron.spiking else x.new_empty(0)
+    h = _room(x) if _keeps_h(neuron, trace, tape) else x.new_empty(0)
     taped = kernels_cpu.tape(neuron, bool(learn)) if tape else ()
-    tapes = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in taped]
+    tapes = [_room(x) for _ in taped]
     return s, h, [torch.empty_like(v, memory_format=torch.contiguous_format) for v in state], tapes
 
 
@@ -279,14 +283,14 @@ def _scan(
         return [s, h, *final, *tapes]
     taped = kernels_cpu.tape(neuron, bool(learn)) if tape else ()
     shape = x.shape[1:]
-    _threads()
     layout = _layout(shape, params)
     axes = max((p.ndim for p in params), default=0)
     kernel = kernels_cpu.forward(
         name, options, surrogate, str(x.dtype)[6:], _keeps_h(neuron, trace, tape), taped
     )
     nothing = np.empty((0, 0, 0), x.new_empty(0).numpy().dtype)
-    kernel.forward(
+    call = functools.partial(
+        kernel.forward,
         _seen(x, layout),
         _seen(s, layout) if neuron.spiking else nothing,
         _seen(h, layout) if h.numel() else nothing,
@@ -296,6 +300,7 @@ def _scan(
         layout.width,
         layout.per_neuron,
     )
+    kernels_cpu.spread(call, layout.items, torch.get_num_threads())
     return [s, h, *final, *tapes]
 
 
@@ -317,14 +322,13 @@ def _scan_backward(
     used: str,
 ) -> list[Tensor]:
     neuron = _resolve(name, options)
-    gx = torch.empty_like(h)
+    gx = _room(h)
     g0 = [g.clone(memory_format=torch.contiguous_format) for g in gstate]
     names = tuple(learn.split(",")) if learn else ()
     gp = [h.new_zeros(h.shape[1:]) for _ in names]
     if h.numel() == 0:
         return [gx, *g0, *gp]
     shape = h.shape[1:]
-    _threads()
     layout = _layout(shape, params)
     axes = max((p.ndim for p in params), default=0)
     grads = ("s" if gs is not None else "") + ("h" if gh is not None else "")
@@ -332,7 +336,8 @@ def _scan_backward(
     dtype = h.new_empty(0).numpy().dtype
     kernel = kernels_cpu.backward(name, options, surrogate, str(h.dtype)[6:], grads, names, taped)
     nothing = np.empty((0, 0, 0), dtype)
-    kernel.backward(
+    call = functools.partial(
+        kernel.backward,
         nothing if gs is None else _seen(gs, layout),
         nothing if gh is None else _seen(gh, layout),
         _seen(h, layout),
@@ -349,6 +354,7 @@ def _scan_backward(
         layout.width,
         layout.per_neuron,
     )
+    kernels_cpu.spread(call, layout.items, torch.get_num_threads())
     return [gx, *g0, *gp]
 
 
