@@ -4,7 +4,7 @@ from typing import Any
 
 _HOME = {
     "DelayedLinear": "layers",
-    "delayed_product": "layers",
+    "delayed_product": "ops",
     "window_weights": "kernel",
     "sigma_at": "schedule",
 }

@@ -1,29 +1,58 @@
-"""The delayed product through a discrete Fourier transform of the time axis, by matrix products only.
+"""The delayed product through a discrete Fourier transform of the time axis.
 
-Computes `reference.delayed_product`. Along time it is a convolution, and a convolution of length L
-is L/2 complex products of single frequencies; each is a matrix product over inputs (forward), outputs
-(gradient of x) or batch (gradient of the kernel). With three real products for a complex one,
+Computes `reference.delayed_product` from the response of every synapse, ``kernel [window, O, I]``.
+Along time it is a convolution, and a convolution of length L is L/2 complex products of single
+frequencies; each is a matrix product over inputs (forward), outputs (gradient of x) or batch (gradient
+of the kernel). With three real products for a complex one,
 
     m1 = a·c   m2 = b·d   m3 = (a + b)(c + d)      (a + ib)(c + id) = (m1 − m2) + i (m3 − m1 − m2)
 
-the whole is y = Cᵀ[(A x) · (B k)] with constant real matrices A, B and C, and so its adjoints are
-gx = Aᵀ[(B k)ᵀ · (C g)] and gk = Bᵀ[(C g)ᵀ · (A x)]. Cost: about 1.5·L products of matrices, whatever
-σ and however many taps a synapse has.
+the whole is y = Cᵀ[(A x) · (B k)] with constant real matrices A, B and C of about 1.5·L rows, and so
+its adjoints are gx = Aᵀ[(C g) · (B k)] and gk = Bᵀ[(C g) · (A x)]. The cost depends neither on σ nor on
+the number of taps, and hardly on the longest delay.
+
+On the CPU the matrices are applied by `fft_cpu`, elsewhere as matrices.
 """
 
 import math
 from functools import lru_cache
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from . import fft_cpu
+
+_CHUNK = 4 << 20
+"""Numbers in one transformed block of samples; more would not stay in cache, nor in little memory."""
+
+
+class Geometry(NamedTuple):
+    """Steps of the input, delays, steps of the output."""
+
+    steps: int
+    window: int
+    steps_out: int
+
+    @property
+    def length(self) -> int:
+        """Period of the transform: no delayed spike may come round to the start."""
+        return fft_cpu.good_length(max(self.steps + self.window - 1, self.steps_out))
+
+    @property
+    def points(self) -> int:
+        """Rows of A, B and C."""
+        whole = (self.length - 1) // 2
+        return self.length // 2 + 1 + 2 * whole
+
 
 @lru_cache(maxsize=64)
-def _matrices(
-    steps: int, window: int, steps_out: int, dtype: torch.dtype, device: torch.device
+def matrices(
+    geometry: Geometry, dtype: torch.dtype, device: torch.device | str = "cpu"
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """A ``[M, steps]``, B ``[M, window]``, C ``[M, steps_out]`` of the module's docstring."""
-    length = max(steps + window - 1, steps_out)
+    """A ``[points, steps]``, B ``[points, window]`` and C ``[points, steps_out]``."""
+    length = geometry.length
     frequencies = torch.arange(length // 2 + 1, dtype=torch.float64)
     real = (frequencies == 0) | (2 * frequencies == length)
     whole, half = frequencies[~real], frequencies[real]
@@ -36,36 +65,98 @@ def _matrices(
         c, s = waves(n, whole)
         return torch.cat([waves(n, half)[0], c, s, c + s])
 
-    c, s = waves(steps_out, whole)
-    synthesis = torch.cat([waves(steps_out, half)[0], 2 * (c - s), -2 * (c + s), 2 * s]) / length
-    parts = analysis(steps), analysis(window), synthesis
+    c, s = waves(geometry.steps_out, whole)
+    edge = waves(geometry.steps_out, half)[0]
+    synthesis = torch.cat([edge, 2 * (c - s), -2 * (c + s), 2 * s]) / length
+    parts = analysis(geometry.steps), analysis(geometry.window), synthesis
     a, b, c = (part.to(dtype=dtype, device=device).contiguous() for part in parts)
     return a, b, c
 
 
-def _apply(matrix: Tensor, x: Tensor) -> Tensor:
-    return (matrix @ x.reshape(x.shape[0], -1)).reshape(matrix.shape[0], *x.shape[1:])
+def analyse(x: Tensor, geometry: Geometry, adjoint: bool = False) -> Tensor:
+    """A x (or B x, for a kernel), or with `adjoint` C x: ``[steps, *, n] → [points, *, n]``.
+
+    x may be a part of a contiguous tensor in its second dimension.
+    """
+    points, columns = geometry.points, x[0].numel()
+    if x.device.type != "cpu":
+        a, b, c = matrices(geometry, x.dtype, x.device)
+        matrix = c if adjoint else (a if x.shape[0] == geometry.steps else b)
+        return (matrix @ x.reshape(x.shape[0], -1)).reshape(points, *x.shape[1:])
+    out = torch.empty((points, *x.shape[1:]), dtype=x.dtype)
+    whole = _storage(x)
+    radices, starts, table = fft_cpu.plan(geometry.length, str(x.dtype).removeprefix("torch."))
+    fft_cpu.analyse(
+        whole, x.storage_offset(), x.stride(0), x.shape[0], columns, geometry.length, adjoint,
+        radices, starts, table, out.view(-1).numpy(),
+    )  # fmt: skip
+    return out
 
 
-class _Product(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x: Tensor, kernel: Tensor, steps_out: int) -> Tensor:  # type: ignore[no-untyped-def]
-        ctx.save_for_backward(x, kernel)
-        ctx.steps_out = steps_out
-        a, b, c = _matrices(x.shape[0], kernel.shape[0], steps_out, x.dtype, x.device)
-        return _apply(c.T, _apply(a, x) @ _apply(b, kernel).transpose(1, 2))
+def synthesise(m: Tensor, geometry: Geometry, out: Tensor, adjoint: bool = False) -> None:
+    """Write Cᵀ m, or with `adjoint` Aᵀ m (Bᵀ m), into `out`, ``[points, *, n] → [steps, *, n]``.
 
-    @staticmethod
-    def backward(ctx, g: Tensor) -> tuple[Tensor | None, Tensor | None, None]:  # type: ignore[no-untyped-def]
-        x, kernel = ctx.saved_tensors
-        a, b, c = _matrices(x.shape[0], kernel.shape[0], ctx.steps_out, x.dtype, x.device)
-        gc = _apply(c, g)
-        gx = _apply(a.T, gc @ _apply(b, kernel)) if ctx.needs_input_grad[0] else None
-        gk = _apply(b.T, gc.transpose(1, 2) @ _apply(a, x)) if ctx.needs_input_grad[1] else None
-        return gx, gk, None
+    `out` may be a part of a contiguous tensor in its second dimension.
+    """
+    if m.device.type != "cpu":
+        a, b, c = matrices(geometry, m.dtype, m.device)
+        matrix = c if not adjoint else (a if out.shape[0] == geometry.steps else b)
+        out.copy_((matrix.T @ m.reshape(m.shape[0], -1)).reshape(out.shape))
+        return
+    radices, starts, table = fft_cpu.plan(geometry.length, str(m.dtype).removeprefix("torch."))
+    fft_cpu.synthesise(
+        m.view(-1).numpy(), out.shape[0], m[0].numel(), geometry.length, adjoint,
+        radices, starts, table, _storage(out), out.storage_offset(), out.stride(0),
+    )  # fmt: skip
+
+
+def _storage(x: Tensor) -> np.ndarray:
+    """All of the memory that x is a part of, flat."""
+    size = x.untyped_storage().nbytes() // x.element_size()
+    return x.as_strided((size,), (1,), 0).numpy()
+
+
+def _chunk(geometry: Geometry, features: int) -> int:
+    return max(1, _CHUNK // (geometry.points * features))
 
 
 def product(x: Tensor, kernel: Tensor, steps_out: int) -> Tensor:
-    """``[steps_out, B, O]``: y[t] = Σ_d kernel[d] x[t − d]; x ``[T, B, I]``, kernel ``[window, O, I]``."""
-    y: Tensor = _Product.apply(x, kernel, steps_out)  # type: ignore[no-untyped-call]
+    """y ``[steps_out, B, O]``, y[t] = Σ_d kernel[d]·x[t − d]; x ``[T, B, I]``, kernel ``[window, O, I]``."""
+    geometry = Geometry(x.shape[0], kernel.shape[0], steps_out)
+    batch, outputs = x.shape[1], kernel.shape[1]
+    y = x.new_empty((steps_out, batch, outputs))
+    spectrum = analyse(kernel.contiguous(), geometry).transpose(1, 2)
+    chunk = _chunk(geometry, max(x.shape[2], outputs))
+    for b in range(0, batch, chunk):
+        m = torch.bmm(analyse(x[:, b : b + chunk], geometry), spectrum)
+        synthesise(m, geometry, y[:, b : b + chunk])
     return y
+
+
+def gradient(
+    g: Tensor, x: Tensor, kernel: Tensor | None, window: int, of_kernel: bool, bfloat16: bool = False
+) -> tuple[Tensor | None, Tensor | None]:
+    """∂L/∂x (if the kernel is given) and ∂L/∂kernel (if asked for) from g = ∂L/∂y.
+
+    With `bfloat16` the products of ∂L/∂x are of numbers rounded to 8 bits (and summed in float32).
+    """
+    geometry = Geometry(x.shape[0], window, g.shape[0])
+    batch, outputs, inputs = x.shape[1], g.shape[2], x.shape[2]
+    gx = torch.empty_like(x) if kernel is not None else None
+    spectrum = analyse(kernel.contiguous(), geometry) if kernel is not None else None
+    if bfloat16 and spectrum is not None:
+        spectrum = spectrum.bfloat16()
+    gm = x.new_zeros((geometry.points, outputs, inputs)) if of_kernel else None
+    chunk = _chunk(geometry, max(inputs, outputs))
+    for b in range(0, batch, chunk):
+        part = analyse(g[:, b : b + chunk], geometry, adjoint=True)
+        if gx is not None and spectrum is not None:
+            m = torch.bmm(part.bfloat16(), spectrum).to(x.dtype) if bfloat16 else torch.bmm(part, spectrum)
+            synthesise(m, geometry, gx[:, b : b + chunk], adjoint=True)
+        if gm is not None:
+            gm.baddbmm_(part.transpose(1, 2), analyse(x[:, b : b + chunk], geometry))
+    gk = None
+    if gm is not None:
+        gk = x.new_empty((window, outputs, inputs))
+        synthesise(gm, geometry, gk, adjoint=True)
+    return gx, gk

@@ -4,28 +4,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..backend import choose
 from ..errors import ParameterError, ShapeError
 from ..graph import Projection
-from . import fourier, reference
 from .kernel import check_version
-
-
-def delayed_product(
-    x: Tensor,
-    weight: Tensor,
-    position: Tensor,
-    sigma: Tensor,
-    window: int,
-    version: str = "gauss",
-    padding_right: int = 0,
-) -> Tensor:
-    """`reference.delayed_product` by the backend that `snnkit.backend` chooses."""
-    chosen = choose("delayed_product", x.device.type, ("reference", "numba"))
-    if chosen == "reference":
-        return reference.delayed_product(x, weight, position, sigma, window, version, padding_right)
-    kernel = reference.synapse_kernel(weight, position, sigma, window, version)
-    return fourier.product(x, kernel, x.shape[0] + padding_right)
+from .ops import delayed_product
 
 
 class DelayedLinear(nn.Module):

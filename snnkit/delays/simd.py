@@ -1,0 +1,128 @@
+"""Short vectors inside Numba kernels.
+
+Numba leaves vectors to LLVM's auto-vectoriser, which does not keep a vector in a register over a loop
+whose stores might alias. `vector(width)` gives load, store and arithmetic on LLVM's own vector type
+``<width x float>`` (or double), which every CPU target lowers to what it has.
+"""
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic, models, register_model
+
+
+class _VectorType(types.Type):
+    """Numba's name for ``<width x element>``."""
+
+    def __init__(self, element: types.Float, width: int) -> None:
+        self.element, self.width = element, width
+        super().__init__(name=f"vector({element}, {width})")  # type: ignore[no-untyped-call]
+
+
+@register_model(_VectorType)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, dmm: Any, fe_type: _VectorType) -> None:
+        element = dmm.lookup(fe_type.element).get_value_type()
+        super().__init__(dmm, fe_type, ir.VectorType(element, fe_type.width))
+
+
+class Vector(NamedTuple):
+    """Operations on vectors of one width; `a` is a one-dimensional contiguous array."""
+
+    load: Any  # load(a, i) → a[i : i + width]
+    store: Any  # store(a, i, v)
+    splat: Any  # splat(a, value) → a vector of the array's dtype, every lane `value`
+    fma: Any  # fma(u, v, w) → u · v + w, rounded once where the CPU can
+    add: Any  # add(u, v)
+    sub: Any  # sub(u, v)
+    mul: Any  # mul(u, v)
+    lane: Any  # lane(v, i) → one element
+
+
+def _pointer(context: Any, builder: Any, array: types.Array, value: Any, index: Any, vector: Any) -> Any:
+    data = context.make_array(array)(context, builder, value).data
+    return builder.bitcast(builder.gep(data, [index]), vector.as_pointer())
+
+
+@lru_cache(maxsize=8)
+def vector(width: int) -> Vector:
+    """The operations for vectors of `width` elements."""
+
+    @intrinsic
+    def load(typingctx, a, i):  # type: ignore[no-untyped-def]
+        out = _VectorType(a.dtype, width)
+
+        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+            kind = context.get_value_type(out)
+            pointer = _pointer(context, builder, signature.args[0], args[0], args[1], kind)
+            return builder.load(pointer, align=a.dtype.bitwidth // 8)
+
+        return out(a, types.intp), codegen
+
+    @intrinsic
+    def store(typingctx, a, i, v):  # type: ignore[no-untyped-def]
+        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+            kind = context.get_value_type(signature.args[2])
+            pointer = _pointer(context, builder, signature.args[0], args[0], args[1], kind)
+            builder.store(args[2], pointer, align=a.dtype.bitwidth // 8)
+            return context.get_dummy_value()
+
+        return types.void(a, types.intp, v), codegen
+
+    @intrinsic
+    def splat(typingctx, a, value):  # type: ignore[no-untyped-def]
+        out = _VectorType(a.dtype, width)
+
+        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+            kind = context.get_value_type(out)
+            zero = ir.Constant(ir.IntType(32), 0)
+            one = builder.insert_element(ir.Constant(kind, ir.Undefined), args[1], zero)
+            mask = ir.Constant(ir.VectorType(ir.IntType(32), width), [0] * width)
+            return builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), mask)
+
+        return out(a, a.dtype), codegen
+
+    @intrinsic
+    def fma(typingctx, u, v, w):  # type: ignore[no-untyped-def]
+        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+            kind = context.get_value_type(u)
+            suffix = f"v{width}f{u.element.bitwidth}"
+            function = cgutils.get_or_insert_function(  # type: ignore[no-untyped-call]
+                builder.module, ir.FunctionType(kind, [kind] * 3), f"llvm.fmuladd.{suffix}"
+            )
+            return builder.call(function, args)
+
+        return u(u, v, w), codegen
+
+    @intrinsic
+    def add(typingctx, u, v):  # type: ignore[no-untyped-def]
+        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+            return builder.fadd(*args)
+
+        return u(u, v), codegen
+
+    @intrinsic
+    def sub(typingctx, u, v):  # type: ignore[no-untyped-def]
+        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+            return builder.fsub(*args)
+
+        return u(u, v), codegen
+
+    @intrinsic
+    def mul(typingctx, u, v):  # type: ignore[no-untyped-def]
+        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+            return builder.fmul(*args)
+
+        return u(u, v), codegen
+
+    @intrinsic
+    def lane(typingctx, v, i):  # type: ignore[no-untyped-def]
+        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+            return builder.extract_element(args[0], builder.trunc(args[1], ir.IntType(32)))
+
+        return v.element(v, types.intp), codegen
+
+    return Vector(load, store, splat, fma, add, sub, mul, lane)

@@ -1,0 +1,428 @@
+"""The delayed product by the few taps of each synapse that matter, on the CPU, for sparse input.
+
+Computes `reference.delayed_product` and its gradient to weight, position and σ, except for kernel
+values outside `taps` adjacent delays around the position (`tap_count` says how many are needed for a
+tolerance). Work is done only for inputs that are not zero: time runs innermost in a tile of the output
+(or of its gradient), so that an event through a synapse is one short vector added at step t + delay.
+"""
+
+import math
+from functools import lru_cache
+from types import ModuleType
+from typing import NamedTuple
+
+import numpy as np
+from numba import get_num_threads, njit, prange
+
+from ..jit import build, source_of
+from .kernel import FLOOR, LEAST_WIDTH
+from .simd import vector
+
+BATCH_BLOCK = 32
+"""Samples of one tile: 16 outputs × 32 samples × some 150 steps of float32 fit a core's cache."""
+OUTPUT_BLOCK = 16
+WIDTHS = (8, 16)
+"""Taps that the kernels come in."""
+load, store, splat, fma, add = vector(8)[:5]  # what the loops below read as, for one of the widths
+_GAUSS, _TRIANGLE, _MAX = 0, 1, 2
+VERSION = {"gauss": _GAUSS, "triangle": _TRIANGLE, "max": _MAX}
+_FLOOR, _GAUSS_WIDTH, _TRIANGLE_WIDTH = FLOOR, LEAST_WIDTH["gauss"], LEAST_WIDTH["triangle"]
+
+
+class Events(NamedTuple):
+    """Non-zero entries of x ``[T, B, I]``, listed by block of samples, then input, then step.
+
+    pointer  ``[blocks · I + 1]`` where each list starts
+    at       offset of the entry in a row of a tile: sample in block · stride + step
+    value    its value, or empty if all have the value `uniform`
+    uniform  the common value; NaN if they differ
+    stride   steps between samples in a tile
+    """
+
+    pointer: np.ndarray
+    at: np.ndarray
+    value: np.ndarray
+    uniform: float
+    stride: int
+    steps: int
+    batch: int
+    inputs: int
+
+
+def tap_count(sigma: float, version: str, window: int, tolerance: float) -> int:
+    """Adjacent delays that hold every kernel value above `tolerance` × the largest, wherever p lies."""
+    if version == "max":
+        needed = 1.0
+    elif version == "triangle":
+        needed = 2 * (sigma + LEAST_WIDTH[version])
+    else:
+        reach = math.sqrt(2 * math.log(1 / tolerance)) if tolerance > 0 else math.inf
+        needed = 2 * (sigma + LEAST_WIDTH[version]) * reach
+    return window if needed + 1 >= window else math.ceil(needed) + 1
+
+
+def find_events(x: np.ndarray, window: int, steps_out: int) -> Events:
+    """List what is not zero in x ``[T, B, I]``."""
+    steps, batch, inputs = x.shape
+    # a tap of the widest kernel may reach beyond the last delay
+    stride = max(steps + window - 1, steps_out) + max(WIDTHS)
+    pointer, at, value, least, most = _list_events(x, min(BATCH_BLOCK, max(batch, 1)), stride)
+    uniform = float(least) if len(at) and least == most else math.nan
+    if not math.isnan(uniform):
+        value = value[:0]
+    return Events(pointer, at, value, uniform, stride, steps, batch, inputs)
+
+
+@njit(parallel=True, cache=True)
+def _list_events(x, block, stride):  # type: ignore[no-untyped-def]
+    steps, batch, inputs = x.shape
+    blocks = (batch + block - 1) // block
+    pointer = np.zeros(blocks * inputs + 1, np.int64)
+    for k in prange(blocks):
+        count = np.zeros(inputs, np.int64)
+        for t in range(steps):
+            for b in range(k * block, min(batch, (k + 1) * block)):
+                for i in range(inputs):
+                    count[i] += x[t, b, i] != 0
+        pointer[k * inputs + 1 : (k + 1) * inputs + 1] = count
+    for j in range(blocks * inputs):
+        pointer[j + 1] += pointer[j]
+    at = np.empty(pointer[-1], np.int32)
+    value = np.empty(pointer[-1], x.dtype)
+    least = np.full(blocks, np.inf, x.dtype)
+    most = np.full(blocks, -np.inf, x.dtype)
+    for k in prange(blocks):
+        place = pointer[k * inputs : (k + 1) * inputs].copy()
+        low, high = least[k], most[k]
+        for t in range(steps):
+            for b in range(k * block, min(batch, (k + 1) * block)):
+                for i in range(inputs):
+                    v = x[t, b, i]
+                    if v != 0:
+                        at[place[i]] = (b - k * block) * stride + t
+                        value[place[i]] = v
+                        place[i] += 1
+                        low, high = min(low, v), max(high, v)
+        least[k], most[k] = low, high
+    if blocks == 0:
+        return pointer, at, value, x.dtype.type(0), x.dtype.type(0)
+    return pointer, at, value, least.min(), most.max()
+
+
+@njit(cache=True)
+def _kernel(p, sigma, first, taps, window, version, k, dp, ds):  # type: ignore[no-untyped-def]
+    """K, ∂K/∂p and ∂K/∂σ at the delays first … first + taps − 1 (0 beyond the window)."""
+    sign = 1.0 if sigma > 0 else (-1.0 if sigma < 0 else 0.0)
+    total, total_p, total_s = 0.0, 0.0, 0.0
+    for j in range(taps):
+        d = first + j
+        k[j], dp[j], ds[j] = 0.0, 0.0, 0.0
+        if d < window:
+            if version == _GAUSS:
+                wide = abs(sigma) + _GAUSS_WIDTH
+                a = (d - p) / wide
+                k[j] = math.exp(-0.5 * a * a)
+                dp[j] = k[j] * a / wide
+                ds[j] = k[j] * a * a / wide * sign
+            elif version == _TRIANGLE:
+                u = abs(sigma) + _TRIANGLE_WIDTH - abs(d - p)
+                if u > 0:
+                    k[j] = u
+                    dp[j] = 1.0 if d > p else (-1.0 if d < p else 0.0)
+                    ds[j] = sign
+            elif d == round(p):
+                k[j] = 1.0
+        total += k[j]
+        total_p += dp[j]
+        total_s += ds[j]
+    if version != _MAX:
+        inverse = 1 / (total + _FLOOR)
+        for j in range(taps):
+            k[j] *= inverse
+            dp[j] = (dp[j] - k[j] * total_p) * inverse
+            ds[j] = (ds[j] - k[j] * total_s) * inverse
+
+
+@njit(cache=True)
+def _first(p, taps, window):  # type: ignore[no-untyped-def]
+    """First delay of the `taps` nearest to p that lie in the window."""
+    if taps >= window:
+        return 0
+    return min(max(math.floor(p) - (taps // 2 - 1), 0), window - taps)
+
+
+@njit(parallel=True, cache=True)
+def _tables(weight, position, sigma, window, width, version, first, table):  # type: ignore[no-untyped-def]
+    for o in prange(weight.shape[0]):
+        k, dp, ds = np.empty(width), np.empty(width), np.empty(width)
+        for i in range(weight.shape[1]):
+            for c in range(weight.shape[2]):
+                s = sigma[o, i, c] if sigma.shape[0] > 1 else sigma[0, 0, 0]
+                n = _first(position[o, i, c], width, window)
+                _kernel(position[o, i, c], s, n, width, window, version, k, dp, ds)
+                first[o, i, c] = n
+                for j in range(width):
+                    table[o, i, c, j] = weight[o, i, c] * k[j]
+
+
+@njit(parallel=True, cache=True)
+def _adjoint(weight, position, sigma, window, width, version, sums, gw, gp, gs):  # type: ignore[no-untyped-def]
+    for o in prange(weight.shape[0]):
+        k, dp, ds = np.empty(width), np.empty(width), np.empty(width)
+        for i in range(weight.shape[1]):
+            for c in range(weight.shape[2]):
+                s = sigma[o, i, c] if sigma.shape[0] > 1 else sigma[0, 0, 0]
+                n = _first(position[o, i, c], width, window)
+                _kernel(position[o, i, c], s, n, width, window, version, k, dp, ds)
+                a, b, e = 0.0, 0.0, 0.0
+                for j in range(width):
+                    g = sums[o, i, c, j]
+                    a += k[j] * g
+                    b += dp[j] * g
+                    e += ds[j] * g
+                gw[o, i, c] = a
+                gp[o, i, c] = weight[o, i, c] * b
+                gs[o, i, c] = weight[o, i, c] * e
+
+
+def _forward(pointer, at, value, table, first, width, batch, inputs, count, stride, block, group, y):  # type: ignore[no-untyped-def]
+    steps, _, outputs = y.shape
+    blocks = (batch + block - 1) // block
+    groups = (outputs + group - 1) // group
+    row = block * stride + width
+    varied = len(value) > 0
+    for task in prange(blocks * groups):
+        k, o0 = task % blocks, task // blocks * group
+        o1 = min(outputs, o0 + group)
+        tile = np.zeros(group * row, y.dtype)
+        none = splat(tile, y.dtype.type(0))
+        for o in range(o0, o1, 4):
+            r0 = (o - o0) * row
+            for i in range(inputs):
+                begin, end = pointer[k * inputs + i], pointer[k * inputs + i + 1]
+                for c in range(count):
+                    s0 = (o * inputs + i) * count + c
+                    s1, s2, s3 = (
+                        s0 + inputs * count,
+                        s0 + 2 * inputs * count,
+                        s0 + 3 * inputs * count,
+                    )
+                    c0, n0 = load(table, s0 * width), r0 + first[s0]
+                    c1, n1, c2, n2, c3, n3 = none, n0, none, n0, none, n0
+                    if o + 1 < o1:
+                        c1, n1 = load(table, s1 * width), r0 + row + first[s1]
+                    if o + 2 < o1:
+                        c2, n2 = load(table, s2 * width), r0 + 2 * row + first[s2]
+                    if o + 3 < o1:
+                        c3, n3 = load(table, s3 * width), r0 + 3 * row + first[s3]
+                    if varied:
+                        for e in range(begin, end):
+                            a = np.intp(at[e])
+                            v = splat(tile, value[e])
+                            store(tile, a + n0, fma(v, c0, load(tile, a + n0)))
+                            store(tile, a + n1, fma(v, c1, load(tile, a + n1)))
+                            store(tile, a + n2, fma(v, c2, load(tile, a + n2)))
+                            store(tile, a + n3, fma(v, c3, load(tile, a + n3)))
+                    else:
+                        for e in range(begin, end):
+                            a = np.intp(at[e])
+                            store(tile, a + n0, add(load(tile, a + n0), c0))
+                            store(tile, a + n1, add(load(tile, a + n1), c1))
+                            store(tile, a + n2, add(load(tile, a + n2), c2))
+                            store(tile, a + n3, add(load(tile, a + n3), c3))
+        for b in range(min(block, batch - k * block)):
+            for t0 in range(0, steps, 16):
+                for t in range(t0, min(steps, t0 + 16)):
+                    for o in range(o0, o1):
+                        y[t, k * block + b, o] = tile[(o - o0) * row + b * stride + t]
+
+
+def _gradient(pointer, at, value, first, width, batch, inputs, count, stride, block, group, g, sums):  # type: ignore[no-untyped-def]
+    steps, _, outputs = g.shape
+    blocks = (batch + block - 1) // block
+    row = block * stride + width
+    varied = len(value) > 0
+    for task in prange((outputs + group - 1) // group):
+        o0 = task * group
+        o1 = min(outputs, o0 + group)
+        tile = np.zeros(group * row, g.dtype)
+        none = splat(tile, g.dtype.type(0))
+        for k in range(blocks):
+            for b in range(min(block, batch - k * block)):
+                for t0 in range(0, steps, 16):
+                    for t in range(t0, min(steps, t0 + 16)):
+                        for o in range(o0, o1):
+                            tile[(o - o0) * row + b * stride + t] = g[t, k * block + b, o]
+            for o in range(o0, o1, 4):
+                r0 = (o - o0) * row
+                for i in range(inputs):
+                    begin, end = pointer[k * inputs + i], pointer[k * inputs + i + 1]
+                    for c in range(count):
+                        s0 = (o * inputs + i) * count + c
+                        s1, s2, s3 = (
+                            s0 + inputs * count,
+                            s0 + 2 * inputs * count,
+                            s0 + 3 * inputs * count,
+                        )
+                        n0 = r0 + first[s0]
+                        n1, n2, n3 = n0, n0, n0
+                        if o + 1 < o1:
+                            n1 = r0 + row + first[s1]
+                        if o + 2 < o1:
+                            n2 = r0 + 2 * row + first[s2]
+                        if o + 3 < o1:
+                            n3 = r0 + 3 * row + first[s3]
+                        z0, z1, z2, z3 = none, none, none, none
+                        if varied:
+                            for e in range(begin, end):
+                                a = np.intp(at[e])
+                                v = splat(tile, value[e])
+                                z0 = fma(v, load(tile, a + n0), z0)
+                                z1 = fma(v, load(tile, a + n1), z1)
+                                z2 = fma(v, load(tile, a + n2), z2)
+                                z3 = fma(v, load(tile, a + n3), z3)
+                        else:
+                            for e in range(begin, end):
+                                a = np.intp(at[e])
+                                z0 = add(z0, load(tile, a + n0))
+                                z1 = add(z1, load(tile, a + n1))
+                                z2 = add(z2, load(tile, a + n2))
+                                z3 = add(z3, load(tile, a + n3))
+                        store(sums, s0 * width, add(load(sums, s0 * width), z0))
+                        if o + 1 < o1:
+                            store(sums, s1 * width, add(load(sums, s1 * width), z1))
+                        if o + 2 < o1:
+                            store(sums, s2 * width, add(load(sums, s2 * width), z2))
+                        if o + 3 < o1:
+                            store(sums, s3 * width, add(load(sums, s3 * width), z3))
+
+
+@lru_cache(maxsize=4)
+def _kernels(width: int) -> ModuleType:
+    """The two loops above compiled for vectors of `width` lanes: ``.forward`` and ``.gradient``."""
+    source = (
+        "import numpy as np\nfrom numba import njit, prange\nfrom snnkit.delays.simd import vector\n"
+        f"load, store, splat, fma, add = vector({width})[:5]\n"
+    )
+    for name, function in (("forward", _forward), ("gradient", _gradient)):
+        source += f"\n@njit(parallel=True, cache=True)\n{source_of(function, name)}"
+    return build(f"taps{width}", source)
+
+
+def _group(outputs: int) -> int:
+    """Outputs of one task: a multiple of 4, at most 16, and so that every thread gets some."""
+    tasks = max(-(-outputs // OUTPUT_BLOCK), min(2 * get_num_threads(), -(-outputs // 4)))
+    return 4 * -(-outputs // (4 * tasks))
+
+
+def forward(
+    events: Events,
+    weight: np.ndarray,
+    position: np.ndarray,
+    sigma: np.ndarray,
+    window: int,
+    version: str,
+    width: int,
+    steps_out: int,
+) -> np.ndarray:
+    """y ``[steps_out, B, O]`` with the `width` taps nearest to each position; σ is ``[O, I, K]`` or 1."""
+    outputs, inputs, count = weight.shape
+    first = np.empty(weight.shape, np.int32)
+    table = np.empty((*weight.shape, width), weight.dtype)
+    _tables(weight, position, sigma, window, width, VERSION[version], first, table)
+    if not math.isnan(events.uniform) and events.uniform != 1:
+        table *= weight.dtype.type(events.uniform)
+    y = np.empty((steps_out, events.batch, outputs), weight.dtype)
+    _kernels(width).forward(
+        events.pointer, events.at, events.value, table.reshape(-1), first.reshape(-1), width, events.batch,
+        inputs, count, events.stride, min(BATCH_BLOCK, max(events.batch, 1)), _group(outputs), y,
+    )  # fmt: skip
+    return y
+
+
+def gradient(
+    events: Events,
+    g: np.ndarray,
+    weight: np.ndarray,
+    position: np.ndarray,
+    sigma: np.ndarray,
+    window: int,
+    version: str,
+    width: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """∂L/∂weight, ∂L/∂position and ∂L/∂σ of every synapse ``[O, I, K]`` from g = ∂L/∂y."""
+    outputs, inputs, count = weight.shape
+    first = _starts(position, width, window)
+    sums = np.zeros((*weight.shape, width), weight.dtype)
+    _kernels(width).gradient(
+        events.pointer, events.at, events.value, first.reshape(-1), width, events.batch, inputs, count,
+        events.stride, min(BATCH_BLOCK, max(events.batch, 1)), _group(outputs), g, sums.reshape(-1),
+    )  # fmt: skip
+    if not math.isnan(events.uniform) and events.uniform != 1:
+        sums *= weight.dtype.type(events.uniform)
+    gw, gp, gs = (np.empty_like(weight) for _ in range(3))
+    _adjoint(weight, position, sigma, window, width, VERSION[version], sums, gw, gp, gs)
+    return gw, gp, gs
+
+
+def _starts(position: np.ndarray, width: int, window: int) -> np.ndarray:
+    if width >= window:
+        return np.zeros(position.shape, np.int32)
+    return np.clip(np.floor(position).astype(np.int32) - (width // 2 - 1), 0, window - width)
+
+
+@njit(parallel=True, cache=True)
+def _spread(weight, position, sigma, window, width, version, out):  # type: ignore[no-untyped-def]
+    for o in prange(weight.shape[0]):
+        k, dp, ds = np.empty(width), np.empty(width), np.empty(width)
+        for i in range(weight.shape[1]):
+            for c in range(weight.shape[2]):
+                s = sigma[o, i, c] if sigma.shape[0] > 1 else sigma[0, 0, 0]
+                n = _first(position[o, i, c], width, window)
+                _kernel(position[o, i, c], s, n, width, window, version, k, dp, ds)
+                for j in range(width):
+                    out[n + j, o, i] += weight[o, i, c] * k[j]
+
+
+@njit(parallel=True, cache=True)
+def _gather(weight, position, sigma, window, width, version, gk, gw, gp, gs):  # type: ignore[no-untyped-def]
+    for o in prange(weight.shape[0]):
+        k, dp, ds = np.empty(width), np.empty(width), np.empty(width)
+        for i in range(weight.shape[1]):
+            for c in range(weight.shape[2]):
+                s = sigma[o, i, c] if sigma.shape[0] > 1 else sigma[0, 0, 0]
+                n = _first(position[o, i, c], width, window)
+                _kernel(position[o, i, c], s, n, width, window, version, k, dp, ds)
+                a, b, e = 0.0, 0.0, 0.0
+                for j in range(width):
+                    g = gk[n + j, o, i]
+                    a += k[j] * g
+                    b += dp[j] * g
+                    e += ds[j] * g
+                gw[o, i, c] = a
+                gp[o, i, c] = weight[o, i, c] * b
+                gs[o, i, c] = weight[o, i, c] * e
+
+
+def dense_kernel(
+    weight: np.ndarray, position: np.ndarray, sigma: np.ndarray, window: int, version: str, width: int
+) -> np.ndarray:
+    """Σ_k w·K of every synapse, ``[window, O, I]``, from the `width` delays nearest to each position."""
+    out = np.zeros((window, *weight.shape[:2]), weight.dtype)
+    _spread(weight, position, sigma, window, min(width, window), VERSION[version], out)
+    return out
+
+
+def dense_adjoint(
+    gk: np.ndarray,
+    weight: np.ndarray,
+    position: np.ndarray,
+    sigma: np.ndarray,
+    window: int,
+    version: str,
+    width: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """∂L/∂weight, ∂L/∂position, ∂L/∂σ ``[O, I, K]`` from the gradient of `dense_kernel`."""
+    gw, gp, gs = (np.empty_like(weight) for _ in range(3))
+    _gather(weight, position, sigma, window, min(width, window), VERSION[version], gk, gw, gp, gs)
+    return gw, gp, gs
