@@ -65,6 +65,11 @@ BLOCK = 32
 """Channels that go through the chain together: their state stays in the processor's nearest cache."""
 
 
+def processors() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 LARGEST_TABLE = 2 << 30
 """Bytes that the membrane's response to one length of sound may take."""
 
@@ -297,7 +302,7 @@ def _stored_table(settings: Cochlea, rate: int, length: int, bins: int) -> np.nd
             part = response[:, block * BLOCK : (block + 1) * BLOCK]
             table[block, lo : lo + 128, : part.shape[1]] = part
 
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(processors()) as pool:
         list(pool.map(rows, range(0, bins, 128)))
     if not np.isfinite(table).all():
         raise ParameterError(f"Cochlea: the membrane's response is not finite with {constants}.")
@@ -588,7 +593,7 @@ def encode_many(
     progress  show a bar
     """
     s = _settings(settings, changes)
-    workers = len(os.sched_getaffinity(0)) if workers is None else workers
+    workers = processors() if workers is None else workers
     if workers < 1:
         raise ParameterError(f"workers is at least 1, got {workers}.")
 

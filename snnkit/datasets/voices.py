@@ -11,7 +11,6 @@ eSpeak NG (GPL-3, from the optional package espeakng-loader) runs in processes o
 from __future__ import annotations
 
 import json
-import os
 import struct
 import subprocess
 import sys
@@ -25,6 +24,7 @@ import numpy as np
 from scipy import fft, signal
 
 from ..errors import DataError, MissingExtraError, ParameterError, require
+from .cochlea import processors
 
 ENGLISH = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 GERMAN = ("null", "eins", "zwei", "drei", "vier", "fünf", "sechs", "sieben", "acht", "neun")
@@ -117,7 +117,7 @@ def synthesise_digits(
         raise ParameterError(f"takes = {takes}, expected at least 1.")
     if snr_db is not None and not (len(snr_db) == 2 and snr_db[0] <= snr_db[1]):
         raise ParameterError(f"snr_db = {snr_db!r}, expected (lowest, highest) or None.")
-    workers = len(os.sched_getaffinity(0)) if workers is None else workers
+    workers = processors() if workers is None else workers
     if workers < 1:
         raise ParameterError(f"workers is at least 1, got {workers}.")
 

@@ -283,7 +283,7 @@ def test_all_channels_of_a_word_are_distributed_as_lauschers(lauscher, recording
     velocity = wave.transform(lauscher.membrane(channels=700))
     probability = velocity.transform(lauscher.cell)
 
-    draws = 12
+    draws = 8
     np.random.seed(11)  # noqa: NPY002
     theirs = np.array(
         [
