@@ -152,15 +152,13 @@ def _reset(graph: Graph, names: list[str]) -> dict[str, int]:
     """The `Network` arguments that give each layer its clocked reset."""
     found = []
     for i, name in enumerate(names):
-        params = graph.populations[name].params
-        interval = (
-            int(_one(graph.populations[name], "reset_interval")) if "reset_interval" in params else NEVER
-        )
-        offset = int(_one(graph.populations[name], "reset_offset")) if interval != NEVER else 1 + i
-        found.append((interval, offset - 1 - i))
-    if all(interval == NEVER for interval, _ in found):
+        p = graph.populations[name]
+        interval = int(_one(p, "reset_interval")) if "reset_interval" in p.params else NEVER
+        offset = int(_one(p, "reset_offset")) if "reset_offset" in p.params else 0
+        found.append((interval, offset - 1 - i) if (interval, offset) != (NEVER, 0) else None)
+    if not any(found):
         return {}
-    if len(set(found)) > 1 or found[0][1] < 0:
+    if len(set(found)) > 1 or found[0] is None or found[0][1] < 0:
         raise ExportError(
             f"layers {names} have resets (interval, offset − 1 − layer) {found}; lava-dl gives layer i "
             "the offset reset_offset + 1 + i, with one interval for all."

@@ -180,6 +180,8 @@ def quantise(
     projections = _delayed(
         graph, projections, populations, latency, chip, clip_delays, relay_delays, use.graded, report
     )
+    for wire in projections:  # a relay lags behind as much as what it relays
+        latency.setdefault(wire.target, latency[wire.source])
     metadata = dict(graph.metadata)
     last = max((latency[name] for name in graph.outputs), default=0)
     metadata |= {
