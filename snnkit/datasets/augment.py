@@ -21,6 +21,9 @@ import numpy as np
 from ..errors import ParameterError, ShapeError
 from ..events import EventBatch
 
+_DENSE_CELLS = 1 << 24
+"""Cells up to which events are merged in a dense array, which is faster than sorting them."""
+
 Spikes = TypeVar("Spikes", EventBatch, np.ndarray)
 Augmentation = Callable[[EventBatch, np.random.Generator], EventBatch]
 
@@ -239,9 +242,17 @@ def _merged(
     """Events in any order, sorted; those of one sample, step and neuron become one."""
     span = int(lengths.max(initial=1))
     cell = (sample * span + times) * events.size + neurons
-    cell, inverse = np.unique(cell, return_inverse=True)
-    if values is not None:
-        values = np.bincount(inverse, values, len(cell)).astype(values.dtype)
+    size = len(lengths) * span * events.size
+    if size <= _DENSE_CELLS:
+        count = np.bincount(cell, minlength=size)
+        full = np.flatnonzero(count)
+        if values is not None:
+            values = np.bincount(cell, values, size)[full].astype(values.dtype)
+    else:
+        full, inverse = np.unique(cell, return_inverse=True)
+        if values is not None:
+            values = np.bincount(inverse, values, len(full)).astype(values.dtype)
+    cell = full
     b = cell // (span * events.size)
     return EventBatch(
         cell // events.size % span,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import sys
 import tarfile
 import urllib.error
 import urllib.request
@@ -12,6 +13,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from ..errors import ChecksumError, DataError, ParameterError
@@ -60,7 +62,7 @@ def fetch(remote: Remote, path: PathLike, *, progress: bool = True, attribution:
                 f"nothing was kept at {path}. Try again, or put the right file there yourself."
             )
     if attribution:
-        print(attribution)
+        print(attribution, file=sys.stderr)  # standard output is for results
     return path
 
 
@@ -72,7 +74,7 @@ def _stream(remote: Remote, path: Path, temporary: Path, progress: bool) -> str:
         with (
             urllib.request.urlopen(request, timeout=TIMEOUT) as answer,
             open(temporary, "wb") as out,
-            Progress(*columns, disable=not progress) as bar,
+            Progress(*columns, console=Console(stderr=True), disable=not progress) as bar,
         ):
             size = answer.headers.get("Content-Length")
             total = int(size) if size and size.isdigit() else None

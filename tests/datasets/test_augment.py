@@ -4,9 +4,10 @@ from functools import partial
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis.strategies import floats, integers, sampled_from
 
+from snnkit.datasets import augment
 from snnkit.datasets.augment import (
     channel_shift,
     compose,
@@ -125,9 +126,11 @@ def test_a_shift_moves_the_whole_sample(seed, amount):
         assert any(matches)
 
 
+@pytest.mark.parametrize("cells", [0, 1 << 24], ids=["sorted", "dense"])
 @given(seed=integers(0, 10_000), factor=floats(0.3, 3))
-@settings(max_examples=40)
-def test_a_stretch_keeps_every_count_and_their_order(seed, factor):
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_stretch_keeps_every_count_and_their_order(monkeypatch, cells, seed, factor):
+    monkeypatch.setattr(augment, "_DENSE_CELLS", cells)
     x, lengths = spikes(seed)
     events = EventBatch.from_dense(x, lengths)
     got = time_stretch(events, np.random.default_rng(0), low=factor, high=factor).validate()

@@ -21,11 +21,11 @@ def test_a_file_arrives_whole_and_is_asked_for_once(server, tmp_path, capsys, al
     remote = Remote(server.url("/a.bin"), hashlib.new(algorithm, BODY).hexdigest(), algorithm)
     path = fetch(remote, tmp_path / "new" / "a.bin", attribution="By A, CC BY 4.0.")
     assert path.read_bytes() == BODY
-    assert "By A, CC BY 4.0." in capsys.readouterr().out
+    assert "By A, CC BY 4.0." in capsys.readouterr().err
 
     fetch(remote, path, attribution="By A, CC BY 4.0.")
     assert server.asked == ["/a.bin"]
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr() == ("", "")
 
 
 def test_the_wrong_checksum_leaves_nothing_behind(server, tmp_path):

@@ -57,7 +57,7 @@ def test_what_is_nowhere_is_downloaded_to_the_folder(tmp_path, cache, server, mo
 
     assert len(dataset) == 7
     assert (tmp_path / "mine" / "ssc_test.h5").is_file()
-    assert "CC BY 4.0" in capsys.readouterr().out
+    assert "CC BY 4.0" in capsys.readouterr().err
     SSC(tmp_path / "mine", "test")
     assert server.asked == ["/datasets/ssc_test.h5.zip"]
 

@@ -135,7 +135,7 @@ def test_a_download_is_unpacked_checked_and_attributed(tmp_path, cache, server, 
     monkeypatch.setattr(speech, "FSDD", Remote(server.url("/fsdd.zip")))
 
     equal(speech.spoken_digits(progress=False), digits)
-    assert "CC BY-SA 4.0" in capsys.readouterr().out
+    assert "CC BY-SA 4.0" in capsys.readouterr().err
     equal(speech.spoken_digits(progress=False), digits)
     assert server.asked == ["/fsdd.zip"]
     assert speech.FSDD_REVISION in speech.spoken_digits().where
@@ -398,3 +398,10 @@ def test_digest_is_that_of_the_little_endian_samples():
     with pytest.raises(IndexError, match="has 120 clips, no number 120"):
         made[120]
     assert (made[-1][0] == made[119][0]).all()
+
+
+def test_a_cache_that_cannot_be_written_is_said_before_anything_is_encoded(cache, digits, quick_cochlea):
+    cache.write_text("a file where the folder should be")
+    with pytest.raises(DataError, match=r"spoken_digits-.*\.h5 could not be written"):
+        speech.encoded(digits, progress=False)
+    assert quick_cochlea == []
