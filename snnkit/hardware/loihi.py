@@ -56,12 +56,12 @@ def effective_weights(weight: np.ndarray, num_weight_bits: int = 8, mode: str = 
     inhibitory   clipped to −255..0;   the lowest 8 − bits bits are cut towards zero
     """
     weight = np.asarray(weight).astype(np.int64)
-    if not 0 <= num_weight_bits <= 8:
-        raise ParameterError(f"a Loihi weight has 0 to 8 bits, got num_weight_bits = {num_weight_bits}.")
     mode = sign_mode(weight) if mode == "auto" else mode
     if mode not in SIGN_MODES:
         raise ParameterError(f"sign mode {mode!r} is none of auto, {', '.join(SIGN_MODES)}.")
     cut = 8 - num_weight_bits + (mode == "mixed")
+    if cut < 0:
+        raise ParameterError(f"a Loihi weight has at most 8 bits, got num_weight_bits = {num_weight_bits}.")
     if mode == "inhibitory":
         return -((-weight.clip(-255, 0) >> cut) << cut)
     low = -256 if mode == "mixed" else 0

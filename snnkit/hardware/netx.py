@@ -62,7 +62,10 @@ def packed_weights(weight: np.ndarray, *parts: np.ndarray) -> list[tuple[np.ndar
         raise ExportError(f"weights reach {low}..{high}; a NetX layer takes −128..127, or 0..255.")
     result = []
     for m in matrices:
-        acting = loihi.effective_weights(m << q, min(bits, 9), "auto")
+        if bits > 8 + (loihi.sign_mode(m << q) == "mixed"):
+            acting = np.zeros_like(m)  # a shift by −1, which gives 0
+        else:
+            acting = loihi.effective_weights(m << q, bits)
         if (acting % (1 << q) == 0).all():
             result.append((acting >> q, 0))
         else:
@@ -285,7 +288,7 @@ def _matrix(graph: Graph, p: Projection) -> tuple[np.ndarray, np.ndarray]:
     _check_shift(p)
     size = graph.populations[p.target].size, graph.populations[p.source].size
     if p.kind == "dense":
-        delay = np.where(p.weight != 0, p.delays - 1, 0)
+        delay = np.where(p.weight != 0, p.delays - 1, (p.delays - 1).clip(0, MAX_DELAY))
         return p.weight.astype(np.int64), delay.astype(np.int64)
     weight, delay = np.zeros(size, np.int64), np.zeros(size, np.int64)
     s = synapses(graph, p)
