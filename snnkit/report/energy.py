@@ -14,6 +14,7 @@ from ..hardware.energy import (
     compare_dense,
     crossover,
     human,
+    human_time,
     sensitivity,
     uncertainty,
 )
@@ -116,9 +117,9 @@ def _summary(estimate: Estimate) -> str:
     for name, p in estimate.prices.items():
         latency = "–"
         if p.latency_us is not None and p.latency_low_us is not None and p.latency_high_us is not None:
-            low, high = p.latency_low_us.mean(), p.latency_high_us.mean()
-            latency = f"{p.latency_us.mean():.3g} µs"
-            latency += f" ({low:.3g}–{high:.3g})" if high > low else ""
+            latency = human_time(
+                *(float(x.mean()) for x in (p.latency_us, p.latency_low_us, p.latency_high_us))
+            )
         rows.append((p.profile.title, name, str(uncertainty(p)), latency, _mark(p), p.profile.quality))
     return html.table(
         ["machine", "profile", "energy an inference", "latency", "", "how far to trust it"],

@@ -18,7 +18,7 @@ COLOURS = (
     "#8c6d4f", "#3aa6b9", "#c9a227", "#6b7785", "#a3b86c",
 )  # fmt: skip
 INK, SOFT, LINE = "#1b2430", "#5a6675", "#dde3ea"
-MAX_OPERATIONS = 9
+MAX_OPERATIONS = 8
 _RC: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.size": 10,
@@ -87,7 +87,7 @@ def overview(prices: Sequence[Price]) -> str:
         axes.tick_params(axis="y", labelcolor=INK, length=0)
         axes.set_ylim(-0.6, len(ordered) - 0.4)
         left, right = axes.get_xlim()
-        axes.set_xlim(left, right * (right / left) ** 0.35)
+        axes.set_xlim(left, right * (right / left) ** 0.2)
         axes.set_xlabel("energy of an inference")
         axes.xaxis.set_major_formatter(_decades)
         axes.xaxis.set_minor_locator(_no_ticks())
@@ -120,7 +120,7 @@ def bars(price: Price) -> str:
     highs = np.array([t["energy_pj_high"][t["layer"] == layer].sum() for layer in layers])
     lows = np.array([t["energy_pj_low"][t["layer"] == layer].sum() for layer in layers])
     unit, size = _unit(float(max(highs.max(initial=0), 1e-9)))
-    with _figure(7.2, 1.5 + 0.5 * len(layers) + 0.12 * len(shown)) as (figure, axes):
+    with _figure(5.8, 1.5 + 0.45 * len(layers) + 0.12 * len(shown)) as (figure, axes):
         left = np.zeros(len(layers))
         groups = [([name], name) for name in shown] + ([(rest, "other")] if rest else [])
         for i, (names, label) in enumerate(groups):
@@ -147,7 +147,8 @@ def bars(price: Price) -> str:
         axes.set_title(price.profile.title)
         axes.grid(axis="y", visible=False)
         if groups:
-            figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=3)
+            columns = 2 if len(groups) > 6 else 3
+            figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=columns)
         return _svg(figure)
 
 
@@ -159,7 +160,7 @@ def crossover(crossings: Sequence[Crossover]) -> str:
     low = min([measured, *known]) / 8
     high = min(max([measured, *known]) * 4, max(1.0, measured))
     rates = np.geomspace(max(low, 1e-6), max(high, low * 10), 200)
-    with _figure(7.2, 4.0) as (figure, axes):
+    with _figure(5.8, 4.2) as (figure, axes):
         axes.plot(rates, first.energy_pj(rates), color=COLOURS[0], lw=2.4, label="spiking network")
         own = first.fixed_pj + first.spikes_pj
         axes.plot(measured, own, "o", color=COLOURS[0], ms=8, label=f"measured rate {measured:.3g}")
@@ -180,7 +181,7 @@ def crossover(crossings: Sequence[Crossover]) -> str:
                 axes.annotate(
                     f"{c.rate:.2g}",
                     (c.rate, c.dense_pj),
-                    (5, 6),
+                    (6, 5 if i % 2 else -11),
                     textcoords="offset points",
                     fontsize=9,
                     color=INK,
@@ -191,14 +192,14 @@ def crossover(crossings: Sequence[Crossover]) -> str:
         axes.yaxis.set_major_formatter(_decades)
         axes.yaxis.set_minor_locator(_no_ticks())
         axes.set_title(f"Where spiking pays: {first.profile}")
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=3)
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=2)
         return _svg(figure)
 
 
 def break_even(counts: Counts) -> str:
     """SynOps per synapse and inference, beside what the literature calls break-even."""
     own = counts.spikes_per_synapse
-    with _figure(7.2, 2.6) as (figure, axes):
+    with _figure(5.8, 2.6) as (figure, axes):
         for i, line in enumerate(BREAK_EVENS):
             y = len(BREAK_EVENS) - i
             axes.plot(
@@ -211,11 +212,15 @@ def break_even(counts: Counts) -> str:
             axes.plot(positive, jitter, ".", color=COLOURS[0], alpha=min(1.0, 0.25 + 5 / len(positive)), ms=7)
             axes.plot(float(own.mean()), 0, "o", color=COLOURS[0], ms=9, mec="white")
             axes.set_xscale("log")
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.xaxis.set_minor_locator(_no_ticks())
+            ends = [*positive, *(b.low for b in BREAK_EVENS), *(b.high for b in BREAK_EVENS)]
+            axes.set_xlim(10 ** math.floor(math.log10(min(ends))), 10 ** math.ceil(math.log10(max(ends))))
         names = ["this network", *[line.name for line in reversed(BREAK_EVENS)]]
         axes.set_yticks(range(len(names)), names)
         axes.tick_params(axis="y", labelcolor=INK, length=0)
         axes.set_ylim(-0.6, len(BREAK_EVENS) + 0.6)
-        axes.set_xlabel("SynOps per synapse and inference (left of a line: spiking is claimed to pay)")
+        axes.set_xlabel("SynOps per synapse and inference")
         axes.set_title("Break-even figures")
         return _svg(figure)
 
@@ -223,7 +228,7 @@ def break_even(counts: Counts) -> str:
 def tornado(table: dict[str, np.ndarray], total_pj: float, by: float = 0.2, most: int = 12) -> str:
     """What ±`by` of each constant does to the total, largest on top."""
     names = table["constant"][:most]
-    with _figure(7.2, 1.2 + 0.32 * max(len(names), 1)) as (figure, axes):
+    with _figure(5.8, 1.2 + 0.32 * max(len(names), 1)) as (figure, axes):
         for y, i in enumerate(range(len(names))):
             for side, colour in (("energy_pj_minus", COLOURS[2]), ("energy_pj_plus", COLOURS[3])):
                 change = 100 * (table[side][i] / total_pj - 1) if total_pj else 0.0

@@ -14,8 +14,8 @@ _STYLE = """
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--ground); color: var(--ink);
        font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
-header { background: #fff; border-bottom: 1px solid var(--line); padding: 28px 24px 20px; }
-header div, main { max-width: 1080px; margin: 0 auto; }
+header { background: #fff; border-bottom: 1px solid var(--line); padding: 28px 0 20px; }
+header div, main { max-width: 1128px; margin: 0 auto; padding: 0 24px; }
 main { padding: 8px 24px 48px; }
 h1 { font-size: 26px; margin: 0 0 4px; }
 h2 { font-size: 19px; margin: 36px 0 8px; }
@@ -38,7 +38,8 @@ th, td { padding: 5px 10px 5px 0; vertical-align: top; }
 td { border-bottom: 1px solid var(--line); }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 details { margin: 8px 0; } summary { cursor: pointer; color: var(--accent); }
-.mark { display: inline-block; border-radius: 4px; padding: 0 7px; font-size: 12px; background: #e8eef5; }
+.mark { display: inline-block; border-radius: 4px; padding: 0 7px; font-size: 12px; background: #e8eef5;
+        white-space: nowrap; }
 .mark.estimate { background: #fbe7c8; } .mark.fitted, .mark.measured { background: #d9efdc; }
 @media print { body { background: #fff; } .card, .tile { break-inside: avoid; } }
 """

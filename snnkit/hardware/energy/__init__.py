@@ -18,12 +18,12 @@ from .baseline import compare as compare_dense
 from .calibrate import Calibration, Measurement, calibrate
 from .counts import Counts, concatenate, count
 from .delay import compare as compare_delays
-from .estimate import Estimate, Placement, estimate, measure, place
+from .estimates import Estimate, Placement, estimate, measure, place
 from .monitor import EnergyMonitor
 from .price import Price, price, sensitivity
 from .profile import Constant, Mesh, Profile, available, load_profile
 from .tune import Study, tune
-from .uncertainty import Range, human, uncertainty
+from .uncertainty import Range, human, human_time, uncertainty
 
 __all__ = [
     "BREAK_EVENS",
@@ -49,6 +49,7 @@ __all__ = [
     "crossover",
     "estimate",
     "human",
+    "human_time",
     "load_profile",
     "measure",
     "place",

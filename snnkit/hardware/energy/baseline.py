@@ -134,7 +134,8 @@ def crossover(
 def compare(counts: Counts, profile: str | Profile = "lemaire45") -> dict[str, np.ndarray]:
     """The network beside dense ones of equal size: 32 bits, 8 bits, and ⌈log2(T+1)⌉ bits.
 
-    Columns network, bits, passes, energy_pj_low, energy_pj, energy_pj_high, ratio (to the spiking
+    Columns network, bits, passes, baseline (the profile that priced it; a chip's dense rivals are priced
+    by lemaire45), energy_pj_low, energy_pj, energy_pj_high, ratio (to the spiking
     network), crossover_rate (NaN for the spiking network and where it is not known).
     """
     given = load_profile(profile)
@@ -153,6 +154,7 @@ def compare(counts: Counts, profile: str | Profile = "lemaire45") -> dict[str, n
         "network": np.array([row[0] for row in found]),
         "bits": np.array([row[1] for row in found]),
         "passes": np.array([row[2] for row in found]),
+        "baseline": np.array([given.name, *[other.name] * (len(found) - 1)]),
         "energy_pj_low": energies[:, 0],
         "energy_pj": energies[:, 1],
         "energy_pj_high": energies[:, 2],

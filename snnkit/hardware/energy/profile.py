@@ -106,7 +106,7 @@ class Profile(BaseModel):
         changed = dict(self.constants)
         for name, number in numbers.items():
             if name not in changed:
-                raise ConfigError(f"profile {self.name!r} {_unknown('constant', name, changed)}.")
+                raise ConfigError(f"profile {self.name!r} has no {_unknown('constant', name, changed)}.")
             changed[name] = changed[name].model_copy(update={"value": number, "low": None, "high": None})
         return self.model_copy(update={"constants": changed})
 
@@ -134,7 +134,7 @@ def load_profile(profile: str | os.PathLike[str] | Profile) -> Profile:
         path = FOLDER / f"{profile}.toml"
         if not path.is_file():
             raise ConfigError(
-                f"there {_unknown('profile', str(profile), available()).replace('has no', 'is no', 1)}; "
+                f"there is no {_unknown('profile', str(profile), available())}; "
                 "give the path of a .toml file for your own."
             )
         return _built_in(path)
@@ -181,7 +181,7 @@ def _checked(profile: Profile, where: str) -> Profile:
     from .models import MODELS
 
     if profile.model not in MODELS:
-        raise ConfigError(f"{where}: {_unknown('cost model', profile.model, MODELS)}.")
+        raise ConfigError(f"{where} has no {_unknown('cost model', profile.model, MODELS)}.")
     model = MODELS[profile.model]
     problems = [
         f"constant {name!r} is missing" for name in model.needs(profile) if name not in profile.constants
@@ -203,7 +203,7 @@ def _checked(profile: Profile, where: str) -> Profile:
 
 
 def _unknown(kind: str, name: str, known: Any) -> str:
-    return f"has no {kind} {name!r}{_hint(name, known)}; known are {', '.join(sorted(known))}"
+    return f"{kind} {name!r}{_hint(name, known)}; known are {', '.join(sorted(known))}"
 
 
 def _hint(name: str, known: Any) -> str:

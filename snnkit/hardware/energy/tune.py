@@ -46,9 +46,12 @@ class Study:
     failed: dict[int, str]
 
     def front(self) -> dict[str, np.ndarray]:
-        """The rows no other row beats in everything, best of the first objective first."""
+        """The rows no other row beats, best of the first objective first; each choice of parameters once."""
         first, direction = self.objectives[0]
-        index = np.flatnonzero(self.table["front"])
+        seen: dict[tuple[Any, ...], int] = {}
+        for i in np.flatnonzero(self.table["front"]):
+            seen.setdefault(tuple(self.table[name][i] for name in self.parameters), int(i))
+        index = np.array(sorted(seen.values()), int)
         order = np.argsort(self.table[first][index], kind="stable")
         index = index[order[::-1] if direction == "maximize" else order]
         return {name: column[index] for name, column in self.table.items()}
@@ -88,7 +91,8 @@ def tune(
     storage    Optuna's storage URL, to resume a search
     progress   called after each trial with its number, parameters and objectives
 
-    The sampler is NSGA-II, seeded: with a deterministic `evaluate` the same seed gives the same search.
+    Parameters that come up again are not evaluated again. The sampler is NSGA-II, seeded: with a
+    deterministic `evaluate` the same seed gives the same search.
     """
     optuna = require("optuna", "tune")
     space = SPACE if space is None else space
@@ -112,12 +116,14 @@ def tune(
         load_if_exists=storage is not None,
     )
     failed: dict[int, str] = {}
+    known: dict[str, Mapping[str, float]] = {}
 
     def run(trial: Any) -> list[float]:
         parameters = {name: _suggest(trial, name, choice) for name, choice in space.items()}
-        trial.set_user_attr("parameters", json.dumps(parameters))
+        key = json.dumps(parameters, sort_keys=True)
         try:
-            got = evaluate(parameters)
+            got = known[key] if key in known else evaluate(dict(parameters))
+            known[key] = got
             values = [float(got.get(name, math.nan)) for name, _ in objectives]
             if not all(map(math.isfinite, values)):
                 raise ValueError(f"objectives {dict(got)} are not all finite")

@@ -10,6 +10,7 @@ import numpy as np
 from ...errors import ParameterError
 from .price import Price
 
+TIMES = (("s", 1e6), ("ms", 1e3), ("µs", 1.0))
 UNITS = (("J", 1e12), ("mJ", 1e9), ("µJ", 1e6), ("nJ", 1e3), ("pJ", 1.0))
 
 
@@ -72,7 +73,16 @@ def figures(value: float, low: float, high: float) -> int:
 
 def human(value: float, low: float | None = None, high: float | None = None) -> str:
     """``3.4 µJ (2.9–4.1)``: an energy in pJ, in the unit that fits, rounded as its range allows."""
-    unit, size = next(((u, s) for u, s in UNITS if abs(value) >= s), UNITS[-1])
+    return _human(value, low, high, UNITS)
+
+
+def human_time(value: float, low: float | None = None, high: float | None = None) -> str:
+    """``1.5 ms (1.2–1.9)``: a time in µs, likewise."""
+    return _human(value, low, high, TIMES)
+
+
+def _human(value: float, low: float | None, high: float | None, units: tuple[tuple[str, float], ...]) -> str:
+    unit, size = next(((u, s) for u, s in units if abs(value) >= s), units[-1])
     if low is None or high is None:
         return f"{_rounded(value / size, 3)} {unit}"
     digits = figures(value, low, high)
