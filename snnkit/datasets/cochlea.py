@@ -309,9 +309,9 @@ def _stored_table(settings: Cochlea, rate: int, length: int, bins: int) -> np.nd
     try:
         with atomic(path) as temporary, open(temporary, "wb") as out:
             np.save(out, table)
-    except DataError:  # nowhere to keep it: next time costs seconds again
+    except DataError:  # nowhere to keep it: the next process computes it again
         return table
-    return table
+    return np.load(path, mmap_mode="r")  # the system may drop its pages when memory is short
 
 
 def _grid(samples: int, rate: int, source_rate: int, settings: Cochlea) -> tuple[int, int]:
