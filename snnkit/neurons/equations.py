@@ -81,7 +81,9 @@ def specialise(
     definition = _definition(function)
     drop = {*options, *without}
     definition.args.args = [a for a in definition.args.args if a.arg not in drop]
-    definition.body = [line for old in definition.body for line in _listed(_Options(options), old)]
+    body = [line for old in definition.body for line in _listed(_Options(options), old)]
+    returns = [k for k, line in enumerate(body) if isinstance(line, ast.Return)]
+    definition.body = body[: returns[0] + 1]
     label = ", ".join(f"{k}={v}" for k, v in options.items())
     file = f"<{function.__module__}.{function.__name__} {label} -{','.join(sorted(without))}>"
     return _compiled(definition, file, {"__name__": function.__module__})

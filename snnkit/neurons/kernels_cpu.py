@@ -77,8 +77,9 @@ def spread(kernel: Callable[[int, int], object], items: int, threads: int) -> No
         other.result()
 
 
-def _lines(indent: int, lines: list[str]) -> str:
-    return "\n".join(" " * indent + line for line in lines)
+def lines(indent: int, text: list[str]) -> str:
+    """Lines of source, indented."""
+    return "\n".join(" " * indent + line for line in text)
 
 
 def forward_source(neuron: Neuron, surrogate: str, dtype: str, keep_h: bool, taped: tuple[str, ...]) -> str:
@@ -101,12 +102,12 @@ def forward_source(neuron: Neuron, surrogate: str, dtype: str, keep_h: bool, tap
     return "\n".join(
         [
             "from math import exp\n\nimport numpy as np\nfrom numba import njit\n",
-            *definitions(neuron, surrogate, dtype, '@njit(error_model="numpy", inline="never")'),
+            *definitions(neuron, surrogate, dtype, '@njit(error_model="numpy")'),
             f"""
 @njit(error_model="numpy")
 def row({columns(*rows, *v, *p)}):
     for j in range(x.shape[0]):
-{_lines(8, body)}
+{lines(8, body)}
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -191,13 +192,13 @@ def rewind_row(old, h, {columns(*kept, *p)}):
     return "\n".join(
         [
             "from math import exp\n\nimport numpy as np\nfrom numba import njit\n",
-            *definitions(neuron, surrogate, dtype, '@njit(error_model="numpy", inline="never")'),
+            *definitions(neuron, surrogate, dtype, '@njit(error_model="numpy")'),
             row if rewound else "",
             f"""
 @njit(error_model="numpy")
 def row({columns(*rows, *gstate, *before, *glearn, *p)}alpha, through):
     for j in range(h.shape[0]):
-{_lines(8, body)}
+{lines(8, body)}
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

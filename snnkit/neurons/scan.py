@@ -19,7 +19,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from .. import backend, memory
 from ..errors import ParameterError, ShapeError
-from . import kernels_cpu
+from . import kernels_cpu, kernels_cuda
 from .equations import differentiable
 from .neuron import Neuron, resolve
 from .surrogate import SURROGATES, checked
@@ -233,6 +233,19 @@ def _columns(p: Tensor, shape: Sequence[int], axes: int, layout: _Layout) -> np.
     return np.tile(one, layout.columns // max(one.size, 1))
 
 
+def _steps(t: Tensor | None, like: Tensor) -> Tensor:
+    """[T, M] for a CUDA kernel; what is not there is empty."""
+    if t is None or t.numel() == 0:
+        return like.new_empty(0, 0)
+    return t.contiguous().view(t.shape[0], -1)
+
+
+def _per_column(params: Sequence[Tensor], shape: Sequence[int]) -> list[Tensor]:
+    """Parameters for a CUDA kernel, all of one length that repeats along the columns."""
+    axes = max((p.ndim for p in params), default=0)
+    return [p.broadcast_to(shape[len(shape) - axes :]).contiguous().view(-1) for p in params]
+
+
 def _seen(t: Tensor, layout: _Layout) -> np.ndarray:
     t = t.contiguous()
     return t.view(-1, layout.rows, layout.columns).numpy()
@@ -282,13 +295,17 @@ def _scan(
     if x.numel() == 0:
         return [s, h, *final, *tapes]
     taped = kernels_cpu.tape(neuron, bool(learn)) if tape else ()
+    variant = (name, options, surrogate, str(x.dtype)[6:], _keeps_h(neuron, trace, tape), taped)
+    if used == "cuda":
+        seen = [_steps(t, x) for t in (x, s, h, *tapes)]
+        arguments = [*seen, *(v.view(-1) for v in final), *_per_column(params, x.shape[1:])]
+        kernels_cuda.launch(kernels_cuda.forward(*variant).forward, final[0].numel(), arguments)
+        return [s, h, *final, *tapes]
     shape = x.shape[1:]
     layout = _layout(shape, params)
     axes = max((p.ndim for p in params), default=0)
-    kernel = kernels_cpu.forward(
-        name, options, surrogate, str(x.dtype)[6:], _keeps_h(neuron, trace, tape), taped
-    )
-    nothing = np.empty((0, 0, 0), x.new_empty(0).numpy().dtype)
+    kernel = kernels_cpu.forward(*variant)
+    nothing = np.empty((0, 0, 0), str(x.dtype)[6:])
     call = functools.partial(
         kernel.forward,
         _seen(x, layout),
@@ -328,13 +345,21 @@ def _scan_backward(
     gp = [h.new_zeros(h.shape[1:]) for _ in names]
     if h.numel() == 0:
         return [gx, *g0, *gp]
-    shape = h.shape[1:]
-    layout = _layout(shape, params)
-    axes = max((p.ndim for p in params), default=0)
     grads = ("s" if gs is not None else "") + ("h" if gh is not None else "")
     taped = kernels_cpu.tape(neuron, bool(learn))
-    dtype = h.new_empty(0).numpy().dtype
-    kernel = kernels_cpu.backward(name, options, surrogate, str(h.dtype)[6:], grads, names, taped)
+    variant = (name, options, surrogate, str(h.dtype)[6:], grads, names, taped)
+    shape = h.shape[1:]
+    dtype = np.dtype(str(h.dtype)[6:])
+    if used == "cuda":
+        seen = [_steps(t, h) for t in (gs, gh, h, *tapes, x)]
+        columns = [v.contiguous().view(-1) for v in (*state, *g0)]
+        arguments = [*seen, *columns, _steps(gx, h), *(g.view(-1) for g in gp), *_per_column(params, shape)]
+        scalars = dtype.type(alpha), dtype.type(through)
+        kernels_cuda.launch(kernels_cuda.backward(*variant).backward, g0[0].numel(), [*arguments, *scalars])
+        return [gx, *g0, *gp]
+    layout = _layout(shape, params)
+    axes = max((p.ndim for p in params), default=0)
+    kernel = kernels_cpu.backward(*variant)
     nothing = np.empty((0, 0, 0), dtype)
     call = functools.partial(
         kernel.backward,
