@@ -54,7 +54,7 @@ def test_the_same_estimate_gives_the_same_page(graph_and_events, tmp_path):
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-@pytest.mark.parametrize("profile", ["all", "loihi1_sanafe", "cmos45"])
+@pytest.mark.parametrize("profile", [["lemaire45", "gpu"], "loihi1_sanafe", "cmos45"], ids=str)
 def test_a_silent_network_has_a_page(graph_and_events, tmp_path, profile):
     graph, batch = graph_and_events
     silent = EventBatch([], [], [0, 0], [15], batch.size)

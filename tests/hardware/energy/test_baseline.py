@@ -44,7 +44,7 @@ def test_the_published_break_even_of_reconsidering_snn():
             "in": Population("in", "input", (16, 6, 6)),
             "out": Population(
                 "out",
-                "if",
+                "lif",
                 (16, 6, 6),
                 {"decay": 1.0, "gain": 1.0, "v_th": 1e9, "v_reset": 0.0, "v_rest": 0.0},
             ),
