@@ -246,7 +246,7 @@ class _Use:
             values = np.ones(len(events.times)) if events.values is None else events.values
             total = np.bincount(events.neurons, np.square(values, dtype=np.float64), population.size)
             rate = total / max(int(result.steps.sum()), 1)
-            square[name] = rate + 0.01 * rate.mean() + 1e-9
+            square[name] = rate + 1e-4 * rate.mean() + 1e-12
             if name not in given:
                 peak[name] = float(np.abs(result.recorded[name, "h"]).max(initial=0))
         graded = any(e.values is not None and (e.values != 1).any() for e in given.values())
@@ -498,11 +498,11 @@ class _Part:
             used = np.repeat(channel, weight.shape[0] // groups, 0)[:, :, None, None]
         weight = weight * row
         used = np.broadcast_to(used, weight.shape)
-        signed = weight.min(initial=0) < 0
-        low = -(1 << (bits - 1)) if signed else 0
-        high = (1 << (bits - 1)) - 1 if signed else (1 << bits) - 1
-        if signed and weight.max(initial=0) <= 0:
-            low += 1  # lava-dl's reader garbles a matrix without positive entries down to −2^k
+        low, high = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
+        if weight.min(initial=0) >= 0:
+            low, high = 0, (1 << bits) - 1
+        elif weight.max(initial=0) <= 0:
+            low, high = -min((1 << bits) - 1, 127), 0  # further down lava-dl's reader garbles them
         return cls(p.name, weight, used, bits, low, high)
 
     @property
@@ -517,8 +517,9 @@ class _Part:
         q = np.round(self.weight * k / (1 << e))
         clipped = int(((q > self.high) | (q < self.low)).sum())
         q = q.clip(self.low, self.high).astype(np.int64)
-        if self.weight.size and q.max() <= 0 and q.min() < 0 and (-int(q.min()) & (-int(q.min()) - 1)) == 0:
-            q[q == q.min()] += 1  # as above: −2^k alone at the end
+        if self.high == 0 and q.any():
+            while (lowest := -int(q.min())) & (lowest - 1) == 0:  # nor may −2^k be the lowest
+                q[q == -lowest] = -3 if lowest < 3 else 1 - lowest
         return q, e, clipped
 
     def error(self, k: float, exponents: bool) -> float:
@@ -563,20 +564,28 @@ def _search(
             return base, loihi.SILENT
         return float(max(int(base), 1)), max(int(base) - 1, 0)
     base = max(fits) if exponents else min(fits)
-    candidates = [min(base * f, limit) for f in np.geomspace(0.35, 2.5, 120)]
+    if cell.spikes and (n := _exact(parts, bias, min(min(fits), limit))):
+        return float(n), n - 1
     if exponents:
         while base < 1024 and base * 2 <= limit:  # a threshold of more units, held by the exponent
             base *= 2
-        candidates = [min(base * f, limit) for f in np.geomspace(0.35, 2.5, 120)]
-    if not cell.spikes:
-        best = min(candidates, key=lambda k: _error(parts, bias, k, exponents))
-        return best, loihi.SILENT
-    options: list[tuple[float, int]] = []
-    for k in candidates:
-        n = round(k)
-        options.append((float(n), n - 1))
-        options.append((n - 0.5, n - 1) if on_grid else (n + 1 / ONE, n))
-    options = [(k, vth) for k, vth in options if 1 <= vth < 1 << chip.vth_bits and k <= limit * (1 + 1e-9)]
+
+    def cost(option: tuple[float, int]) -> float:
+        return _error(parts, bias, option[0], exponents)
+
+    def options_at(candidates: np.ndarray) -> list[tuple[float, int]]:
+        if not cell.spikes:
+            return [(float(k), loihi.SILENT) for k in candidates]
+        whole = np.unique([np.floor(candidates), np.round(candidates)])
+        found = [(n - 0.5, n - 1) if on_grid else (n + 1 / ONE, n) for n in whole]
+        return [
+            (float(k), int(vth))
+            for k, vth in found
+            if 1 <= vth < 1 << chip.vth_bits and k <= limit * (1 + 1e-9)
+        ]
+
+    coarse = np.minimum(base * np.geomspace(0.35, 2.5, 48), limit)
+    options = options_at(coarse)
     if not options:
         worst = max(parts, key=lambda part: float(np.abs(part.weight).max(initial=0)))
         most = float(np.abs(worst.weight).max())
@@ -586,17 +595,25 @@ def _search(
             + (" and its biases" if bias.any() else "")
             + ". Clip the weights, or pass exponents=True and bias_exponent=None."
         )
-    exact = [
-        (k, vth)
-        for k, vth in options
-        if vth == k - 1 and _error(parts, bias, k, exponents) < 1e-18 * len(parts)
-    ]
-    if exact:  # hand-made weights: equality of h and v_th happens, and must spike
-        return exact[-1]
-    options = [(k, vth) for k, vth in options if on_grid or vth != k - 1]
-    if not options:
-        raise ExportError(f"population {cell.name!r}: no threshold fits between 1 and {limit:g} units.")
-    return min(options, key=lambda o: _error(parts, bias, o[0], exponents))
+    best = min(options, key=cost)
+    fine = np.minimum(best[0] * np.geomspace(0.96, 1.04, 24), limit)
+    return min([best, *options_at(fine)], key=cost)
+
+
+def _exact(parts: Sequence[_Part], bias: np.ndarray, limit: float) -> int:
+    """The largest K at which all weights and biases are whole numbers, or 0.
+
+    Such networks are made by hand: there h = v_th happens, and must spike, so vth is K − 1.
+    """
+    k = np.arange(1, int(min(limit * (1 + 1e-9), 4096)) + 1)
+    values = np.unique(np.concatenate([bias, *(part.weight.reshape(-1) for part in parts)]))
+
+    def whole(values: np.ndarray, k: np.ndarray) -> np.ndarray:
+        scaled = k[:, None] * values[None]
+        return np.abs(scaled - np.round(scaled)).max(1, initial=0) < 1e-5
+
+    k = k[whole(values[:: max(len(values) // 64, 1)], k)]
+    return max((int(n) for n in k if whole(values, np.array([n]))[0]), default=0)
 
 
 def _error(parts: Sequence[_Part], bias: np.ndarray, k: float, exponents: bool) -> float:
