@@ -1,7 +1,8 @@
 """The matrices A, B, C of `snnkit.delays.fourier` and their transposes, applied by a fast transform.
 
 Columns go through in blocks of 2 × 16: two real columns are the real and imaginary part of one complex
-signal, 16 such side by side in vectors. The transform is Stockham's, each pass a small dense product
+signal, 16 such side by side in vectors; there must be 32 at least, and the last block may overlap
+the one before it. The transform is Stockham's, each pass a small dense product
 with the twiddle factors folded in, so that any factors of the length will do.
 """
 
@@ -13,10 +14,10 @@ from numba import njit, prange
 
 from .simd import vector
 
-_WIDE = 16
+WIDE = 16
 _GROUP = 8  # blocks that one task takes
 _FACTORS = (4, 2, 3, 5, 7)
-load, store, splat, fma, add, sub, mul, _ = vector(_WIDE)
+load, store, splat, fma, add, sub, mul, _ = vector(WIDE)
 
 
 def good_length(least: int) -> int:
@@ -54,11 +55,11 @@ def plan(length: int, dtype: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.array(radices, np.int64), np.array(starts, np.int64), table.astype(dtype)
 
 
-@njit(cache=True)
+@njit(inline="always")
 def _transform(re, im, re2, im2, length, radices, starts, table):  # type: ignore[no-untyped-def]
-    """Complex transform of ``[length]`` vectors; True if the result is in the second pair of arrays."""
+    """Complex transform of ``[length]`` vectors; gives the pair of arrays that holds the result."""
     zero = splat(table, table.dtype.type(0))
-    done, n, second = 1, length, False
+    done, n = 1, length
     for step in range(len(radices)):
         radix = radices[step]
         m = n // radix
@@ -70,45 +71,17 @@ def _transform(re, im, re2, im2, length, radices, starts, table):  # type: ignor
                     for u in range(radix):
                         c = splat(table, table[at + 2 * u])
                         s = splat(table, table[at + 2 * u + 1])
-                        source = (q + done * (p + u * m)) * _WIDE
-                        if second:
-                            x, y = load(re2, source), load(im2, source)
-                        else:
-                            x, y = load(re, source), load(im, source)
+                        source = (q + done * (p + u * m)) * WIDE
+                        x, y = load(re, source), load(im, source)
                         a = fma(c, x, sub(a, mul(s, y)))
                         b = fma(c, y, fma(s, x, b))
-                    target = (q + done * (radix * p + k)) * _WIDE
-                    if second:
-                        store(re, target, a)
-                        store(im, target, b)
-                    else:
-                        store(re2, target, a)
-                        store(im2, target, b)
+                    target = (q + done * (radix * p + k)) * WIDE
+                    store(re2, target, a)
+                    store(im2, target, b)
         done *= radix
         n = m
-        second = not second
-    return second
-
-
-@njit(cache=True)
-def _put(out, at, left, v, spare):  # type: ignore[no-untyped-def]
-    """Write up to 16 numbers."""
-    if left >= _WIDE:
-        store(out, at, v)
-    elif left > 0:
-        store(spare, 0, v)
-        for j in range(left):
-            out[at + j] = spare[j]
-
-
-@njit(cache=True)
-def _get(x, at, left, spare):  # type: ignore[no-untyped-def]
-    """Read up to 16 numbers, zeros beyond."""
-    if left >= _WIDE:
-        return load(x, at)
-    for j in range(_WIDE):
-        spare[j] = x[at + j] if j < left else spare.dtype.type(0)
-    return load(spare, 0)
+        re, re2, im, im2 = re2, re, im2, im
+    return re, im
 
 
 @njit(parallel=True, cache=True)
@@ -117,35 +90,32 @@ def analyse(x, origin, pitch, steps, columns, length, adjoint, radices, starts, 
 
     Entry (t, c) of the input lies at ``x[origin + t · pitch + c]``.
     """
-    blocks = (columns + 2 * _WIDE - 1) // (2 * _WIDE)
+    blocks = (columns + 2 * WIDE - 1) // (2 * WIDE)
     whole = (length - 1) // 2
     half = length // 2 + 1 - whole
     for task in prange((blocks + _GROUP - 1) // _GROUP):
-        re, im = np.zeros(length * _WIDE, x.dtype), np.zeros(length * _WIDE, x.dtype)
-        re2, im2 = np.empty(length * _WIDE, x.dtype), np.empty(length * _WIDE, x.dtype)
-        spare = np.empty(_WIDE, x.dtype)
+        re, im = np.zeros(length * WIDE, x.dtype), np.zeros(length * WIDE, x.dtype)
+        re2, im2 = np.empty(length * WIDE, x.dtype), np.empty(length * WIDE, x.dtype)
         scale = splat(table, table.dtype.type(1 / length if adjoint else 0.5))
         edge = splat(table, table.dtype.type(1 / length if adjoint else 1))
         minus = splat(table, table.dtype.type(-1))
         for block in range(task * _GROUP, min(blocks, (task + 1) * _GROUP)):
-            one = block * 2 * _WIDE
-            two = one + _WIDE
-            n1, n2 = min(columns - one, _WIDE), min(columns - two, _WIDE)
+            one = min(block * 2 * WIDE, columns - 2 * WIDE)
+            two = one + WIDE
             for t in range(steps):
-                store(re, t * _WIDE, _get(x, origin + t * pitch + one, n1, spare))
-                store(im, t * _WIDE, _get(x, origin + t * pitch + two, n2, spare))
-            for t in range(steps * _WIDE, length * _WIDE):
+                store(re, t * WIDE, load(x, origin + t * pitch + one))
+                store(im, t * WIDE, load(x, origin + t * pitch + two))
+            for t in range(steps * WIDE, length * WIDE):
                 re[t] = 0
                 im[t] = 0
-            second = _transform(re, im, re2, im2, length, radices, starts, table)
-            zr, zi = (re2, im2) if second else (re, im)
+            zr, zi = _transform(re, im, re2, im2, length, radices, starts, table)
             for e in range(half):
                 f = e * (length // 2)
-                _put(out, e * columns + one, n1, mul(edge, load(zr, f * _WIDE)), spare)
-                _put(out, e * columns + two, n2, mul(edge, load(zi, f * _WIDE)), spare)
+                store(out, e * columns + one, mul(edge, load(zr, f * WIDE)))
+                store(out, e * columns + two, mul(edge, load(zi, f * WIDE)))
             for w in range(whole):
-                a, b = load(zr, (w + 1) * _WIDE), load(zi, (w + 1) * _WIDE)
-                c, d = load(zr, (length - 1 - w) * _WIDE), load(zi, (length - 1 - w) * _WIDE)
+                a, b = load(zr, (w + 1) * WIDE), load(zi, (w + 1) * WIDE)
+                c, d = load(zr, (length - 1 - w) * WIDE), load(zi, (length - 1 - w) * WIDE)
                 r1, i1 = mul(scale, add(a, c)), mul(scale, sub(d, b))
                 r2, i2 = mul(scale, add(b, d)), mul(scale, sub(a, c))
                 if adjoint:
@@ -155,12 +125,12 @@ def analyse(x, origin, pitch, steps, columns, length, adjoint, radices, starts, 
                     p1, q1, s1 = r1, i1, add(r1, i1)
                     p2, q2, s2 = r2, i2, add(r2, i2)
                 row = half + w
-                _put(out, row * columns + one, n1, p1, spare)
-                _put(out, row * columns + two, n2, p2, spare)
-                _put(out, (row + whole) * columns + one, n1, q1, spare)
-                _put(out, (row + whole) * columns + two, n2, q2, spare)
-                _put(out, (row + 2 * whole) * columns + one, n1, s1, spare)
-                _put(out, (row + 2 * whole) * columns + two, n2, s2, spare)
+                store(out, row * columns + one, p1)
+                store(out, row * columns + two, p2)
+                store(out, (row + whole) * columns + one, q1)
+                store(out, (row + whole) * columns + two, q2)
+                store(out, (row + 2 * whole) * columns + one, s1)
+                store(out, (row + 2 * whole) * columns + two, s2)
 
 
 @njit(parallel=True, cache=True)
@@ -169,44 +139,41 @@ def synthesise(m, steps, columns, length, adjoint, radices, starts, table, out, 
 
     Entry (t, c) of the output goes to ``out[origin + t · pitch + c]``.
     """
-    blocks = (columns + 2 * _WIDE - 1) // (2 * _WIDE)
+    blocks = (columns + 2 * WIDE - 1) // (2 * WIDE)
     whole = (length - 1) // 2
     half = length // 2 + 1 - whole
     for task in prange((blocks + _GROUP - 1) // _GROUP):
-        re, im = np.empty(length * _WIDE, m.dtype), np.empty(length * _WIDE, m.dtype)
-        re2, im2 = np.empty(length * _WIDE, m.dtype), np.empty(length * _WIDE, m.dtype)
-        spare = np.empty(_WIDE, m.dtype)
+        re, im = np.empty(length * WIDE, m.dtype), np.empty(length * WIDE, m.dtype)
+        re2, im2 = np.empty(length * WIDE, m.dtype), np.empty(length * WIDE, m.dtype)
         scale = splat(table, table.dtype.type(0.5 if adjoint else 1 / length))
         edge = splat(table, table.dtype.type(1 if adjoint else 1 / length))
         for block in range(task * _GROUP, min(blocks, (task + 1) * _GROUP)):
-            one = block * 2 * _WIDE
-            two = one + _WIDE
-            n1, n2 = min(columns - one, _WIDE), min(columns - two, _WIDE)
+            one = min(block * 2 * WIDE, columns - 2 * WIDE)
+            two = one + WIDE
             # real and imaginary part change places, which turns the transform into its inverse
             for e in range(half):
                 f = e * (length // 2)
-                store(im, f * _WIDE, mul(edge, _get(m, e * columns + one, n1, spare)))
-                store(re, f * _WIDE, mul(edge, _get(m, e * columns + two, n2, spare)))
+                store(im, f * WIDE, mul(edge, load(m, e * columns + one)))
+                store(re, f * WIDE, mul(edge, load(m, e * columns + two)))
             for w in range(whole):
                 row = half + w
-                p1 = mul(scale, _get(m, row * columns + one, n1, spare))
-                p2 = mul(scale, _get(m, row * columns + two, n2, spare))
-                q1 = mul(scale, _get(m, (row + whole) * columns + one, n1, spare))
-                q2 = mul(scale, _get(m, (row + whole) * columns + two, n2, spare))
-                s1 = mul(scale, _get(m, (row + 2 * whole) * columns + one, n1, spare))
-                s2 = mul(scale, _get(m, (row + 2 * whole) * columns + two, n2, spare))
+                p1 = mul(scale, load(m, row * columns + one))
+                p2 = mul(scale, load(m, row * columns + two))
+                q1 = mul(scale, load(m, (row + whole) * columns + one))
+                q2 = mul(scale, load(m, (row + whole) * columns + two))
+                s1 = mul(scale, load(m, (row + 2 * whole) * columns + one))
+                s2 = mul(scale, load(m, (row + 2 * whole) * columns + two))
                 if adjoint:
                     r1, i1, r2, i2 = add(p1, s1), add(q1, s1), add(p2, s2), add(q2, s2)
                 else:
                     r1, i1 = sub(p1, q1), sub(s1, add(p1, q1))
                     r2, i2 = sub(p2, q2), sub(s2, add(p2, q2))
-                f, g = (w + 1) * _WIDE, (length - 1 - w) * _WIDE
+                f, g = (w + 1) * WIDE, (length - 1 - w) * WIDE
                 store(im, f, add(r1, i2))
                 store(re, f, sub(r2, i1))
                 store(im, g, sub(r1, i2))
                 store(re, g, add(r2, i1))
-            second = _transform(re, im, re2, im2, length, radices, starts, table)
-            zr, zi = (im2, re2) if second else (im, re)
+            zi, zr = _transform(re, im, re2, im2, length, radices, starts, table)
             for t in range(steps):
-                _put(out, origin + t * pitch + one, n1, load(zr, t * _WIDE), spare)
-                _put(out, origin + t * pitch + two, n2, load(zi, t * _WIDE), spare)
+                store(out, origin + t * pitch + one, load(zr, t * WIDE))
+                store(out, origin + t * pitch + two, load(zi, t * WIDE))

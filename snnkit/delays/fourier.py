@@ -83,6 +83,9 @@ def analyse(x: Tensor, geometry: Geometry, adjoint: bool = False) -> Tensor:
         a, b, c = matrices(geometry, x.dtype, x.device)
         matrix = c if adjoint else (a if x.shape[0] == geometry.steps else b)
         return (matrix @ x.reshape(x.shape[0], -1)).reshape(points, *x.shape[1:])
+    if columns < 2 * fft_cpu.WIDE:
+        wide = torch.nn.functional.pad(x.reshape(x.shape[0], -1), (0, 2 * fft_cpu.WIDE - columns))
+        return analyse(wide, geometry, adjoint)[:, :columns].reshape(points, *x.shape[1:])
     out = torch.empty((points, *x.shape[1:]), dtype=x.dtype)
     whole = _storage(x)
     radices, starts, table = fft_cpu.plan(geometry.length, str(x.dtype).removeprefix("torch."))
@@ -103,9 +106,16 @@ def synthesise(m: Tensor, geometry: Geometry, out: Tensor, adjoint: bool = False
         matrix = c if not adjoint else (a if out.shape[0] == geometry.steps else b)
         out.copy_((matrix.T @ m.reshape(m.shape[0], -1)).reshape(out.shape))
         return
+    columns = m[0].numel()
+    if columns < 2 * fft_cpu.WIDE:
+        wide = torch.nn.functional.pad(m.reshape(m.shape[0], -1), (0, 2 * fft_cpu.WIDE - columns))
+        wide_out = m.new_empty((out.shape[0], 2 * fft_cpu.WIDE))
+        synthesise(wide, geometry, wide_out, adjoint)
+        out.copy_(wide_out[:, :columns].reshape(out.shape))
+        return
     radices, starts, table = fft_cpu.plan(geometry.length, str(m.dtype).removeprefix("torch."))
     fft_cpu.synthesise(
-        m.view(-1).numpy(), out.shape[0], m[0].numel(), geometry.length, adjoint,
+        m.view(-1).numpy(), out.shape[0], columns, geometry.length, adjoint,
         radices, starts, table, _storage(out), out.storage_offset(), out.stride(0),
     )  # fmt: skip
 
