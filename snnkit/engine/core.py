@@ -27,11 +27,11 @@ class Running:
     """A population's state and working memory."""
 
     def __init__(self, unit: Unit, span: int, parts: int, plan: Plan) -> None:
-        types, size = plan.types, unit.population.size
+        types = plan.types
         self.unit = unit
         self.kernel = unit.kernel
         self.state = [v.copy() for v in unit.initial]
-        self.x = np.zeros((span, size), types.wide)
+        self.x = np.zeros((0, 0), types.wide)
         self.bounds = plan.bounds[unit.population.name]
         room = span * int(np.diff(self.bounds).max())
         self.raw_times, self.times = (np.zeros((parts, room), np.int64) for _ in range(2))
@@ -47,6 +47,22 @@ class Running:
             state[:] = start
         self.pending = -1
         self.asleep = False
+
+
+class Inputs:
+    """The rings into one population, in one array, and the dense counts that take a ring's place."""
+
+    def __init__(self, lanes: list[Lane], plan: Plan) -> None:
+        lengths = [lane.rows * lane.size for lane in lanes]
+        self.array = np.zeros(sum(lengths), plan.types.wide)
+        self.starts = np.concatenate([[0], np.cumsum(lengths)])[:-1].astype(np.int64)
+        self.rows = np.array([lane.rows for lane in lanes], np.int64)
+        self.driven, self.first = -1, 0
+        self.weight, self.drives = np.zeros(0, plan.types.weight), np.zeros((0, 0), plan.types.wide)
+
+    def ring(self, lane: Lane, lanes: list[Lane]) -> np.ndarray:
+        start = self.starts[[other.index for other in lanes].index(lane.index)]
+        return self.array[start : start + lane.rows * lane.size]
 
 
 class Core:
@@ -66,7 +82,11 @@ class Core:
         for lane in plan.lanes:
             self.lanes_into[lane.projection.target].append(lane)
             self.lanes_out[lane.projection.source].append(lane)
-        self.rings = [np.zeros(lane.rows * lane.size, plan.types.wide) for lane in plan.lanes]
+        self.inputs = {n: Inputs(self.lanes_into[n], plan) for n in plan.units}
+        self.rings = [
+            self.inputs[lane.projection.target].ring(lane, self.lanes_into[lane.projection.target])
+            for lane in plan.lanes
+        ]
         self.scratch = {
             lane.index: np.zeros((lane.longest + 1) * lane.size, plan.types.wide)
             for lane in plan.lanes
@@ -78,26 +98,37 @@ class Core:
         for watch in watches:
             self._watch(watch)
         self.counted = {
-            name
+            name: self.lanes_out[name][0]
             for name in plan.graph.inputs
-            if name not in kept
-            and not self.watches[name]
-            and all(
-                lane.layout == "one_to_one" and (lane.arrays[1] == lane.longest).all() and lane.shift is None
-                for lane in self.lanes_out[name]
-            )
+            if name not in kept and not self.watches[name] and self._is_drive(self.lanes_out[name])
         }
+        self.dense_spikes = dict.fromkeys(self.counted, 0)
         self.counts = {n: np.zeros(p.size, np.int64) for n, p in plan.graph.populations.items()}
         self.sums = dict.fromkeys(plan.graph.populations, 0.0)
         self.done = dict.fromkeys(plan.units, 0)
         self.t = 0
+
+    def _is_drive(self, lanes: list[Lane]) -> bool:
+        """Can dense counts of the input be added to the target's without a ring? One lane at most each."""
+        if len(lanes) != 1 or lanes[0].layout != "one_to_one" or lanes[0].shift is not None:
+            return False
+        lane = lanes[0]
+        others = [a for a in self.lanes_into[lane.projection.target] if a.index < lane.index]
+        weight, delay = lane.arrays
+        return bool(
+            (delay == 0).all()
+            and (weight != 0).all()
+            and not any(self.plan.graph.populations[a.projection.source].neuron == INPUT for a in others)
+        )
 
     def _watch(self, watch: Watch) -> None:
         self.watches[watch.population].append(watch)
         if watch.population not in self.running:
             return
         run, size = self.running[watch.population], self.plan.graph.populations[watch.population].size
-        if watch.variable == "h":
+        if watch.variable == "x":
+            run.x = np.zeros((self.plan.span, size), self.plan.types.wide)
+        elif watch.variable == "h":
             run.h = np.zeros((self.plan.span, size), self.plan.types.wide)
         elif watch.variable in run.unit.neuron.state:
             run.states = np.zeros((len(run.state), self.plan.span, size), self.plan.types.state)
@@ -106,13 +137,14 @@ class Core:
         """Back to step 0: initial states, empty rings, counts of 0."""
         for run in self.running.values():
             run.reset()
-        for ring in (*self.rings, *self.scratch.values()):
+        for ring in (*(i.array for i in self.inputs.values()), *self.scratch.values()):
             ring[:] = 0
         for thinner in self.thinners.values():
             thinner.reset()
         for counts in self.counts.values():
             counts[:] = 0
         self.sums = dict.fromkeys(self.sums, 0.0)
+        self.dense_spikes = dict.fromkeys(self.dense_spikes, 0)
         self.done = dict.fromkeys(self.done, 0)
         self.t = 0
 
@@ -157,7 +189,7 @@ class Core:
                 return self.none
             dense = getattr(sources[name], "dense", None)
             if name in self.counted and dense is not None:
-                return self._drive(name, start, dense(start, stop, self.plan.parts))
+                return self._drive(name, stop, *dense(start, stop, self.plan.parts))
             times, neurons, values = sources[name].events(start, stop)
             kernels_cpu.tally(neurons, self.counts[name])
             self.sums[name] += float(values.sum()) if len(values) else len(times)
@@ -170,17 +202,17 @@ class Core:
                 watched(watch, rows)
         return before
 
-    def _drive(self, name: str, start: int, counts: np.ndarray) -> Spikes:
-        """A dense input, neuron to neuron: no list of spikes is made."""
-        self.sums[name] += kernels_cpu.tally_counts(counts, self.counts[name])
-        for lane in self.lanes_out[name]:
-            target = self.running[lane.projection.target]
-            target.pending = max(target.pending, start + len(counts) - 1 + lane.longest)
-            given = (start, counts, *lane.arrays, self.rings[lane.index], lane.rows, lane.size)
-            if self.plan.parts == 1:
-                kernels_cpu.deliver_counts(*given, 0, lane.size)
-            else:
-                kernels_cpu.deliver_counts_parts(*given, target.bounds)
+    def _drive(self, name: str, stop: int, counts: np.ndarray, spikes: int, total: int) -> Spikes:
+        """A dense input, neuron to neuron: neither a list of spikes nor a ring is needed."""
+        self.sums[name] += total
+        self.dense_spikes[name] += spikes
+        lane = self.counted[name]
+        target = lane.projection.target
+        inputs = self.inputs[target]
+        inputs.driven = self.lanes_into[target].index(lane)
+        inputs.weight, inputs.drives = lane.arrays[0], counts
+        inputs.first = stop - len(counts)
+        self.running[target].pending = max(self.running[target].pending, stop - 1)
         return self.none
 
     def _update(self, run: Running, start: int, stop: int) -> Spikes:
@@ -189,28 +221,18 @@ class Core:
         if run.asleep and silent and not self.watches[name]:
             return self.none
         self.done[name] += steps
-        lanes = self.lanes_into[name]
-        if not lanes:
-            run.x[:steps] = 0
-        size, parts = run.unit.population.size, self.plan.parts
-        for k, lane in enumerate(lanes):
-            ring = (self.rings[lane.index], lane.rows, size, start, steps, run.x)
-            if parts == 1:
-                kernels_cpu.gather(*ring, 0, size, k == 0)
-            else:
-                kernels_cpu.gather_parts(*ring, run.bounds, k == 0)
-        unit = run.unit
+        size, parts, unit, inputs = run.unit.population.size, self.plan.parts, run.unit, self.inputs[name]
+        drives = inputs.drives[start - inputs.first :] if inputs.driven >= 0 else inputs.drives
+        given = (inputs.array, inputs.starts, inputs.rows, inputs.driven, inputs.weight, drives, start, steps)
         common = (unit.stride, *run.state, *unit.params, unit.bias, self.counts[name])
         found = (run.raw_times, run.raw_neurons, run.times, run.neurons, run.steps)
-        wanted = (run.h, run.states, silent)
+        wanted = (run.x, run.h, run.states, silent)
         if parts == 1:
-            parts_of = (a[0] for a in found)
-            count = unit.kernel.update(
-                run.x, start, steps, 0, size, *common, *parts_of, *wanted, run.quiet[0]
-            )
+            first = (a[0] for a in found)
+            count = unit.kernel.update(*given, 0, size, *common, *first, *wanted, run.quiet[0])
             times, neurons = run.times[0][:count].copy(), run.neurons[0][:count].copy()
         else:
-            unit.kernel.update_parts(run.x, start, steps, run.bounds, *common, *found, *wanted, run.quiet)
+            unit.kernel.update_parts(*given, run.bounds, *common, *found, *wanted, run.quiet)
             count = int(run.steps[:, steps].sum())
             times, neurons = np.empty(count, np.int64), np.empty(count, np.int32)
             kernels_cpu.merge(run.times, run.neurons, run.steps, steps, times, neurons)
@@ -284,13 +306,16 @@ class Core:
             "ring_writes": {},
             "ring_reads": {},
         }
+        for name, more in self.dense_spikes.items():
+            counts["spikes"][name] += more
         for lane in self.plan.lanes:
             p, spikes = lane.projection, self.counts[lane.projection.source]
-            counts["synops"][p.name] = int(spikes @ lane.stored)
-            counts["synops_effective"][p.name] = int(spikes @ lane.effective)
+            dense = self.dense_spikes.get(p.source, 0)
+            counts["synops"][p.name] = int(spikes @ lane.stored) + dense
+            counts["synops_effective"][p.name] = int(spikes @ lane.effective) + dense
             sparse = lane.layout == "rows"
             counts["ring_writes"][p.name] = int(spikes @ (lane.effective if sparse else lane.stored))
-            counts["ring_reads"][p.name] = self.done[p.target] * lane.size
+            counts["ring_reads"][p.name] = 0 if dense else self.done[p.target] * lane.size
         return counts
 
 

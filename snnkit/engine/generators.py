@@ -24,6 +24,9 @@ _njit: Any = functools.partial(numba.njit, nogil=True, cache=True, error_model="
 
 BLOCK = 1024
 
+LEAST = 1e-6
+"""Smallest mean of a step that is drawn: probabilities are exact to 2^-32, so to 0.01 % here."""
+
 
 @_njit
 def _mix(z):  # type: ignore[no-untyped-def]
@@ -43,63 +46,75 @@ def _half(z):  # type: ignore[no-untyped-def]
 
 
 @_njit
-def _draw_poisson(key, start, n0, rows, high, low, which):  # type: ignore[no-untyped-def]
-    """Poisson counts of the neurons n0:n0 + N, [T, N], by inversion of a 64-bit uniform number.
+def _passed(u, found, e, first):  # type: ignore[no-untyped-def]
+    """found += how many of the eight edges e[first:first + 8] lie below u."""
+    a, b, c, d = e[first], e[first + 1], e[first + 2], e[first + 3]
+    f, g, h, i = e[first + 4], e[first + 5], e[first + 6], e[first + 7]
+    for n in range(len(u)):
+        z = u[n]
+        four = np.uint32(z > a) + np.uint32(z > b) + np.uint32(z > c) + np.uint32(z > d)
+        more = np.uint32(z > f) + np.uint32(z > g) + np.uint32(z > h) + np.uint32(z > i)
+        found[n] += np.uint32(four + more)
 
-    high, low [W, K]: the cumulated probabilities of each mean as 64-bit integers, in halves. The
-    upper half decides but for one draw in billions; only then the lower one is drawn.
+
+@_njit
+def _draw_poisson(key, start, n0, rows, edges, which):  # type: ignore[no-untyped-def]
+    """Poisson counts of the neurons n0:n0 + N, [T, N], by inversion of a 32-bit uniform number.
+
+    edges [W, 8·K]: the cumulated probabilities of each mean, in units of 2^-32, filled up with 2^32 − 1.
+    Returns (counts that are not 0, their sum).
     """
     size = rows.shape[1]
     u = np.empty(size, np.uint32)
     found = np.empty(size, np.uint32)
+    spikes, total = np.int64(0), np.int64(0)
     for k in range(rows.shape[0]):
         step = _mix(key + np.uint64(start + k) * np.uint64(0x9E3779B97F4A7C15))
         first = np.uint32(step & np.uint64(0xFFFFFFFF))
         second = np.uint32(step >> np.uint64(32))
         for n in range(size):
             u[n] = _half(np.uint32(_half(np.uint32(np.uint32(n0 + n) ^ first)) + second))
-        tie = np.uint32(0)
         if len(which) == 1:
             found[:] = 0
-            for j in range(high.shape[1]):
-                edge = high[0, j]
-                if j > 0 and high[0, j - 1] == np.uint32(0xFFFFFFFF):
-                    break  # the rest lies within the tie
-                for n in range(size):
-                    found[n] += np.uint32(u[n] > edge)
-                    tie |= np.uint32(u[n] == edge)
+            for j in range(0, edges.shape[1], 8):
+                _passed(u, found, edges[0], j)
         else:
             for n in range(size):
                 j = 0
-                edges = high[which[n0 + n]]
-                while j < len(edges) and u[n] > edges[j]:
+                row = edges[which[n0 + n]]
+                while j < len(row) and u[n] > row[j]:
                     j += 1
                 found[n] = j
-                tie |= np.uint32(j < len(edges) and u[n] == edges[j])
-        if tie:
-            for n in range(size):
-                w = which[n0 + n] if len(which) > 1 else 0
-                rest = _half(np.uint32(_half(np.uint32(np.uint32(n0 + n) ^ second)) + first))
-                count = np.uint32(0)
-                for j in range(high.shape[1]):
-                    count += np.uint32(u[n] > high[w, j] or (u[n] == high[w, j] and rest >= low[w, j]))
-                found[n] = count
-        row = rows[k]
+        out = rows[k]
+        some, many = np.uint32(0), np.uint32(0)
         for n in range(size):
-            row[n] = found[n]
+            out[n] = found[n]
+            some += np.uint32(found[n] != 0)
+            many += found[n]
+        spikes += some
+        total += many
+    return spikes, total
 
 
 @_njit
-def _draw_all(key, start, rows, high, low, which):  # type: ignore[no-untyped-def]
+def _draw_all(key, start, rows, edges, which):  # type: ignore[no-untyped-def]
+    spikes, total = np.int64(0), np.int64(0)
     for n0 in range(0, rows.shape[1], BLOCK):
-        _draw_poisson(key, start, n0, rows[:, n0 : n0 + BLOCK], high, low, which)
+        found = _draw_poisson(key, start, n0, rows[:, n0 : n0 + BLOCK], edges, which)
+        spikes += found[0]
+        total += found[1]
+    return spikes, total
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy", parallel=True)
-def _draw_all_parts(key, start, rows, high, low, which):  # type: ignore[no-untyped-def]
+def _draw_all_parts(key, start, rows, edges, which):  # type: ignore[no-untyped-def]
+    spikes, total = np.int64(0), np.int64(0)
     for b in numba.prange((rows.shape[1] + BLOCK - 1) // BLOCK):
         n0 = b * BLOCK
-        _draw_poisson(key, start, n0, rows[:, n0 : n0 + BLOCK], high, low, which)
+        found = _draw_poisson(key, start, n0, rows[:, n0 : n0 + BLOCK], edges, which)
+        spikes += found[0]
+        total += found[1]
+    return spikes, total
 
 
 @dataclass(frozen=True)
@@ -125,30 +140,34 @@ class PoissonSource:
         different, self.which = np.unique(mean, return_inverse=True)
         if different.max() > 100:
             raise ParameterError(f"Poisson: {different.max():g} spikes a step is too many; at most 100.")
+        if ((different > 0) & (different < LEAST)).any():
+            raise ParameterError(
+                f"Poisson: a mean of {different[different > 0].min():g} spikes a step is below the "
+                f"resolution of {LEAST:g}; use 0 or a larger rate."
+            )
         length = int(different.max() + 10 * math.sqrt(different.max()) + 12)
         k = np.arange(length)
         logs = np.array([math.lgamma(n + 1) for n in k])
         powers = k * np.log(np.maximum(different, 1e-300))[:, None]
         sums = np.cumsum(np.exp(powers - different[:, None] - logs), axis=1)
         sums[different == 0] = 1
-        edges = np.minimum(np.floor(sums * 2.0**64), 2.0**64 - 2048).astype(np.uint64)
-        useful = int((edges.min(axis=0) < edges.max()).sum()) + 1
-        edges = edges[:, :useful]
-        self.high = (edges >> np.uint64(32)).astype(np.uint32)
-        self.low = (edges & np.uint64(0xFFFFFFFF)).astype(np.uint32)
+        edges = np.clip(np.round(sums * 2.0**32) - 1, 0, 2.0**32 - 1)  # count k where u > edge[k - 1]
+        last = int((edges.min(axis=0) < 2.0**32 - 1).sum())
+        self.edges = np.full((len(edges), max(8, -(-last // 8) * 8)), np.uint32(2**32 - 1))
+        self.edges[:, :last] = edges[:, :last]
         self.size, self.dtype = size, dtype
         mixed = np.random.SeedSequence([seed, sample]).generate_state(1, np.uint64)[0]
         self.key = np.uint64(mixed)
 
-    def dense(self, start: int, stop: int, threads: int = 1) -> np.ndarray:
-        """Counts [stop − start, N]."""
+    def dense(self, start: int, stop: int, threads: int = 1) -> tuple[np.ndarray, int, int]:
+        """Counts [stop − start, N], how many are not 0, and their sum."""
         rows = np.empty((stop - start, self.size), self.dtype)
         draw = _draw_all if threads == 1 else _draw_all_parts
-        draw(self.key, start, rows, self.high, self.low, self.which)
-        return rows
+        spikes, total = draw(self.key, start, rows, self.edges, self.which)
+        return rows, int(spikes), int(total)
 
     def events(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        rows = self.dense(start, stop)
+        rows, _, _ = self.dense(start, stop)
         times, neurons = np.nonzero(rows)
         return times + start, neurons.astype(np.int32), rows[times, neurons]
 

@@ -206,53 +206,6 @@ def _shift_into(scratch, first, last, shift, ring, rows, size, longest, start): 
 shift_into = _njit(_shift_into)
 
 
-def _gather(ring, rows, size, start, steps, x, n0, n1, fresh):  # type: ignore[no-untyped-def]
-    """x[k] gets (`fresh`) or gains the input of steps start:start + steps; those rows are emptied."""
-    for k in range(steps):
-        base = (start + k) % rows * size
-        source = ring[base : base + size]
-        target = x[k]
-        if fresh:
-            for n in range(n0, n1):
-                target[n] = source[n]
-                source[n] = 0
-        else:
-            for n in range(n0, n1):
-                target[n] += source[n]
-                source[n] = 0
-
-
-gather = _njit(_gather)
-
-
-def _deliver_counts(first, counts, weight, delay, ring, rows, size, n0, n1):  # type: ignore[no-untyped-def]
-    """One to one from dense counts [steps, N] of the steps from `first` on."""
-    for k in range(counts.shape[0]):
-        row = counts[k]
-        same = delay[n0] if n1 > n0 else 0
-        base = (first + k + same) % rows * size
-        target = ring[base : base + size]
-        for n in range(n0, n1):
-            target[n] += weight[n] * row[n]
-
-
-deliver_counts = _njit(_deliver_counts)
-
-
-def _tally_counts(counts, spikes):  # type: ignore[no-untyped-def]
-    """As `tally`, of dense counts; returns their sum."""
-    total = np.int64(0)
-    for k in range(counts.shape[0]):
-        row = counts[k]
-        for n in range(len(row)):
-            spikes[n] += np.int64(row[n] != 0)
-            total += np.int64(row[n])
-    return total
-
-
-tally_counts = _njit(_tally_counts)
-
-
 def _tally(neurons, counts):  # type: ignore[no-untyped-def]
     """Spikes of each neuron, added to `counts`."""
     for e in range(len(neurons)):
@@ -288,22 +241,10 @@ def _deliver_conv_parts(times, neurons, values, weight, delay, shape, ring, rows
         deliver_conv(times, neurons, values, weight, delay, shape, ring, rows, size, bounds[q], bounds[q + 1])
 
 
-def _deliver_counts_parts(first, counts, weight, delay, ring, rows, size, bounds):  # type: ignore[no-untyped-def]
-    for q in numba.prange(len(bounds) - 1):
-        deliver_counts(first, counts, weight, delay, ring, rows, size, bounds[q], bounds[q + 1])
-
-
-def _gather_parts(ring, rows, size, start, steps, x, bounds, fresh):  # type: ignore[no-untyped-def]
-    for q in numba.prange(len(bounds) - 1):
-        gather(ring, rows, size, start, steps, x, bounds[q], bounds[q + 1], fresh)
-
-
 deliver_rows_parts = _parallel(_deliver_rows_parts)
 deliver_dense_parts = _parallel(_deliver_dense_parts)
 deliver_one_to_one_parts = _parallel(_deliver_one_to_one_parts)
 deliver_conv_parts = _parallel(_deliver_conv_parts)
-deliver_counts_parts = _parallel(_deliver_counts_parts)
-gather_parts = _parallel(_gather_parts)
 
 
 def _merge(times, neurons, steps, count, out_times, out_neurons):  # type: ignore[no-untyped-def]
@@ -357,25 +298,51 @@ def row_each(x, fires, h, bias, {states}{params}):
 {stores}
 
 
+@numba.njit(error_model="numpy")
+def arrive(x, ring, first):
+    for n in range(x.shape[0]):
+        x[n] = ring[n] if first else x[n] + ring[n]
+        ring[n] = 0
+
+
+@numba.njit(error_model="numpy")
+def drive(x, weight, counts, first):
+    for n in range(x.shape[0]):
+        x[n] = weight[n] * counts[n] if first else x[n] + weight[n] * counts[n]
+
+
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def update(x, start, steps, n0, n1, each, {states}{params}bias, counts, raw_times, raw_neurons, out_times,
-           out_neurons, out_steps, h_out, state_out, check_quiet, quiet):
+def update(rings, starts, rows, driven, weight, drives, start, steps, n0, n1, each, {states}{params}bias,
+           counts, raw_times, raw_neurons, out_times, out_neurons, out_steps, x_out, h_out, state_out,
+           check_quiet, quiet):
+    population = len(counts)
     width = min(n1 - n0, {width})
-    fires = np.zeros(width, x.dtype)
-    h = np.zeros(width, x.dtype)
+    x = np.zeros(width, bias.dtype)
+    fires = np.zeros(width, bias.dtype)
+    h = np.zeros(width, bias.dtype)
     found = 0
     moved = np.int32(0)
     for lo in range(n0, n1, {width}):
         hi = min(lo + {width}, n1)
         size = hi - lo
         for k in range(steps):
+            if len(starts) == 0:
+                x[:] = 0
+            for j in range(len(starts)):
+                if j == driven:
+                    drive(x[:size], weight[lo:hi], drives[k, lo:hi], j == 0)
+                else:
+                    at = starts[j] + (start + k) % rows[j] * population
+                    arrive(x[:size], rings[at + lo : at + hi], j == 0)
             checks = check_quiet and k == steps - 1
             if checks:
 {copies}
             if each:
-                row_each(x[k, lo:hi], fires[:size], h[:size], bias[lo:hi], {state_cuts}{param_cuts})
+                row_each(x[:size], fires[:size], h[:size], bias[lo:hi], {state_cuts}{param_cuts})
             else:
-                row_uniform(x[k, lo:hi], fires[:size], h[:size], bias[0], {state_cuts}{param_firsts})
+                row_uniform(x[:size], fires[:size], h[:size], bias[0], {state_cuts}{param_firsts})
+            if x_out.shape[0]:
+                x_out[k, lo:hi] = x[:size]
             if h_out.shape[0]:
                 h_out[k, lo:hi] = h[:size]
             if state_out.shape[1]:
@@ -416,12 +383,13 @@ def update(x, start, steps, n0, n1, each, {states}{params}bias, counts, raw_time
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy", parallel=True)
-def update_parts(x, start, steps, bounds, each, {states}{params}bias, counts, raw_times, raw_neurons,
-                 out_times, out_neurons, out_steps, h_out, state_out, check_quiet, quiet):
+def update_parts(rings, starts, rows, driven, weight, drives, start, steps, bounds, each, {states}{params}
+                 bias, counts, raw_times, raw_neurons, out_times, out_neurons, out_steps, x_out, h_out,
+                 state_out, check_quiet, quiet):
     for q in numba.prange(len(bounds) - 1):
-        update(x, start, steps, bounds[q], bounds[q + 1], each, {states}{params}bias, counts, raw_times[q],
-               raw_neurons[q], out_times[q], out_neurons[q], out_steps[q], h_out, state_out, check_quiet,
-               quiet[q])
+        update(rings, starts, rows, driven, weight, drives, start, steps, bounds[q], bounds[q + 1], each,
+               {states}{params}bias, counts, raw_times[q], raw_neurons[q], out_times[q], out_neurons[q],
+               out_steps[q], x_out, h_out, state_out, check_quiet, quiet[q])
 """
 
 
@@ -461,7 +429,12 @@ def step_source(function: Any) -> tuple[str, str]:
 
 
 def update_source(neuron: Neuron, real: str) -> str:
-    """Source of a module whose `update` advances a population of these neurons."""
+    """Source of a module whose `update` advances a population of these neurons.
+
+    rings, starts, rows  the rings of all projections into the population, one after the other: lane j
+                         begins at starts[j] and has rows[j] rows; what is read is emptied
+    driven, weight, drives  lane `driven` (−1: none) has no ring but dense counts, drives [steps, N]
+    """
     imports, step = step_source(neuron.step)
     states, params = neuron.state, neuron.params
     old = "np.int64(v_{}[n])" if neuron.integer else "v_{}[n]"
