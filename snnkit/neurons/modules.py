@@ -101,6 +101,10 @@ class _Neuron(nn.Module):
         """The per-step parameters, by the names that `NEURONS` gives them."""
         raise NotImplementedError
 
+    def initial(self) -> dict[str, Tensor]:
+        """Where state variables start, if not at 0."""
+        return {}
+
     def forward(self, x: Tensor, state: Sequence[Tensor] | None = None) -> tuple[Tensor, scan.State]:
         """x [T, ...] and the state to go on from → spikes [T, ...] and the state after the last step."""
         result = self.run(x, state)
@@ -118,6 +122,7 @@ class _Neuron(nn.Module):
             alpha=self.alpha,
             detach_reset=self.detach_reset,
             trace=trace,
+            initial=self.initial(),
         )
 
     def step(self, x: Tensor, state: Sequence[Tensor] | None = None) -> tuple[Tensor, scan.State]:
@@ -128,8 +133,9 @@ class _Neuron(nn.Module):
     def population(self, name: str, size: int | tuple[int, ...]) -> Population:
         """The neurons as a part of a `Graph`, parameters in float64."""
         params = {k: v.detach().double().cpu().numpy() for k, v in self.per_step().items()}
-        return Population(name, self.neuron, size if isinstance(size, tuple) else (size,), params,
-                          options=dict(self.options))  # fmt: skip
+        initial = {k: v.detach().double().cpu().numpy() for k, v in self.initial().items() if v.any()}
+        shape = size if isinstance(size, tuple) else (size,)
+        return Population(name, self.neuron, shape, params, options=dict(self.options), initial=initial)
 
 
 class LIF(_Neuron):
@@ -139,7 +145,7 @@ class LIF(_Neuron):
                      step leaves (1 − dt/tau_mem). A number, or one per neuron
     dt               length of a step, ms
     v_th, v_reset    threshold, and where a hard reset puts v, in units of the input
-    v_rest           where v decays to; None: v_reset with a hard reset (as SpikingJelly), else 0
+    v_rest           where v starts and decays to; None: v_reset with a hard reset (as SpikingJelly), else 0
     reset            "hard" (to v_reset), "soft" (subtract v_th) or "none"
     detach_reset     leave the reset out of the backward pass
     decay_input      True: v ← v + (x − v)·dt/tau_mem; False: v ← decay·v + x
@@ -189,6 +195,10 @@ class LIF(_Neuron):
             "v_rest": self.v_rest,
         }
         return params if self.refractory is None else {**params, "refractory": self.refractory}
+
+    def initial(self) -> dict[str, Tensor]:
+        """v starts at v_rest."""
+        return {"v": self.v_rest}
 
     @property
     def tau_mem(self) -> Tensor:

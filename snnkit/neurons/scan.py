@@ -61,16 +61,18 @@ def run(
     alpha: float | None = None,
     detach_reset: bool = True,
     trace: bool = False,
+    initial: Mapping[str, Tensor] | None = None,
 ) -> Run:
     """The neuron `name` of `NEURONS` over all steps of x.
 
     x             input [T, ...]
-    state         the state to go on from, each variable [...]; None: the neuron's initial one
+    state         the state to go on from, each variable [...]; None: as `initial`
     params        per-step parameters, each a number or a tensor that broadcasts to x[0]
     options       static choices of the neuron, e.g. {"reset": "soft"}
     surrogate     name in `SURROGATES`, and its sharpness `alpha` (None: the source's)
     detach_reset  whether the backward pass leaves out what a spike does to the state
     trace         whether to return h
+    initial       where variables start without `state`; broadcasts to x[0]. Others: the neuron's own start
     """
     text = json.dumps(dict(options or {}), sort_keys=True)
     neuron = _resolve(name, text)
@@ -83,7 +85,7 @@ def run(
     if dtype in (torch.float16, torch.bfloat16):
         x = x.float()
     values = _params(neuron, params or {}, x)
-    start = _start(neuron, state, x)
+    start = _start(neuron, state, initial or {}, x)
     used = _backend(name, x.device.type)
     if used == "reference":
         result = reference(neuron, x, start, values, surrogate, alpha, detach_reset)
@@ -130,10 +132,15 @@ def _params(neuron: Neuron, params: Mapping[str, Tensor | float], x: Tensor) -> 
     return values
 
 
-def _start(neuron: Neuron, state: Sequence[Tensor] | None, x: Tensor) -> list[Tensor]:
+def _start(
+    neuron: Neuron, state: Sequence[Tensor] | None, initial: Mapping[str, Tensor], x: Tensor
+) -> list[Tensor]:
     if state is None:
-        initial = dict(neuron.initial)
-        return [x.new_full(x.shape[1:], initial.get(n, 0.0)) for n in neuron.state]
+        own, shape = dict(neuron.initial), x.shape[1:]
+        return [
+            initial[n].to(x.dtype).expand(shape) if n in initial else x.new_full(shape, own.get(n, 0.0))
+            for n in neuron.state
+        ]
     if len(state) != len(neuron.state):
         raise ShapeError(
             f"{neuron.name} has the state ({', '.join(neuron.state)}), got {len(state)} tensors."

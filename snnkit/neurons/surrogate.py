@@ -50,7 +50,10 @@ def fast_sigmoid(u: Any, alpha: Any) -> Any:
 
 
 def superspike(u: Any, alpha: Any) -> Any:
-    """1 / (1 + α·|u|)²: Norse's "super" (α = 100). Zenke and Ganguli, Neural Computation 30(6), 2018."""
+    """1 / (1 + α·|u|)², α = 1: SpikingJelly's SuperSpike, and Norse's "super" at every α (it ignores α).
+
+    Zenke and Ganguli, Neural Computation 30(6), 2018.
+    """
     z = 1 + alpha * abs(u)
     return 1 / (z * z)
 
@@ -94,7 +97,7 @@ SURROGATES: dict[str, Surrogate] = {
     "atan": Surrogate(atan, 2.0),
     "sigmoid": Surrogate(sigmoid, 4.0),
     "fast_sigmoid": Surrogate(fast_sigmoid, 25.0),
-    "superspike": Surrogate(superspike, 100.0),
+    "superspike": Surrogate(superspike, 1.0),
     "soft_sign": Surrogate(soft_sign, 2.0),
     "triangle": Surrogate(triangle, 0.3),
     "piecewise_quadratic": Surrogate(piecewise_quadratic, 1.0),
