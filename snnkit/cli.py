@@ -79,7 +79,9 @@ def options(
 @app.command()
 def data(
     name: Annotated[str, typer.Argument(help="shd, ssc, gsc, spoken_digits, spoken_words, synthetic_digits")],
-    root: Annotated[Path | None, typer.Option(help="Folder of the recordings (default: SNNKIT_DATA).")] = None,
+    root: Annotated[
+        Path | None, typer.Option(help="Folder of the recordings (default: SNNKIT_DATA).")
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", "-s", help="Option of [data], e.g. -s held_out=jackson.")
     ] = None,

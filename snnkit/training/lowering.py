@@ -12,6 +12,7 @@ from torch import nn
 
 from ..errors import GraphError
 from ..graph import INPUT, Graph, Population, Projection, conv_output_shape
+from .dropout import Dropout
 from .network import Layer, SpikingClassifier
 
 
@@ -85,7 +86,7 @@ class _Builder:
 
     def add(self, name: str, module: nn.Module) -> None:
         where = f"layer {name!r} ({type(module).__name__})"
-        if isinstance(module, (nn.Dropout, nn.Dropout2d, nn.Identity, nn.Flatten)):
+        if isinstance(module, (Dropout, nn.Dropout, nn.Dropout2d, nn.Identity, nn.Flatten)):
             return
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             self._norm(where, module)

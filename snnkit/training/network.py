@@ -13,6 +13,7 @@ from ..delays import DelayedLinear
 from ..errors import ShapeError
 from ..neurons import LI, LIF
 from .config import Model
+from .dropout import Dropout
 from .losses import READOUTS, valid_steps
 
 
@@ -47,7 +48,7 @@ class Layer(nn.Module):
         self.synapses = synapses
         self.norm = norm
         self.neuron = neuron
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         s, _ = self.neuron(self.norm(self.synapses(x)))

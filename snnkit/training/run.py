@@ -134,8 +134,8 @@ def classify(graph: Graph, events: EventBatch, **options: Any) -> tuple[np.ndarr
 def compare(network: SpikingClassifier, graph: Graph, data: Data, dtype: str = "float32") -> dict[str, Any]:
     """Hold the engine's spikes and predictions on `data` against the trained network's own.
 
-    Returns the share of hidden neurons' (sample, neuron, step) spikes in common among all that
-    either has, the share of (step, neuron) cells that agree, and both accuracies.
+    Returns how many spikes of hidden neurons at least one of the two has, the share of them that both
+    have, the share of (step, neuron) cells that agree, and both accuracies.
     """
     network = network.eval()
     was = next(network.parameters()).dtype
@@ -160,7 +160,8 @@ def compare(network: SpikingClassifier, graph: Graph, data: Data, dtype: str = "
     network.to(was)
     return {
         "dtype": dtype,
-        "equal_spikes": both / max(either, 1),
+        "spikes": either,
+        "equal_spikes": both / either if either else 1.0,
         "equal_cells": same / max(cells, 1),
         "network_accuracy": right["network"] / len(data),
         "graph_accuracy": right["graph"] / len(data),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -97,23 +98,24 @@ class Trainer:
         last = self.folder / "last.pt"
         if resume and last.exists():
             self._restore(last)
-        loggers = [
-            CSVLogger(self.folder, name="csv", version=""),
-            TensorBoardLogger(self.folder, name="tensorboard", version=""),
-        ]
+        shutil.rmtree(self.folder / "csv", ignore_errors=True)  # the logger would warn and delete it
+        table = CSVLogger(self.folder, name="csv", version="")
+        board = TensorBoardLogger(self.folder, name="tensorboard", version="")
+        for row in self.history:
+            table.log_metrics(row, step=row["epoch"])
         with self._signals(), self._bar() as (bar, task):
             while self.epoch < self.config.train.epochs and not self._out_of_patience():
                 started = time.perf_counter()
                 row = self._run_epoch(bar, task)
                 self.seconds += time.perf_counter() - started
                 row["seconds"] = self.seconds
-                for logger in loggers:
+                for logger in (table, board):
                     logger.log_metrics(row, step=row["epoch"])
                     logger.save()
                 self._save(last)
                 if self._stop and self.epoch < self.config.train.epochs:
                     raise Interrupted(f"stopped after epoch {self.epoch}; {last} holds all of it")
-        for logger in loggers:
+        for logger in (table, board):
             logger.finalize("success")
         if self.best is not None:
             self.network.load_state_dict(self.best)

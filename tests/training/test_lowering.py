@@ -1,0 +1,104 @@
+"""The Graph computes what the network computes, spike for spike."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from snnkit.engine import simulate
+from snnkit.errors import GraphError
+from snnkit.events import EventBatch
+from snnkit.graph import Graph
+from snnkit.neurons import LI, LIF
+from snnkit.training import Trainer, lower
+from snnkit.training.network import TimeBatchNorm
+from snnkit.training.run import classify, compare
+
+
+@pytest.fixture
+def trained(task, config, tmp_path):
+    def make(**model):
+        return Trainer(config(model=model, train={"epochs": 3}), task, tmp_path, progress=False).fit()
+
+    return make
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {},
+        {"delays": "none"},
+        {"delays": "random", "tau_mem": 50.0},
+        {"kernel_count": 2},
+        {"reset": "soft", "decay_input": True, "tau_mem": 30.0, "v_th": 0.3},
+        {"learn_tau": True, "tau_mem": 30.0},
+        {"readout": "spike_count"},
+        {"readout": "max_over_time", "tau_readout": 100.0},
+    ],
+    ids=str,
+)
+def test_the_engine_gives_the_networks_own_spikes(task, trained, model):
+    network = trained(**model)
+    graph = lower(network)
+    told = compare(network, graph, task.test, "float64")
+    assert told["spikes"] > 0
+    assert told["equal_spikes"] == 1
+    assert told["network_accuracy"] == told["graph_accuracy"]
+    assert compare(network, graph, task.test, "float32")["equal_cells"] >= 0.999
+
+
+def test_scores_are_the_networks_to_rounding(task, trained, tmp_path):
+    network = trained().double().eval()
+    lower(network, metadata={"classes": ["first", "second"]}).save(tmp_path / "net.h5")
+    x, lengths, _ = task.test.batch(np.arange(10))
+    with torch.no_grad():
+        want = network(torch.from_numpy(x).double(), torch.from_numpy(lengths)).scores
+    got, _ = classify(
+        Graph.load(tmp_path / "net.h5"), task.test.subset(np.arange(10)).events, dtype="float64"
+    )
+    np.testing.assert_allclose(got, want, rtol=1e-9)
+
+
+def test_a_sequential_of_known_layers_lowers_with_bias_norm_and_convolution():
+    torch.manual_seed(0)
+    norm = nn.BatchNorm2d(3)
+    nn.init.uniform_(norm.weight, 0.5, 1.5)
+    nn.init.uniform_(norm.bias, -0.5, 0.5)
+    norm.running_mean.uniform_(-0.3, 0.3)
+    norm.running_var.uniform_(0.5, 2)
+    conv = nn.Conv2d(2, 3, 3, padding=1, stride=2)
+    lif, li, dense = LIF(tau_mem=2.0, v_th=0.4), LI(tau_mem=5.0), nn.Linear(27, 4)
+    network = nn.Sequential(conv, norm, lif, nn.Dropout(0.5), nn.Flatten(2), dense, li).double().eval()
+    graph = lower(network, (2, 5, 6), dt=1.0)
+    x = (torch.rand(7, 1, 2, 5, 6) < 0.4).double()
+
+    with torch.no_grad():
+        s, _ = lif(norm(conv(x[:, 0])).unsqueeze(1))
+        v, _ = li(dense(s.flatten(2)))
+
+    assert 0 < s.mean() < 1
+    out = simulate(graph, EventBatch.from_dense(x.flatten(2).numpy()), record=["v"], dtype="float64")
+    hidden = next(name for name in graph.populations if name not in ("input", *graph.outputs))
+    np.testing.assert_array_equal(out.spikes[hidden].to_dense(7)[:, 0], s.flatten(1).numpy())
+    np.testing.assert_allclose(out.recorded[graph.outputs[0], "v"], v.numpy(), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ([nn.Linear(3, 2), nn.Tanh()], r"layer '1' \(Tanh\) has no place in a Graph"),
+        ([nn.Linear(3, 2), nn.Linear(2, 2)], "no neuron between"),
+        ([TimeBatchNorm(3)], "follows no synapses"),
+        ([nn.Linear(3, 2), TimeBatchNorm(2)], "ends in synapses"),
+        ([LIF(tau_mem=2.0)], "follows no synapses"),
+        ([nn.Linear(3, 2), nn.BatchNorm1d(2, track_running_stats=False)], "keeps no running statistics"),
+    ],
+)
+def test_what_has_no_place_in_a_graph_is_named(layers, message):
+    with pytest.raises(GraphError, match=message):
+        lower(nn.Sequential(*layers), 3, dt=1.0)
+
+
+def test_a_sequential_needs_its_input_shape():
+    with pytest.raises(GraphError, match="needs input_shape and dt"):
+        lower(nn.Sequential(nn.Linear(3, 2)))
