@@ -11,6 +11,7 @@ are updated in the order of their delay-0 projections.
 from __future__ import annotations
 
 import json
+import math
 import os
 from dataclasses import dataclass, field
 from typing import Any
@@ -57,7 +58,7 @@ class Population:
     @property
     def size(self) -> int:
         """Number of neurons."""
-        return int(np.prod(self.shape))
+        return math.prod(self.shape)
 
     def param(self, name: str, dtype: Any = np.float64) -> np.ndarray:
         """Parameter `name`, one value a neuron: ``[N]``."""

@@ -520,7 +520,7 @@ class Engine:
                 f"advance to step {until}, but step {self.t} is reached already; reset first."
             )
         first = self.t
-        before = self.core.tallies()
+        before = self.core.tallies() if first else None
         sample = _Sample(Memory(self.kept, self.watches))
         with _interruptible() as stop:
             self.core.run(
@@ -531,10 +531,12 @@ class Engine:
                 stop.is_set,
             )
         sample.steps = self.t - first
-        sample.counts = {
-            kind: {k: v - before[kind][k] for k, v in entries.items()}
-            for kind, entries in self.core.tallies().items()
-        }
+        sample.counts = self.core.tallies()
+        if before is not None:
+            sample.counts = {
+                kind: {k: v - before[kind][k] for k, v in entries.items()}
+                for kind, entries in sample.counts.items()
+            }
         result = _result(self.plan, [sample], self.watches, self.kept, not stop.is_set())
         for batch in result.spikes.values():
             batch.lengths = np.array([self.t])
