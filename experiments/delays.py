@@ -124,7 +124,7 @@ def job(config: dict[str, Any], test: bool, network: str = "snnkit") -> dict[str
 def tune(data: str, workers: int) -> dict[str, dict[str, Any]]:
     """The grid point of each variant with the best validation accuracy in the first run's split."""
     settings = DATA[data]
-    fold = settings["runs"][0][1]
+    fold, epochs = settings["runs"][0][1], settings["tuning_epochs"]
     points = [(v, g) for v in VARIANTS for g in range(len(GRID))]
     jobs = [
         job(
@@ -228,7 +228,7 @@ def print_tables() -> None:
         if path.exists():
             rows = json.loads(path.read_text())
             print(
-                f"\n{data}: test accuracy, mean over test speakers [95 % bootstrap interval over speakers]\n"
+                f"\n{data}: mean over test speakers [95 % bootstrap interval over them]\n"
             )
             print("| variant | parameters | tuned to | validation | test | learned − this |")
             print("|---|---|---|---|---|---|")

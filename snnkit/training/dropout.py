@@ -67,4 +67,4 @@ class Dropout(nn.Module):
         if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64):
             return F.dropout(x, self.p)
         seed = int(torch.randint(2**63 - 1, ()))
-        return _HashDropout.apply(x, seed, self.p)  # type: ignore[no-any-return, no-untyped-call]
+        return _HashDropout.apply(x, seed, self.p)  # type: ignore[no-untyped-call]
