@@ -5,12 +5,16 @@ test is the counting (`count`) and the pricing (`price`), not the engine. A spik
 in step t acts in t + 1: a projection with delay 1.
 """
 
+from dataclasses import fields
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from snnkit.events import EventBatch
 from snnkit.graph import Graph, Population, Projection
-from snnkit.hardware.energy import Placement, count, load_profile, price
+from snnkit.hardware.energy import Counts, Placement, count, measure, price
+from snnkit.hardware.energy.counts import NeuronCounts, SynapseCounts
 
 CASES = {
     "same core": (0, [0] * 3),
@@ -159,24 +163,103 @@ def test_events_of_the_next_tile_are_counted_one_by_one():
     assert hops["hop E-W"] == 0
 
 
+DVS = {"spikes": 365_277, "synops": 51_549_374, "active": 15_539_753, "messages": 2_482_643}
+DVS_HOPS = (1_838_173, 2_903_346)
+DVS_MJ = {"synapse": 1.830003, "soma": 1.317286, "network": 0.293282, "total": 3.440571}
+
+
+def in_mj(result):
+    by = result.by("operation")
+    parts = {"synapse": SYNAPSE, "soma": SOMA, "network": NETWORK}
+    sums = {part: sum(by[o] for o in names) * 1e-9 for part, names in parts.items()}
+    return {**sums, "total": result.total_pj * 1e-9}
+
+
 def test_the_dvs_network_costs_what_its_stored_counts_say():
-    """SANA-FE's shipped DVS network, 1000 steps, from its event counts alone: 3.440571 mJ."""
-    c = load_profile("loihi1_sanafe").values()
-    fired, synops, updates, messages, neurons, steps = (
-        365_277,
-        51_549_374,
-        15_539_753,
-        2_482_643,
-        18_678,
-        1000,
+    """SANA-FE's shipped DVS network, 18 678 neurons in 1000 steps, from its event counts alone."""
+    one = np.array([1])
+    # routes that share out the messages and make the stored hops: (1, 3), (1, 0) and no tiles apart
+    routes, messages = np.array([[0, 28], [0, 16], [0, 0]]), [967_782, 870_391, 644_470]
+    assert sum(messages) == DVS["messages"]
+    names = [f.name for f in fields(SynapseCounts)]
+    synapses = {**dict.fromkeys(names, 0), "name": "p", "source": "all", "target": "all", "kind": "dense"}
+    counts = Counts(
+        [SynapseCounts(**{**synapses, "synops": one * DVS["synops"]})],
+        [
+            NeuronCounts(
+                "all",
+                "lif",
+                18_678,
+                states=1,
+                leak_macs=0,
+                biased=0,
+                biases=0,
+                steps=one * 1000,
+                spikes=one * DVS["spikes"],
+                active=one * DVS["active"],
+                routes=routes,
+                messages=np.array(messages)[:, None],
+            )
+        ],
+        one * 1000,
     )
-    hops_pj = 0.017709e9
+    result = price(counts, "loihi1_sanafe")
+    assert in_mj(result) == pytest.approx(DVS_MJ, abs=6e-7)
+    hops = dict(zip(result.table["operation"].tolist(), result.table["count"].tolist(), strict=True))
+    assert (hops["hop E-W"], hops["hop N-S"]) == DVS_HOPS
 
-    synapse = synops * c["synop_dense"]
-    soma = neurons * steps * c["soma_access"] + updates * c["soma_update"] + fired * c["soma_spike"]
 
-    assert synapse * 1e-9 == pytest.approx(1.830003, abs=5e-7)
-    assert soma * 1e-9 == pytest.approx(1.317286, abs=5e-7)
-    assert (synapse + soma + messages * c["message_out"] + hops_pj) * 1e-9 == pytest.approx(
-        3.440571, abs=1e-6
-    )
+@pytest.mark.slow
+def test_the_dvs_network_runs_here_as_it_does_there():
+    """SANA-FE's shipped network on our engine, placed as in its tutorial: every event count is equal.
+
+    Integer arithmetic, threshold v > θ (v ≥ θ + 1), one step a layer, neurons numbered channel by channel.
+    """
+    sanafe = pytest.importorskip("sanafe")
+    data = np.load(Path(sanafe.__file__).parent / "examples" / "dvs_challenge.npz")
+    shapes = [(1, 32, 32), (16, 15, 15), (32, 13, 13), (64, 11, 11), (11, 9, 9), (11,)]
+    populations = {"nothing": Population("nothing", "input", (1,))}
+    projections, core, first = [], {"nothing": np.array([-1])}, 0
+    for i, (shape, cores) in enumerate(zip(shapes, [1, 4, 16, 16, 4, 1], strict=True)):
+        size = int(np.prod(shape))
+        params = {
+            "decay": 1.0,
+            "gain": 1.0,
+            "v_th": data["thresholds"][i] + 1.0,
+            "v_reset": 0.0,
+            "v_rest": 0.0,
+        }
+        bias = data["inputs"].reshape(shape) if i == 0 else np.zeros(())
+        populations[f"l{i}"] = Population(f"l{i}", "lif", shape, params, bias)
+        core[f"l{i}"] = first + np.minimum(np.arange(size) // (size // cores), cores - 1)
+        first += cores
+        if 0 < i < 5:
+            weight, kind = data[f"conv{i}"].transpose(3, 2, 0, 1), "conv"
+        elif i == 5:
+            weight, kind = data["dense1"].T, "dense"
+        if i:
+            options = {"stride": 2 if i == 1 else 1} if kind == "conv" else {}
+            projections.append(
+                Projection(
+                    f"p{i}",
+                    f"l{i - 1}",
+                    f"l{i}",
+                    weight.astype(float),
+                    np.ones((), int),
+                    kind,
+                    options=options,
+                )
+            )
+    graph = Graph(populations, projections, outputs=["l5"]).validate()
+
+    silence = EventBatch([], [], [0, 0], [1000], 1)
+    counts = measure(graph, silence, mapping=Placement(core), dtype="float64")
+
+    got = {
+        "spikes": int(counts.spikes[0]),
+        "synops": int(counts.synops[0]),
+        "active": sum(int(n.active[0]) for n in counts.neurons if n.active is not None),
+        "messages": sum(int(n.messages.sum()) for n in counts.neurons),
+    }
+    assert got == DVS
+    assert in_mj(price(counts, "loihi1_sanafe", synapse="dense")) == pytest.approx(DVS_MJ, abs=6e-7)
