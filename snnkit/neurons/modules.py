@@ -50,6 +50,7 @@ class _Neuron(nn.Module):
 
     neuron: str
     options: dict[str, Any]
+    _text: str
     surrogate: str
     alpha: float
     detach_reset: bool
@@ -87,6 +88,7 @@ class _Neuron(nn.Module):
         holds = bool(steps.any())
         self.options = {"reset": reset, **({"refractory": True} if holds else {})}
         resolve(self.neuron, self.options)
+        self._text = scan.encode(self.options)
         self.surrogate, self.alpha = checked(surrogate, alpha)
         self.detach_reset = detach_reset
         self._keep("v_th", _tensor("v_th", v_th, size if learn_threshold else None), learn_threshold)
@@ -117,7 +119,7 @@ class _Neuron(nn.Module):
             x,
             state,
             self.per_step(),
-            options=self.options,
+            options=self._text,
             surrogate=self.surrogate,
             alpha=self.alpha,
             detach_reset=self.detach_reset,
@@ -320,6 +322,7 @@ class AdLIF(_Neuron):
         super().__init__()
         self.neuron, self.options = "adlif", {"discretisation": discretisation}
         resolve(self.neuron, self.options)
+        self._text = scan.encode(self.options)
         self.surrogate, self.alpha = checked(surrogate, alpha)
         self.detach_reset, self.dt = detach_reset, float(dt)
         for name, tau in (("mem", tau_mem), ("w", tau_w)):
@@ -362,7 +365,7 @@ class LI(_Neuron):
         size: int | None = None,
     ) -> None:
         super().__init__()
-        self.neuron, self.options, self.detach_reset = "li", {}, True
+        self.neuron, self.options, self._text, self.detach_reset = "li", {}, "{}", True
         self.surrogate, self.alpha = "atan", 2.0
         self.dt, self.decay_input = float(dt), decay_input
         self._keep_decay("decay", _decay("mem", tau_mem, decay, dt), learn_tau, size)

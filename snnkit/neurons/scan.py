@@ -40,9 +40,31 @@ class Run(NamedTuple):
     state: State
 
 
+def encode(options: Mapping[str, Any]) -> str:
+    """A neuron's options as text, the form that the operators take."""
+    return json.dumps(dict(options), sort_keys=True)
+
+
+class _Facts(NamedTuple):
+    """What `run` has to know of a neuron."""
+
+    name: str
+    params: tuple[str, ...]
+    state: tuple[str, ...]
+    initial: tuple[tuple[str, float], ...]
+    trainable: bool
+
+
 @functools.lru_cache(maxsize=256)
 def _resolve(name: str, options: str) -> Neuron:
     return resolve(name, json.loads(options))
+
+
+# Where torch.compile traces, these two are asked once and what they say is taken as given.
+@torch.compiler.assume_constant_result
+def _facts(name: str, options: str) -> _Facts:
+    neuron = _resolve(name, options)
+    return _Facts(name, neuron.params, neuron.state, neuron.initial, neuron.adjoint is not None)
 
 
 @torch.compiler.assume_constant_result
@@ -56,7 +78,7 @@ def run(
     state: Sequence[Tensor] | None = None,
     params: Mapping[str, Tensor | float] | None = None,
     *,
-    options: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | str | None = None,
     surrogate: str = "atan",
     alpha: float | None = None,
     detach_reset: bool = True,
@@ -68,14 +90,14 @@ def run(
     x             input [T, ...]
     state         the state to go on from, each variable [...]; None: as `initial`
     params        per-step parameters, each a number or a tensor that broadcasts to x[0]
-    options       static choices of the neuron, e.g. {"reset": "soft"}
+    options       static choices of the neuron, e.g. {"reset": "soft"}, or `encode` of them
     surrogate     name in `SURROGATES`, and its sharpness `alpha` (None: the source's)
     detach_reset  whether the backward pass leaves out what a spike does to the state
     trace         whether to return h
     initial       where variables start without `state`; broadcasts to x[0]. Others: the neuron's own start
     """
-    text = json.dumps(dict(options or {}), sort_keys=True)
-    neuron = _resolve(name, text)
+    text = options if isinstance(options, str) else encode(options or {})
+    neuron = _facts(name, text)
     surrogate, alpha = checked(surrogate, alpha)
     if x.ndim < 1 or x.shape[0] < 1:
         raise ShapeError(f"{name} expects x of shape [T, ...] with T ≥ 1, got {list(x.shape)}.")
@@ -88,12 +110,12 @@ def run(
     start = _start(neuron, state, initial or {}, x)
     used = _backend(name, x.device.type)
     if used == "reference":
-        result = reference(neuron, x, start, values, surrogate, alpha, detach_reset)
+        result = reference(_resolve(name, text), x, start, values, surrogate, alpha, detach_reset)
     else:
         learned = zip(neuron.params, values, strict=True)
         learn = ",".join(n for n, p in learned if p.requires_grad and torch.is_grad_enabled())
         grad = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *start, *values))
-        if grad and neuron.adjoint is None:
+        if grad and not neuron.trainable:
             raise ParameterError(
                 f"neuron {name!r} has no adjoint and cannot be trained; use torch.no_grad()."
             )
@@ -106,7 +128,7 @@ def run(
     return result
 
 
-def _params(neuron: Neuron, params: Mapping[str, Tensor | float], x: Tensor) -> list[Tensor]:
+def _params(neuron: _Facts, params: Mapping[str, Tensor | float], x: Tensor) -> list[Tensor]:
     missing = [n for n in neuron.params if n not in params]
     unknown = [n for n in params if n not in neuron.params]
     if missing or unknown:
@@ -133,7 +155,7 @@ def _params(neuron: Neuron, params: Mapping[str, Tensor | float], x: Tensor) -> 
 
 
 def _start(
-    neuron: Neuron, state: Sequence[Tensor] | None, initial: Mapping[str, Tensor], x: Tensor
+    neuron: _Facts, state: Sequence[Tensor] | None, initial: Mapping[str, Tensor], x: Tensor
 ) -> list[Tensor]:
     if state is None:
         own, shape = dict(neuron.initial), x.shape[1:]

@@ -165,7 +165,7 @@ def test_the_operator_holds_torchs_contract(name, options):
     x = inputs((4, 2, 5)).requires_grad_()
     start = [torch.zeros(2, 5, dtype=torch.float64) for _ in neuron.state]
     learn = ",".join(n for n in neuron.params if n != "refractory")
-    text = scan.json.dumps(options, sort_keys=True)
+    text = scan.encode(options)
     torch.library.opcheck(
         torch.ops.snnkit.scan.default,
         (x, start, params, name, text, "atan", 2.0, True, True, True, learn, "numba"),
