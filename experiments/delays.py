@@ -127,10 +127,7 @@ def tune(data: str, workers: int) -> dict[str, dict[str, Any]]:
     fold, epochs = settings["runs"][0][1], settings["tuning_epochs"]
     points = [(v, g) for v in VARIANTS for g in range(len(GRID))]
     jobs = [
-        job(
-            configuration(data, fold, VARIANTS[v] | GRID[g], settings["tuning_epochs"], TUNING_SEED),
-            test=False,
-        )
+        job(configuration(data, fold, VARIANTS[v] | GRID[g], epochs, TUNING_SEED), test=False)
         for v, g in points
     ]
     results = run_all(jobs, workers, f"{data} tuning")
@@ -227,9 +224,7 @@ def print_tables() -> None:
         path = RESULTS / f"delays_{data}.json"
         if path.exists():
             rows = json.loads(path.read_text())
-            print(
-                f"\n{data}: mean over test speakers [95 % bootstrap interval over them]\n"
-            )
+            print(f"\n{data}: mean over test speakers [95 % bootstrap interval over them]\n")
             print("| variant | parameters | tuned to | validation | test | learned − this |")
             print("|---|---|---|---|---|---|")
             learned = by_speaker(rows, f"{data}/learned")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -124,3 +123,149 @@ def evaluate(
     from .training.run import evaluate_run
 
     show(evaluate_run(checkpoint, split.value), f"{checkpoint}, {split.value}", as_json)
+
+
+Net = Annotated[Path, typer.Argument(help="Graph file, e.g. runs/x/graph.h5.")]
+DataSet = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--data", "-d", help="Data if not the network's own: a name, or key=value of [data]. May be repeated."
+    ),
+]
+Limit = Annotated[int | None, typer.Option(help="Only so many samples, spread over the split.")]
+
+
+@app.command()
+def simulate(
+    net: Net,
+    split: SplitOption = Split.valid,
+    data: DataSet = None,
+    limit: Limit = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="float32, float64 or int32; default: the neurons'.")
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="Checkpoint to hold the spikes against (last.pt of the run).")
+    ] = None,
+    engine: Annotated[str, typer.Option(help="snnkit, or nest where PyNEST is installed.")] = "snnkit",
+    as_json: Json = False,
+) -> None:
+    """Run a Graph event by event on real inputs: accuracy, spikes, synaptic events, time."""
+    from .report import pipeline
+
+    result = pipeline.simulate_on_data(
+        net, split.value, data or [], limit=limit, dtype=dtype, against=against, engine=engine
+    )
+    show(result, f"{net}, {split.value}", as_json)
+
+
+class Target(StrEnum):
+    """File format of an exported network."""
+
+    netx = "netx"
+    nir = "nir"
+    graph = "graph"
+
+
+@app.command()
+def export(
+    net: Net,
+    to: Annotated[Target, typer.Option(help="netx: Lava's HDF5; nir; graph: snnkit's own, in integers.")],
+    path: Annotated[Path, typer.Option("--out", "-o", help="File to write.")],
+    bits: Annotated[int, typer.Option(min=2, max=8, help="Bits of a weight.")] = 8,
+    clip_delays: Annotated[bool, typer.Option(help="Shorten delays beyond the chip's; counted.")] = False,
+    relay_delays: Annotated[bool, typer.Option(help="Pass long delays on by relay neurons.")] = False,
+    data: DataSet = None,
+    calibration: Annotated[int, typer.Option(help="Validation samples that weights are scaled by.")] = 64,
+    as_json: Json = False,
+) -> None:
+    """Quantise a Graph for Loihi 2 and write it (or write it as NIR, in floats)."""
+    from .report import pipeline
+
+    result = pipeline.export_network(
+        net,
+        to.value,
+        path,
+        data or [],
+        bits=bits,
+        clip_delays=clip_delays,
+        relay_delays=relay_delays,
+        calibration=calibration,
+    )
+    show(result, str(path), as_json)
+
+
+@app.command()
+def verify(
+    exported: Annotated[Path | None, typer.Argument(help="Exported file (netx, nir or graph).")] = None,
+    against: Annotated[Path | None, typer.Option(help="The float Graph it came from.")] = None,
+    vectors: Annotated[
+        Path | None, typer.Option(help="Instead: check the integer model on a folder of Lava's vectors.")
+    ] = None,
+    split: SplitOption = Split.valid,
+    data: DataSet = None,
+    limit: Limit = None,
+    tolerance: Annotated[float, typer.Option(help="Accuracy that may be lost, 0..1.")] = 0.005,
+    as_json: Json = False,
+) -> None:
+    """Show what an export changed, rung by rung; exit code 1 past the tolerance."""
+    from .report import pipeline
+
+    if vectors is not None:
+        from .hardware.verify import vectors as check_vectors
+
+        raise typer.Exit(check_vectors(vectors))
+    if exported is None or against is None:
+        raise typer.BadParameter("give an exported file and --against net.h5, or --vectors FOLDER.")
+    ladder = pipeline.verify_export(
+        exported, against, split.value, data or [], limit=limit, tolerance=tolerance
+    )
+    if as_json:
+        print(json.dumps(pipeline.ladder_json(ladder)))
+    else:
+        print(ladder)
+    raise typer.Exit(ladder.status)
+
+
+@app.command()
+def energy(
+    net: Net,
+    profile: Annotated[
+        list[str] | None, typer.Option(help="Name or TOML file, or 'all'. May be repeated.")
+    ] = None,
+    split: SplitOption = Split.valid,
+    data: DataSet = None,
+    limit: Limit = 100,
+    html: Annotated[Path | None, typer.Option(help="Write the report as one HTML page.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Price a network on real inputs: energy and latency per layer and operation."""
+    from .report import pipeline
+
+    estimate = pipeline.estimate_energy(net, profile or ["all"], split.value, data or [], limit=limit)
+    if html is not None:
+        from .report.energy import energy_page
+
+        energy_page(estimate, html, f"Energy and latency of {net.name}")
+    if as_json:
+        print(json.dumps(estimate.to_json()))
+        return
+    out.print(pipeline.energy_table(estimate))
+    for note in estimate.notes:
+        out.print(f"[dim]{note}[/dim]", highlight=False)
+
+
+def main() -> None:
+    """Entry point: like `app`, with wrong input as one line on standard error and exit code 2."""
+    try:
+        app()
+    except SnnkitError as error:
+        err.print(f"[bold red]error:[/bold red] {error}", highlight=False, soft_wrap=True, markup=True)
+        sys.exit(2)
+    except KeyboardInterrupt as stop:
+        err.print(f"interrupted{f': {stop}' if str(stop) else ''}", highlight=False, soft_wrap=True)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

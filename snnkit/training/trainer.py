@@ -18,6 +18,7 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.loggers.csv_logs import CSVLogger
 from lightning_fabric.loggers.tensorboard import TensorBoardLogger
+from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -244,7 +245,7 @@ class Trainer:
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
         )
-        with Progress(*columns, refresh_per_second=2) as bar:
+        with Progress(*columns, console=Console(stderr=True), refresh_per_second=2) as bar:
             yield bar, bar.add_task("train", total=self.config.train.epochs, completed=self.epoch, note="")
 
     @contextmanager
@@ -282,7 +283,7 @@ class Trainer:
                 "best": self.best,
                 "best_accuracy": self.best_accuracy,
                 "best_epoch": self.best_epoch,
-                "last": self.network.state_dict(),
+                "last": dict(self.network.state_dict()),
                 "optimisers": {k: o.state_dict() for k, (o, _) in self.groups.items()},
                 "schedules": {k: s.state_dict() for k, (_, s) in self.groups.items()},
                 "random": torch.get_rng_state(),
