@@ -82,7 +82,7 @@ def draw_activity(graph: Graph, events: EventBatch, path: PathLike, title: str =
         axis.set_title(f"delays {projection.source} → {projection.target}", fontsize=9)
         axis.set_yticks([])
         if row == 0:
-            axis.legend(frameon=False, fontsize=8)
+            axis.legend(loc="lower center", facecolor="white", framealpha=0.9, edgecolor="none", fontsize=8)
         if row == len(delayed) - 1:
             axis.set_xlabel("delay (ms)")
     for axis in figure.axes:
