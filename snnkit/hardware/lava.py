@@ -40,15 +40,22 @@ def build(graph: Graph, x: Any = None, steps: int | None = None) -> lava_process
 
 def run(graph: Graph, x: Any, steps: int | None = None, *, python: str | os.PathLike[str]) -> loihi.Trace:
     """What real Lava computes of one sample, by an interpreter that has lava-nc; arrays ``[T, 1, N]``."""
-    return run_timed(graph, x, steps, python=python)[0]
+    result = _elsewhere(plan(graph, x, steps) | {"probe": np.array(True)}, python)
+    trace = loihi.Trace({}, {}, {})
+    for name, p in graph.populations.items():
+        if p.neuron != INPUT:
+            for part, short in ((trace.u, "u"), (trace.v, "v"), (trace.spikes, "s")):
+                part[name] = result[f"{name}/{short}"].astype(np.int64)[:, None]
+    return trace
 
 
-def run_timed(
-    graph: Graph, x: Any, steps: int | None = None, *, python: str | os.PathLike[str]
-) -> tuple[loihi.Trace, float]:
-    """As `run`, with the seconds that Lava took a step (processes started before)."""
-    made = plan(graph, x, steps)
-    total = int(made["steps"])
+def seconds(graph: Graph, x: Any, steps: int | None = None, *, python: str | os.PathLike[str]) -> float:
+    """Seconds that real Lava takes for one step on this machine, nothing probed, processes started before."""
+    made = plan(graph, x, steps) | {"probe": np.array(False)}
+    return float(_elsewhere(made, python)["seconds"]) / max(int(made["steps"]) - 1, 1)
+
+
+def _elsewhere(made: dict[str, np.ndarray], python: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     with tempfile.TemporaryDirectory() as folder:
         given, found = Path(folder) / "plan.npz", Path(folder) / "result.npz"
         np.savez(given, **made)  # type: ignore[arg-type]
@@ -60,13 +67,7 @@ def run_timed(
                 f"lava-nc. Its last words: {done.stderr.strip()[-500:]}"
             )
         with np.load(found, allow_pickle=False) as file:
-            result = {name: file[name] for name in file.files}
-    trace = loihi.Trace({}, {}, {})
-    for name, p in graph.populations.items():
-        if p.neuron != INPUT:
-            for part, short in ((trace.u, "u"), (trace.v, "v"), (trace.spikes, "s")):
-                part[name] = result[f"{name}/{short}"].astype(np.int64)[:, None]
-    return trace, float(result["seconds"]) / max(total - 1, 1)
+            return {name: file[name] for name in file.files}
 
 
 def plan(graph: Graph, x: Any = None, steps: int | None = None) -> dict[str, np.ndarray]:

@@ -92,15 +92,19 @@ class Network:
             synapse.a_out.reshape(target.a_in.shape).connect(target.a_in)
         self.synapses[entry["name"]] = synapse
 
-    def run(self, steps: int) -> Dict[str, np.ndarray]:  # noqa: UP006
-        """Run on the CPU in fixed point: {"name/u", "name/v", "name/s": int32 [T, N]} in (C, H, W) order."""
+    def run(self, steps: int, probe: bool = True) -> Dict[str, np.ndarray]:  # noqa: UP006
+        """Run on the CPU in fixed point: {"name/u", "name/v", "name/s": int32 [T, N]} in (C, H, W) order.
+
+        "seconds" is the time of all steps but the first, processes started before. Without `probe`
+        only that is given.
+        """
         from lava.magma.core.run_conditions import RunSteps
         from lava.magma.core.run_configs import Loihi2SimCfg
         from lava.proc.monitor.process import Monitor
 
         probes: List[Any] = []  # noqa: UP006
         for entry in self.spec["populations"]:
-            if entry["kind"] == "input":
+            if entry["kind"] == "input" or not probe:
                 continue
             process = self.populations[entry["name"]]
             for short, port in (("u", process.u), ("v", process.v), ("s", process.s_out)):
@@ -132,5 +136,5 @@ if __name__ == "__main__":
     sys.path.pop(0)  # this folder's own lava.py must not stand before Lava
     with np.load(sys.argv[1], allow_pickle=False) as file:
         given = {name: file[name] for name in file.files}
-    found = Network(given).run(int(given["steps"]))
+    found = Network(given).run(int(given["steps"]), probe=bool(given["probe"]))
     np.savez(sys.argv[2], **found)  # type: ignore[arg-type]

@@ -27,6 +27,7 @@ from . import loihi
 PathLike = str | os.PathLike[str]
 MAX_DELAY = 62
 MAX_BIAS = 4095
+MESSAGE_BITS = 16
 MAX_VTH = (1 << 17) - 1
 NEURON_TYPES = ("CUBA", "LOIHI")
 
@@ -85,6 +86,8 @@ def write(graph: Graph, path: PathLike, *, unroll: bool = False) -> dict[str, in
     loihi.check(graph)
     chain = _chain(graph)
     reset = _reset(graph, [name for name, *_ in chain])
+    if graph.metadata.get("graded"):
+        reset["input_message_bits"] = MESSAGE_BITS
     layers: list[dict[str, Any]] = []
     source = graph.populations[graph.inputs[0]]
     layers.append({"type": "input", "shape": _ints(source.shape)})
@@ -387,7 +390,7 @@ def read(
         graph = Graph({}, [])
         notes = _notes(path, file)
         reader = _Reader(Path(path), graph, clip_delays, reset_interval, reset_offset)
-        if reset_interval is None and notes.get("kwargs"):
+        if reset_interval is None and "reset_interval" in notes.get("kwargs", {}):
             reader.interval, reader.offset = (notes["kwargs"][k] for k in ("reset_interval", "reset_offset"))
         for i in range(count if num_layers is None else min(count, num_layers)):
             if f"layer/{i}" not in file:
