@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numba import njit
+from scipy.sparse import csr_matrix
 
 from ...engine.synapses import synapses
 from ...errors import ParameterError, ShapeError
@@ -458,19 +459,33 @@ def states_of(population: Population) -> int:
     return len(resolve(population.neuron, population.options).state)
 
 
+COUNTERS = ("wait", "clock")
+"""State variables that only count steps: they decay not, and running they make no neuron active."""
+
+
 def leak_macs(population: Population) -> int:
     """Multiplications of one update: one for each state variable that decays by a factor other than 1."""
     if population.neuron == INPUT:
         return 0
-    decays = [v for k, v in population.params.items() if k.startswith("decay")]
+    decays = [v != 1 for k, v in population.params.items() if k.startswith("decay")]
+    decays += [population.params[k] != 0 for k in ("du", "dv") if k in population.params]  # Loihi's 1 − decay
     if decays:
-        return sum(bool((v != 1).any()) for v in decays)
-    return 0 if population.neuron == "if" else states_of(population)
+        return sum(bool(d.any()) for d in decays)
+    state = resolve(population.neuron, population.options).state
+    return 0 if population.neuron == "if" else sum(name not in COUNTERS for name in state)
+
+
+def _bias(population: Population) -> np.ndarray:
+    """What is added in every step, from the population or, on a chip, from the neuron's parameter."""
+    if population.neuron == INPUT:
+        return np.zeros(())
+    bias = population.bias
+    return bias + population.params["bias"] if "bias" in population.params else bias
 
 
 def _neuron_counts(population: Population, events: _Events, steps: np.ndarray) -> NeuronCounts:
-    bias = np.broadcast_to(population.bias, population.shape)
-    biased = 0 if population.neuron == INPUT else int(np.count_nonzero(bias))
+    bias = _bias(population)
+    biased = int(np.count_nonzero(np.broadcast_to(bias, population.shape)))
     return NeuronCounts(
         population.name,
         population.neuron,
@@ -478,7 +493,7 @@ def _neuron_counts(population: Population, events: _Events, steps: np.ndarray) -
         states_of(population),
         leak_macs(population),
         biased,
-        population.bias.size if biased else 0,
+        bias.size if biased else 0,
         steps,
         events.total(),
     )
@@ -508,14 +523,17 @@ def _activity(
         if population.neuron == INPUT:
             continue
         state = resolve(population.neuron, population.options).state
-        variables = {v: recorded[name, v] for v in state if (name, v) in recorded}
+        variables = {v: recorded[name, v] for v in state if (name, v) in recorded and v not in COUNTERS}
         if not variables:
             raise ParameterError(
                 f"count was given recorded states, but none of population {name!r}; record its "
                 "potentials too, or give none at all."
             )
-        bias = np.broadcast_to(population.bias, population.shape).reshape(-1) != 0
+        bias = np.broadcast_to(_bias(population), population.shape).reshape(-1) != 0
         result[name] = []
+        awake = bias.copy()  # in step 0
+        for variable in variables:
+            awake |= _initial(population, variable) != 0
         for b, T in enumerate(steps):
             active = np.zeros((int(T), population.size), bool)
             for p in graph.into(name):
@@ -530,7 +548,7 @@ def _activity(
                         f"of {population.size} neurons."
                     )
                 if T:
-                    active[0] |= _initial(population, variable) != 0
+                    active[0] |= awake
                     active[1:] |= x[: T - 1, b] != 0
             active[events[name].of(b)] = True
             result[name].append(active)
@@ -598,19 +616,28 @@ def _map_counts(
         for cores in fan.values():
             reach |= cores > 0
         n.routes, n.messages = _routes(core, reach, used, events[n.name])
-        for b in range(len(result)):
+        # what one spike of each neuron does to each core, side by side: one product counts it all
+        here = np.zeros((n.size, len(used) + 1), np.int32)
+        here[np.arange(n.size), core] = 1
+        here = here[:, :-1]
+        tables = {"sent": here * reach.sum(1, dtype=np.int32)[:, None], "received": reach}
+        for (_, kind), cores in fan.items():
+            tables[f"synops/{kind}"] = tables.get(f"synops/{kind}", 0) + cores
+        if not n.is_input:
+            tables["spikes"] = here
+        effects = np.concatenate([t.astype(np.int32) for t in tables.values()], axis=1)
+        order = np.argsort(core, kind="stable")
+        starts = np.flatnonzero(np.diff(core[order], prepend=-1))
+        for b, T in enumerate(result.steps):
             times, who = events[n.name].of(b)
-            here = core[who] < len(used)
-            np.add.at(work["sent"][b], (times[here], core[who[here]]), reach.sum(1)[who[here]])
-            np.add.at(work["received"][b], times, reach[who])
-            for (_, kind), cores in fan.items():
-                np.add.at(work[f"synops/{kind}"][b], times, cores[who])
-            if n.is_input:
-                continue
-            np.add.at(work["spikes"][b], (times, core[who]), 1)
-            if active is not None:
-                t, who = np.nonzero(active[n.name][b])
-                np.add.at(work["active"][b], (t, core[who]), 1)
+            fired = csr_matrix((np.ones(len(times), np.int32), (times, who)), shape=(int(T), n.size))
+            for kind, part in zip(tables, np.split(fired @ effects, len(tables), axis=1), strict=True):
+                work[kind][b] += part
+            if active is not None and not n.is_input and T:
+                busy = active[n.name][b][:, order]
+                work["active"][b][:, core[order][starts]] += np.add.reduceat(
+                    busy, starts, axis=1, dtype=np.int32
+                )
     result.cores = CoreCounts(used, neurons, work)
 
 

@@ -15,7 +15,7 @@ from ...errors import ExportError, ParameterError
 from ...events import EventBatch
 from ...files import atomic
 from ...graph import INPUT, Graph
-from ...neurons.neuron import resolve
+from ...neurons import loihi, resolve  # noqa: F401  integer networks need loihi's equations registered
 from .counts import Counts, Mapping, concatenate, count
 from .models import MODELS
 from .price import Price, price

@@ -7,7 +7,7 @@ from energy_networks import chain, events, recurrent
 from snnkit.engine import simulate, synapses
 from snnkit.errors import ParameterError, ShapeError
 from snnkit.events import EventBatch
-from snnkit.graph import INPUT
+from snnkit.graph import INPUT, Population
 from snnkit.hardware.energy import Placement, concatenate, count, estimates, measure
 from snnkit.neurons.neuron import resolve
 
@@ -225,3 +225,35 @@ def test_what_counting_refuses():
         count(graph, result.spikes, mapping=Placement({k: v for k, v in place.items() if k != "layer2"}))
     with pytest.raises(ParameterError, match="no samples"):
         measure(graph, EventBatch.from_dense(np.zeros((4, 0, 20))))
+
+
+def test_decays_and_biases_of_every_kind_of_neuron_are_found():
+    def one(neuron, options=None, bias=0.0, **params):
+        graph, batch = chain(sizes=(20, 3))
+        new = Population("layer1", neuron, (3,), params, np.array(bias), options or {})
+        graph.populations["layer1"] = new
+        return measure(graph, batch).layer("layer1")[0]
+
+    lif = {"gain": 1.0, "v_th": 1.0, "v_reset": 0.0, "v_rest": 0.0}
+    assert one("lif", decay=0.9, **lif).leak_macs == 1
+    assert one("lif", decay=1.0, **lif).leak_macs == 0
+    assert one("if", decay=1.0, **lif).leak_macs == 0
+    waiting = one("lif", {"refractory": True}, decay=0.9, refractory=2, **lif)
+    assert (waiting.states, waiting.leak_macs) == (2, 1)
+    cuba = one("cuba", decay_syn=0.8, decay_mem=0.9, v_th=1.0, v_reset=0.0)
+    assert (cuba.states, cuba.leak_macs) == (2, 2)
+    biased = one("lif", bias=[0.1, 0.0, 0.2], decay=0.9, **lif)
+    assert (biased.biased, biased.biases) == (2, 3)
+
+
+def test_a_chips_integer_neuron_is_counted_like_any_other():
+    graph, batch = chain(sizes=(20, 6))
+    params = {"du": 4095, "dv": 256, "vth": 10, "bias": np.array([0, 0, 0, 0, 0, 5])}
+    graph.populations["layer1"] = Population("layer1", "loihi", (6,), params)
+    graph.projections[0].weight = np.rint(graph.projections[0].weight * 64).astype(np.int32)
+    counts = measure(graph, batch)
+    layer = counts.layer("layer1")[0]
+    assert (layer.states, layer.leak_macs, layer.biased) == (2, 2, 1)
+    assert counts.synops[0] == np.diff(batch.offsets)[0] * 6
+    silent = measure(graph, EventBatch([], [], [0, 0], [30], 20)).layer("layer1")[0]
+    assert silent.active.tolist() == [30], "the neuron with a bias, in every step"

@@ -121,7 +121,10 @@ def sanafe_run(sanafe, spikes, weights, core_in, cores_out):
     return {part: pj * 1e12 for part, pj in result["energy"].items()}, result["sim_time"] * 1e6
 
 
-@pytest.mark.parametrize("example", list(examples()), ids=lambda e: e[0])
+@pytest.mark.parametrize(
+    "example",
+    [pytest.param(e, id=e[0], marks=[] if e[0] == "four tiles" else pytest.mark.slow) for e in examples()],
+)
 def test_energy_and_time_are_sanafes(example):
     sanafe = pytest.importorskip("sanafe")
     _, *network = example
