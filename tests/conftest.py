@@ -1,4 +1,4 @@
-"""What every test shares: hypothesis without deadlines, and `empty` arrays that are full of NaN."""
+"""What every test shares: hypothesis without deadlines, `empty` arrays full of NaN, a timing task."""
 
 import os
 from pathlib import Path
@@ -6,6 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import settings
+
+from snnkit.datasets import Binned
+from snnkit.datasets.splits import Splits
+from snnkit.events import EventBatch
+from snnkit.training.config import parse_config
 
 settings.register_profile("snnkit", deadline=None, derandomize=True)  # first calls compile
 settings.load_profile("snnkit")
@@ -40,3 +45,46 @@ def poison_empty(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for module, name in ((np, "empty"), (np, "empty_like"), (torch, "empty"), (torch, "empty_like")):
         monkeypatch.setattr(module, name, poisoned(getattr(module, name)))
+
+
+def order_task(clips, seed, steps=16, channels=8):
+    """Clips in which one of two channel groups fires first; which one is the label."""
+    rng = np.random.default_rng(seed)
+    x = np.zeros((steps, clips, channels), np.float32)
+    labels = rng.integers(0, 2, clips)
+    for b in range(clips):
+        first, second = (0, channels // 2) if labels[b] == 0 else (channels // 2, 0)
+        for start, at in ((first, 2), (second, 8)):
+            x[at + rng.integers(0, 2, 3), b, start + rng.integers(0, channels // 2, 3)] += 1
+    lengths = rng.integers(steps - 4, steps + 1, clips)
+    x[np.arange(steps)[:, None] >= lengths] = 0
+    return Binned(
+        EventBatch.from_dense(x, lengths),
+        labels.astype(np.int64),
+        np.zeros(clips, np.int64),
+        ["first", "second"],
+        10.0,
+        channels,
+        "order",
+    )
+
+
+@pytest.fixture
+def task():
+    parts = {name: order_task(clips, seed) for seed, (name, clips) in enumerate(
+        {"train": 96, "valid": 40, "test": 40}.items())}  # fmt: skip
+    return Splits({k: lambda v=v: v for k, v in parts.items()}, ["first", "second"], 10.0, 8, "order")
+
+
+@pytest.fixture
+def config():
+    def make(**sections):
+        tree = {
+            "model": {"hidden": [12, 10], "max_delay": 8, "dropout": 0.1},
+            "train": {"epochs": 4, "batch": 32, "threads": 1},
+        }
+        for name, values in sections.items():
+            tree.setdefault(name, {}).update(values)
+        return parse_config(tree)
+
+    return make

@@ -1,0 +1,132 @@
+"""The command goes from data to price, says what it did as JSON, and refuses in one line."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from snnkit import cli
+from snnkit.training import run as runs
+
+TOML = """
+[data]
+name = "spoken_digits"
+[model]
+hidden = [12, 10]
+max_delay = 8
+dropout = 0.1
+[train]
+epochs = 12
+batch = 32
+"""
+
+
+@pytest.fixture
+def snnkit(task, monkeypatch):
+    """Run a command on the timing task; its JSON."""
+    monkeypatch.setattr(runs, "load_data", lambda config, progress=True: task)
+
+    def run(*arguments, code=0):
+        done = CliRunner().invoke(cli.app, [*map(str, arguments), "--json"], catch_exceptions=False)
+        assert done.exit_code == code, done.output
+        return json.loads(done.stdout.strip().splitlines()[-1])
+
+    return run
+
+
+def test_from_data_to_price(snnkit, tmp_path):
+    config = tmp_path / "c.toml"
+    config.write_text(TOML)
+    out = tmp_path / "run"
+
+    said = snnkit("data", "spoken_digits")
+    assert (said["train"]["clips"], said["test"]["clips"]) == (96, 40)
+    trained = snnkit("train", config, "--out", out, "-s", "train.epochs=14")
+    assert trained["epochs"] == 14
+    checkpoint, net = out / "last.pt", out / "graph.h5"
+
+    valid = snnkit("evaluate", checkpoint)
+    assert valid["accuracy"] == trained["valid_accuracy"] > 0.6
+    simulated = snnkit("simulate", net, "--against", checkpoint, "--dtype", "float64")
+    assert simulated["equal_spikes"] == 1
+    assert simulated["accuracy"] == valid["accuracy"]
+    assert simulated["spikes_per_inference"] == pytest.approx(valid["spikes_per_inference"])
+    limited = snnkit("simulate", net, "--limit", 7)
+    assert limited["samples"] == 7
+
+    netx = snnkit("export", net, "--to", "netx", "-o", out / "loihi.net")
+    assert netx["bytes"] == (out / "loihi.net").stat().st_size
+    snnkit("export", net, "--to", "graph", "-o", out / "loihi.h5", "--bits", 6)
+    snnkit("export", net, "--to", "nir", "-o", out / "net.nir")
+    ladder = snnkit("verify", out / "loihi.net", "--against", net, "--tolerance", 0.2)
+    assert ladder["rungs"][0]["accuracy"] == valid["accuracy"]
+    assert ladder["status"] == 0
+    assert {r["name"] for r in ladder["rungs"]} >= {"rounded", "integer"}
+
+    page = tmp_path / "energy.html"
+    priced = snnkit("energy", net, "--profile", "cmos45", "--profile", "loihi1_sanafe", "--html", page)
+    assert priced["spikes_per_inference"] > 0
+    assert all(value > 0 for value in priced["energy_pj"].values())
+    assert page.read_text().lstrip().lower().startswith("<!doctype html>")
+
+
+def test_a_drop_past_the_tolerance_is_exit_code_1(snnkit, tmp_path):
+    config = tmp_path / "c.toml"
+    config.write_text(TOML)
+    snnkit("train", config, "--out", tmp_path)
+    snnkit("export", tmp_path / "graph.h5", "--to", "graph", "-o", tmp_path / "int.h5")
+    ladder = snnkit(
+        "verify", tmp_path / "int.h5", "--against", tmp_path / "graph.h5", "--tolerance", -2, code=1
+    )
+    assert ladder["status"] == 1
+
+
+def test_resume_goes_on_where_the_run_was(snnkit, tmp_path):
+    config = tmp_path / "c.toml"
+    config.write_text(TOML)
+    first = snnkit("train", config, "--out", tmp_path / "a", "-s", "train.epochs=2")
+    again = snnkit("train", config, "--out", tmp_path / "a", "--resume", "-s", "train.epochs=2")
+    assert {**again, "seconds": 0} == {**first, "seconds": 0}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "none.toml", "--out", "x"], "none.toml does not exist"),
+        (["evaluate", "none.pt"], "none.pt does not exist"),
+        (["simulate", "none.h5"], "none.h5 does not exist"),
+        (["data", "no_such_data"], "unknown dataset 'no_such_data'"),
+        (["data", "shd", "-s", "chanels=3"], "unknown key 'chanels', did you mean 'channels'?"),
+    ],
+)
+def test_wrong_input_is_one_line_and_exit_code_2(arguments, message, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "snnkit.cli", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_help_names_every_command():
+    done = CliRunner().invoke(cli.app, ["--help"])
+    for name in ("data", "train", "evaluate", "simulate", "export", "verify", "energy"):
+        assert name in done.output
+        assert CliRunner().invoke(cli.app, [name, "--help"]).exit_code == 0
+
+
+def test_limit_spreads_over_the_split(task, monkeypatch):
+    from snnkit.graph import Graph
+    from snnkit.report.pipeline import data_of
+
+    monkeypatch.setattr(runs, "load_data", lambda config, progress=True: task)
+    graph = Graph({}, [], metadata={"data": {"name": "spoken_digits"}})
+    part = data_of(graph, "test", [], limit=3)
+    np.testing.assert_array_equal(part.labels, task.test.labels[[0, 19, 39]])
