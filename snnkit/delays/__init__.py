@@ -1,15 +1,37 @@
 """Learned synaptic delays: what they mean, the layers that have them, and fast kernels."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .kernel import window_weights
+    from .layers import (
+        AxonalDelay,
+        DelayedConv1d,
+        DelayedConv2d,
+        DelayedLinear,
+        DendriticDelay,
+        RecurrentDelayedLinear,
+    )  # fmt: skip
+    from .ops import channel_delay, delayed_product
+    from .schedule import sigma_at
 
 _HOME = {
+    "AxonalDelay": "layers",
+    "DelayedConv1d": "layers",
+    "DelayedConv2d": "layers",
     "DelayedLinear": "layers",
+    "DendriticDelay": "layers",
+    "RecurrentDelayedLinear": "layers",
+    "channel_delay": "ops",
     "delayed_product": "ops",
-    "window_weights": "kernel",
     "sigma_at": "schedule",
+    "window_weights": "kernel",
 }
 
-__all__ = ["DelayedLinear", "delayed_product", "sigma_at", "window_weights"]
+__all__ = [
+    "AxonalDelay", "DelayedConv1d", "DelayedConv2d", "DelayedLinear", "DendriticDelay",
+    "RecurrentDelayedLinear", "channel_delay", "delayed_product", "sigma_at", "window_weights",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

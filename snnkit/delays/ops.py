@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..backend import choose
-from . import fourier, reference, taps_cpu
+from . import fourier, reference, shift_cpu, taps_cpu
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-13}
 """Kernel values below this share of the largest may be left out, by dtype."""
@@ -225,5 +225,92 @@ def delayed_product(
         tolerance,
         needed,
         bfloat16,
+    )
+    return y
+
+
+@torch.library.custom_op("snnkit::channel_delay", mutates_args=(), device_types="cpu")
+def _channel(
+    x: Tensor,
+    weight: Tensor,
+    position: Tensor,
+    sigma: Tensor,
+    window: int,
+    version: str,
+    padding_right: int,
+    tolerance: float,
+) -> Tensor:
+    needed, _ = _taps(sigma, version, window, tolerance)
+    parts = _array(weight[None]), _array(position[None]), _sigma(sigma, weight), window, version
+    return torch.from_numpy(shift_cpu.forward(_array(x), *parts, needed, x.shape[0] + padding_right))
+
+
+@_channel.register_fake
+def _(x, weight, position, sigma, window, version, padding_right, tolerance):  # type: ignore[no-untyped-def]
+    return x.new_empty((x.shape[0] + padding_right, *x.shape[1:]))
+
+
+@torch.library.custom_op("snnkit::channel_delay_gradient", mutates_args=(), device_types="cpu")
+def _channel_gradient(
+    g: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    position: Tensor,
+    sigma: Tensor,
+    window: int,
+    version: str,
+    tolerance: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    needed, _ = _taps(sigma, version, window, tolerance)
+    parts = _array(weight[None]), _array(position[None]), _sigma(sigma, weight), window, version
+    gx, *found = shift_cpu.gradient(_array(g), _array(x), *parts, needed)
+    gw, gp, gs = (torch.from_numpy(a[0]) for a in found)
+    return torch.from_numpy(gx), gw, gp, gs
+
+
+@_channel_gradient.register_fake
+def _(g, x, weight, position, sigma, window, version, tolerance):  # type: ignore[no-untyped-def]
+    made = (torch.empty_like(t, memory_format=torch.contiguous_format) for t in (x, weight, weight, weight))
+    return tuple(made)
+
+
+def _channel_setup(ctx, inputs, output):  # type: ignore[no-untyped-def]
+    x, weight, position, sigma, window, version, _, tolerance = inputs
+    ctx.save_for_backward(x, weight, position, sigma)
+    ctx.options = window, version, tolerance
+
+
+def _channel_backward(ctx, g):  # type: ignore[no-untyped-def]
+    sigma = ctx.saved_tensors[3]
+    gx, gw, gp, gs = torch.ops.snnkit.channel_delay_gradient(g, *ctx.saved_tensors, *ctx.options)
+    if sigma.ndim == 0:
+        gs = gs.sum().to(sigma.dtype)
+    wanted = zip((gx, gw, gp, gs), ctx.needs_input_grad, strict=False)
+    return *(value if needed else None for value, needed in wanted), *(None,) * 4
+
+
+_channel.register_autograd(_channel_backward, setup_context=_channel_setup)
+_channel.register_autocast("cpu", torch.float32)
+
+
+def channel_delay(
+    x: Tensor,
+    weight: Tensor,
+    position: Tensor,
+    sigma: Tensor,
+    window: int,
+    version: str = "gauss",
+    padding_right: int = 0,
+    tolerance: float | None = None,
+) -> Tensor:
+    """`reference.channel_delay` by the backend that `snnkit.backend` chooses."""
+    if choose("channel_delay", x.device.type, ("reference", "numba")) == "reference":
+        return reference.channel_delay(x, weight, position, sigma, window, version, padding_right)
+    if weight.dtype not in TOLERANCE:
+        x, weight, position = x.float(), weight.float(), position.float()
+    if tolerance is None:
+        tolerance = TOLERANCE[weight.dtype]
+    y: Tensor = torch.ops.snnkit.channel_delay(
+        x.to(weight.dtype), weight, position, sigma, window, version, padding_right, tolerance
     )
     return y

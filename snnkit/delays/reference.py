@@ -30,3 +30,19 @@ def delayed_product(
     padded = torch.nn.functional.pad(x.permute(1, 2, 0), (window - 1, padding_right))
     y = torch.nn.functional.conv1d(padded, kernel.flip(0).permute(1, 2, 0))
     return y.permute(2, 0, 1)
+
+
+def channel_delay(
+    x: Tensor,
+    weight: Tensor,
+    position: Tensor,
+    sigma: Tensor,
+    window: int,
+    version: str = "gauss",
+    padding_right: int = 0,
+) -> Tensor:
+    """y[t, b, n] = Σ_k w[n, k] · Σ_d K(d; p[n, k], σ) · x[t − d, b, n]; weight and position ``[N, K]``."""
+    kernel = (weight * window_weights(position, sigma, window, version)).sum(-1)
+    padded = torch.nn.functional.pad(x.permute(1, 2, 0), (window - 1, padding_right))
+    y = torch.nn.functional.conv1d(padded, kernel.flip(0).T[:, None], groups=x.shape[2])
+    return y.permute(2, 0, 1)

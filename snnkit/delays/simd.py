@@ -19,14 +19,14 @@ class _VectorType(types.Type):
 
     def __init__(self, element: types.Float, width: int) -> None:
         self.element, self.width = element, width
-        super().__init__(name=f"vector({element}, {width})")  # type: ignore[no-untyped-call]
+        super().__init__(name=f"vector({element}, {width})")
 
 
 @register_model(_VectorType)
 class _VectorModel(models.PrimitiveModel):
     def __init__(self, dmm: Any, fe_type: _VectorType) -> None:
         element = dmm.lookup(fe_type.element).get_value_type()
-        super().__init__(dmm, fe_type, ir.VectorType(element, fe_type.width))
+        super().__init__(dmm, fe_type, ir.VectorType(element, fe_type.width))  # type: ignore[no-untyped-call]
 
 
 class Vector(NamedTuple):
