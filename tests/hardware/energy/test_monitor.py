@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from snnkit.errors import ParameterError, ShapeError
-from snnkit.hardware.energy import EnergyMonitor
+from snnkit.events import EventBatch
+from snnkit.graph import Graph, Population, Projection
+from snnkit.hardware.energy import EnergyMonitor, measure
 
 torch = pytest.importorskip("torch")
 
@@ -108,6 +110,30 @@ def test_effective_acs_are_neurobenchs(twin):
     assert words * 4 == Footprint()(model)
 
 
+def test_the_graph_of_the_twin_counts_what_neurobench_counts(twin):
+    """The same network as a Graph on the engine: event-driven counts equal those of the per-step twin."""
+    net, x = twin
+    params = {"decay": 0.5, "gain": 1.0, "v_th": 1.0, "v_reset": 0.0, "v_rest": 0.0}
+    soft = {"reset": "soft"}
+    weights = [layer.weight.detach().numpy() for layer in (net.l1, net.l2)]
+    graph = Graph(
+        {
+            "in": Population("in", "input", (8,)),
+            "hidden": Population("hidden", "lif", (16,), params, net.l1.bias.detach().numpy(), soft),
+            "out": Population("out", "lif", (4,), params, options=soft),
+        },
+        [Projection("l1", "in", "hidden", weights[0]), Projection("l2", "hidden", "out", weights[1])],
+    ).validate()
+
+    counts = measure(graph, EventBatch.from_dense(x.transpose(0, 1).numpy()), dtype="float32")
+
+    seen = monitored(net, x).counts()
+    np.testing.assert_array_equal(counts.synops_effective, seen.synops_effective)
+    np.testing.assert_array_equal(counts.synops, seen.synops)
+    np.testing.assert_array_equal(counts.spikes, seen.spikes)
+    assert counts.synops_effective.mean() == pytest.approx(345.3333, abs=5e-5)
+
+
 def spikingjelly_net(step_mode):
     pytest.importorskip("spikingjelly")
     from spikingjelly.activation_based import layer, neuron
@@ -145,6 +171,28 @@ def test_a_spikingjelly_network_costs_what_spikingjelly_says():
     assert monitor.price("lemaire45", memory_curve="regression").total_pj == pytest.approx(
         26465.89, abs=0.005
     )
+
+
+def test_spikingjellys_simple_estimate_follows_from_the_counts():
+    """Their bytes are ours; their ACs add five a neuron update, less one where a state is new."""
+    net, x = spikingjelly_net("m")
+    from spikingjelly.activation_based import functional, op_counter
+
+    with EnergyMonitor(net) as monitor, torch.no_grad():
+        net(x)
+    functional.reset_net(net)
+    counts = monitor.counts()
+    synops, updates = int(counts.synops[0]), sum(int(n.updates[0]) for n in counts.neurons)
+
+    want = op_counter.estimate_simple_energy(net, x)
+
+    assert want.counts["synop"] == synops == 492
+    assert want.counts["weight_read_bytes"] == 4 * synops
+    assert want.counts["neuron_state_read_bytes"] == want.counts["neuron_state_write_bytes"] == 4 * updates
+    neurons = sum(n.size for n in counts.neurons if not n.is_input)
+    ours = 0.9 * (synops + 5 * updates - neurons) + 24.96 * 4 * (synops + 2 * updates)
+    assert ours == pytest.approx(want.energy_total_pj, rel=1e-12)
+    assert ours == pytest.approx(90_382.08, rel=1e-12)
 
 
 def test_single_steps_and_all_steps_at_once_count_alike():

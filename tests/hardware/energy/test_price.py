@@ -9,6 +9,7 @@ from energy_networks import LIF, chain, events, recurrent
 from snnkit.errors import ConfigError, ExportError, ParameterError
 from snnkit.events import EventBatch
 from snnkit.graph import Graph, Population, Projection
+from snnkit.hardware.chips import LOIHI1
 from snnkit.hardware.energy import (
     Mesh,
     Placement,
@@ -21,6 +22,7 @@ from snnkit.hardware.energy import (
     price,
     sensitivity,
 )
+from snnkit.hardware.mapping import place as hardware_place
 
 ALL = (
     "cmos45",
@@ -176,6 +178,17 @@ def test_an_shd_network_on_loihi_2_lies_near_the_published_energy():
     x = (rng.random((steps, 1, 140)) < 0.03).astype(np.float32)
     p = estimate(graph, EventBatch.from_dense(x), "loihi2_scaled", static=True).prices["loihi2_scaled"]
     assert 0.3e9 / 3 < p.total_pj < 0.5e9 * 3
+
+
+def test_the_placement_of_the_hardware_part_is_priced():
+    graph, batch = chain(delay=5)
+    mapping = hardware_place(graph, LOIHI1)
+    for profile in ("loihi1_davies2018", "loihi1_sanafe"):
+        e = estimate(graph, batch, profile, mapping=mapping)
+        assert e.counts[profile].cores.cores.tolist() == list(range(mapping.cores))
+        assert e.total_pj[profile] > 0
+        assert e.latency_us[profile] > 0
+        assert not e.notes
 
 
 def test_inputs_off_the_chip_enter_at_the_first_tile():
