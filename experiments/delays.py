@@ -48,9 +48,9 @@ SPEAKERS = ["george", "jackson", "lucas", "nicolas", "theo", "yweweler"]
 DATA: dict[str, dict[str, Any]] = {
     # runs: (seed, speaker held out); None is the authors' split
     "spoken_words": {"runs": [(s, None) for s in range(5)], "epochs": 35, "tuning_epochs": 20},
-    "spoken_digits": {"runs": list(enumerate(SPEAKERS)), "epochs": 24, "tuning_epochs": 12},
+    "spoken_digits": {"runs": list(enumerate(SPEAKERS)), "epochs": 18, "tuning_epochs": 9},
 }
-REFERENCE_EPOCHS = 20
+REFERENCE_EPOCHS = 15
 
 
 def configuration(

@@ -71,12 +71,12 @@ def draw_activity(graph: Graph, events: EventBatch, path: PathLike, title: str =
     axis.axvline(events.lengths[0] * graph.dt, c=PALE, lw=0.8, ls=":")
     for row, projection in enumerate(delayed[: len(heights)]):
         axis = figure.add_subplot(grid[row, 1])
-        edges = np.arange(projection.max_delay + 2) - 0.5
+        places = ((np.arange(projection.max_delay + 2) - 0.5) * graph.dt).tolist()
         delays = projection.delays * graph.dt
-        axis.hist(delays.ravel(), edges * graph.dt, color=PALE, label="all synapses", density=True)
+        axis.hist(delays.ravel(), places, color=PALE, label="all synapses", density=True)
         strong = np.abs(projection.weight) >= np.quantile(np.abs(projection.weight), 0.9)
         axis.hist(
-            delays[strong], edges * graph.dt, histtype="step", color=ACCENT, lw=1.5,
+            delays[strong], places, histtype="step", color=ACCENT, lw=1.5,
             label="strongest tenth", density=True,
         )  # fmt: skip
         axis.set_title(f"delays {projection.source} → {projection.target}", fontsize=9)
