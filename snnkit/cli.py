@@ -255,6 +255,35 @@ def energy(
         out.print(f"[dim]{note}[/dim]", highlight=False)
 
 
+@app.command()
+def tune(
+    config: Annotated[Path, typer.Argument(help="TOML configuration to search around.")],
+    folder: Annotated[Path, typer.Option("--out", help="Folder for study.json, study.db and front.html.")],
+    trials: Annotated[int, typer.Option(min=1, help="Networks to train.")] = 20,
+    profile: Annotated[str, typer.Option(help="Energy profile to price with.")] = "loihi1_sanafe",
+    settings: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Search for networks that trade accuracy, energy and latency (resumes what is in the folder)."""
+    from .report.energy import tune_page
+    from .report.search import search
+    from .training.config import load_config
+
+    folder.mkdir(parents=True, exist_ok=True)
+    study = search(
+        load_config(config, settings or []),
+        trials=trials,
+        profile=profile,
+        storage=f"sqlite:///{(folder / 'study.db').resolve()}",
+        progress=lambda number, parameters, got: err.print(
+            f"{number}: {parameters} → {dict(got)}", highlight=False
+        ),
+    )
+    study.save(folder / "study.json")
+    tune_page(study, folder / "front.html")
+    show({"trials": len(study.table["trial"]), "front": len(study.front()["trial"])}, str(folder), as_json)
+
+
 def main() -> None:
     """Entry point: like `app`, with wrong input as one line on standard error and exit code 2."""
     try:

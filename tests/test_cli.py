@@ -1,5 +1,6 @@
 """The command goes from data to price, says what it did as JSON, and refuses in one line."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -130,3 +131,19 @@ def test_limit_spreads_over_the_split(task, monkeypatch):
     graph = Graph({}, [], metadata={"data": {"name": "spoken_digits"}})
     part = data_of(graph, "test", [], limit=3)
     np.testing.assert_array_equal(part.labels, task.test.labels[[0, 19, 39]])
+
+
+def test_tune_leaves_a_front_and_resumes(snnkit, tmp_path, monkeypatch):
+    tuning = importlib.import_module("snnkit.hardware.energy.tune")
+    small = {"hidden": [6, 12], "bits": [4, 8], "rate_regularisation": {"low": 0.1, "high": 1.0}}
+    monkeypatch.setattr(tuning, "SPACE", small)
+    monkeypatch.setattr("snnkit.report.search.load_data", runs.load_data)
+    config = tmp_path / "c.toml"
+    config.write_text(TOML.replace("epochs = 12", "epochs = 1"))
+    said = snnkit("tune", config, "--out", tmp_path / "study", "--trials", 2)
+    assert said["trials"] == 2
+    assert 1 <= said["front"] <= 2
+    again = snnkit("tune", config, "--out", tmp_path / "study", "--trials", 1)
+    assert again["trials"] == 3
+    assert json.loads((tmp_path / "study" / "study.json").read_text())
+    assert (tmp_path / "study" / "front.html").stat().st_size > 1000
