@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +66,7 @@ def random_network(sizes: tuple[int, ...], seed: int) -> tuple[Graph, EventBatch
     r = np.random.default_rng(seed)
     graph = Graph({"input": Population("input", INPUT, sizes[0])}, [], outputs=["out"])
     last = "input"
-    for i, (n, m) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+    for i, (n, m) in enumerate(pairwise(sizes)):
         params = {"decay": 0.3, "gain": 1.0, "v_th": 1.0, "v_reset": 0.0, "v_rest": 0.0}
         name = f"hidden{i}"
         population = Population(name, "lif", m, params, 0.05 * r.normal(size=m))
@@ -199,7 +200,8 @@ def main() -> int:
             title = "random " + "-".join(map(str, sizes))
             cases += [(f"{title} through lava-dl", graph, events, path)] if not i else []
             cases.append((f"{title} through the builder", graph, events, None))
-        equal = all([compare(*case[:3], python, case[3], args.samples) for case in cases])
+        found = [compare(*case[:3], python, case[3], args.samples) for case in cases]
+        equal = all(found)
         rows = []
         for title, graph, events, _ in cases:
             if "lava-dl" in title:
@@ -209,9 +211,8 @@ def main() -> int:
             ours = own_seconds(graph, event, steps)
             theirs = lava.seconds(graph, event.to_dense(steps, np.int64)[:, 0], python=python)
             rows.append({"case": title, "lava_ms_a_step": 1e3 * theirs, "ms_a_step": 1e3 * ours})
-            print(
-                f"{title}: Lava {1e3 * theirs:.2f} ms a step, snnkit {1e3 * ours:.4f} ms, {theirs / ours:.0f} ×"
-            )
+            speeds = f"Lava {1e3 * theirs:.2f} ms a step, snnkit {1e3 * ours:.4f} ms"
+            print(f"{title}: {speeds}, {theirs / ours:.0f} ×")
     print("all equal" if equal else "NOT equal")
     if args.json:
         args.json.write_text(json.dumps({"equal": equal, "rows": rows}, indent=1))

@@ -33,14 +33,12 @@ class Convention:
     dt        its step, s
     decay     (tau, dt) → what is left after a step
     gain      (tau, dt) → share of r · I that reaches v in a step
-    late      steps by which a synaptic current acts late
     reset     what a spike does to v; NIR itself only knows a reset value
     """
 
     dt: float
     decay: Callable[[np.ndarray, float], np.ndarray]
     gain: Callable[[np.ndarray, float], np.ndarray]
-    late: int = 0
     reset: str = "hard"
 
 
@@ -65,7 +63,7 @@ CONVENTIONS = {
     "exponential": Convention(1e-4, _exponential, _exponential_gain),
     "snntorch": Convention(1e-4, _euler, _euler_gain),
     "spikingjelly": Convention(1e-4, _euler, _euler_gain),
-    "norse": Convention(1e-3, _euler, _euler_gain, late=1),
+    "norse": Convention(1e-3, _euler, _euler_gain),
     "sinabs": Convention(1.0, _exponential, _exponential_gain, reset="soft"),
     "rockpool": Convention(1e-3, _exponential, _euler_gain, reset="soft"),
 }
@@ -571,7 +569,7 @@ class _Reader:
             after, kind="dense", weight=np.asarray((second @ first).todense()), options={}, bias=total
         )
 
-    def _projection(self, link: _Link, target: str, gain: np.ndarray, late: int = 0) -> Projection:
+    def _projection(self, link: _Link, target: str, gain: np.ndarray) -> Projection:
         """The projection of a link whose target multiplies its input by `gain` [N]."""
         kind, weight = link.kind, link.weight
         if weight is None:
@@ -592,7 +590,7 @@ class _Reader:
                 f"NIR: the delay before {link.name!r}, {1e3 * link.delay:g} ms, is no whole number of steps "
                 f"of {1e3 * self.how.dt:g} ms; pass another dt."
             )
-        delay = (whole + late).astype(np.int32)
+        delay = whole.astype(np.int32)
         if delay.ndim and kind == "conv":
             raise ExportError(f"NIR: different delays before the convolution {link.name!r}.")
         options = dict(link.options or {})
@@ -601,7 +599,7 @@ class _Reader:
     def _population(self, key: str, shape: tuple[int, ...], links: list[_Link]) -> list[Projection]:
         node, kind = self.nodes[key], type(self.nodes[key]).__name__
         size = int(np.prod(shape))
-        population, gain, late = NEURONS[kind](self, key, node, shape)
+        population, gain = NEURONS[kind](self, key, node, shape)
         bias = np.zeros(size)
         for link in links:
             if link.bias is not None:
@@ -615,7 +613,7 @@ class _Reader:
         else:
             population.bias = bias.reshape(shape)
         self.populations[key] = population
-        return _merged([self._projection(link, key, gain, late) for link in links])
+        return _merged([self._projection(link, key, gain) for link in links])
 
     def leak(self, tau: Any, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
         """decay and gain of time constants in seconds."""
@@ -631,7 +629,7 @@ class _Reader:
             )
         return decay, gain
 
-    def lif(self, key: str, node: Any, shape: tuple[int, ...]) -> tuple[Population, np.ndarray, int]:
+    def lif(self, key: str, node: Any, shape: tuple[int, ...]) -> tuple[Population, np.ndarray]:
         decay, gain = self.leak(node.tau, shape)
         gain = gain * _fit(node.r, shape)
         if self.convention == "rockpool":
@@ -640,37 +638,37 @@ class _Reader:
             node, shape
         )
         options = {"reset": self.how.reset} if self.how.reset != "hard" else {}
-        return Population(key, "lif", shape, _plain(params), options=options), np.ones(int(np.prod(shape))), 0
+        return Population(key, "lif", shape, _plain(params), options=options), np.ones(int(np.prod(shape)))
 
-    def integrate(self, key: str, node: Any, shape: tuple[int, ...]) -> tuple[Population, np.ndarray, int]:
+    def integrate(self, key: str, node: Any, shape: tuple[int, ...]) -> tuple[Population, np.ndarray]:
         gain = _fit(node.r, shape) * self.how.dt
         params = {"decay": np.ones(()), "gain": gain, "v_rest": np.zeros(())} | self.threshold(node, shape)
         options = {"reset": self.how.reset} if self.how.reset != "hard" else {}
-        return Population(key, "lif", shape, _plain(params), options=options), np.ones(int(np.prod(shape))), 0
+        return Population(key, "lif", shape, _plain(params), options=options), np.ones(int(np.prod(shape)))
 
     def threshold(self, node: Any, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
         return {"v_th": _fit(node.v_threshold, shape), "v_reset": _fit(node.v_reset, shape)}
 
-    def li(self, key: str, node: Any, shape: tuple[int, ...]) -> tuple[Population, np.ndarray, int]:
+    def li(self, key: str, node: Any, shape: tuple[int, ...]) -> tuple[Population, np.ndarray]:
         decay, gain = self.leak(node.tau, shape)
         if np.any(node.v_leak):
             raise ExportError(
                 f"NIR: node {key!r} leaks towards {np.unique(node.v_leak)}; LI's rest is 0 here."
             )
         params = {"decay": decay, "gain": gain * _fit(node.r, shape)}
-        return Population(key, "li", shape, _plain(params)), np.ones(int(np.prod(shape))), 0
+        return Population(key, "li", shape, _plain(params)), np.ones(int(np.prod(shape)))
 
-    def summed(self, key: str, node: Any, shape: tuple[int, ...]) -> tuple[Population, np.ndarray, int]:
+    def summed(self, key: str, node: Any, shape: tuple[int, ...]) -> tuple[Population, np.ndarray]:
         params = {"decay": np.ones(()), "gain": _fit(node.r, shape) * self.how.dt}
-        return Population(key, "li", shape, _plain(params)), np.ones(int(np.prod(shape))), 0
+        return Population(key, "li", shape, _plain(params)), np.ones(int(np.prod(shape)))
 
-    def cuba(self, key: str, node: Any, shape: tuple[int, ...]) -> tuple[Population, np.ndarray, int]:
+    def cuba(self, key: str, node: Any, shape: tuple[int, ...]) -> tuple[Population, np.ndarray]:
         syn, syn_gain = self.leak(node.tau_syn, shape)
         mem, mem_gain = self.leak(node.tau_mem, shape)
         gain = mem_gain * _fit(node.r, shape)
         if self.convention == "rockpool":  # i = β·(i + x), h = α·v + i
             gain = gain / mem * syn * _fit(node.w_in, shape)
-        elif self.convention == "norse":  # i = (1 − dt/tau_syn)·i + x, acts in the next step
+        elif self.convention == "norse":  # i = (1 − dt/tau_syn)·i + x
             gain = gain * _fit(node.w_in, shape)
         else:
             gain = gain * syn_gain * _fit(node.w_in, shape)
@@ -681,17 +679,17 @@ class _Reader:
         population = Population(key, "cuba", shape, _plain(params), options=options)
         if leak.any():
             population.initial = {"v": -leak}
-        return population, gain.reshape(-1), self.how.late
+        return population, gain.reshape(-1)
 
 
-NEURONS: dict[str, Callable[[_Reader, str, Any, tuple[int, ...]], tuple[Population, np.ndarray, int]]] = {
+NEURONS: dict[str, Callable[[_Reader, str, Any, tuple[int, ...]], tuple[Population, np.ndarray]]] = {
     "LIF": _Reader.lif,
     "IF": _Reader.integrate,
     "LI": _Reader.li,
     "I": _Reader.summed,
     "CubaLIF": _Reader.cuba,
 }
-"""NIR node → the population that computes it, what its input is multiplied by, and its lateness."""
+"""NIR node → the population that computes it, and what its input is multiplied by."""
 
 
 def _shape(value: Any) -> tuple[int, ...]:
