@@ -81,7 +81,7 @@ class Trainer:
             )
         self.fabric = Fabric(accelerator=config.train.device, devices=1)
         torch.manual_seed(config.train.seed)
-        network = build(config.model, self.train_set.channels, len(self.train_set.classes), self.train_set.dt)
+        network = make(config.model, self.train_set.channels, len(self.train_set.classes), self.train_set.dt)
         self.network: SpikingClassifier = self.fabric.to_device(network)  # type: ignore[assignment]
         self.groups = optimisers(self.network, config)
         self.epoch, self.batch_index = 0, 0
