@@ -71,8 +71,13 @@ def as_tensors(
 
 
 @torch.no_grad()
-def evaluate(network: SpikingClassifier, data: Data, batch: int = 256) -> Evaluation:
-    """Run the network in evaluation mode (rounded delays, fixed batch norm) on all of `data`."""
+def evaluate(
+    network: SpikingClassifier, data: Data, batch: int = 256, *, count_padding: bool = False
+) -> Evaluation:
+    """Run the network in evaluation mode (rounded delays, fixed batch norm) on all of `data`.
+
+    count_padding  read out over the batch's longest sample, as SNN-delays was published
+    """
     was_training = network.training
     network.eval()
     predictions, losses, spikes, batch_accuracies = [], 0.0, [], []
@@ -80,6 +85,8 @@ def evaluate(network: SpikingClassifier, data: Data, batch: int = 256) -> Evalua
     for start in range(0, len(data), batch):
         indices = np.arange(start, min(start + batch, len(data)))
         x, lengths, labels = as_tensors(data.batch(indices), network)
+        if count_padding:
+            lengths = torch.full_like(lengths, x.shape[0])
         out = network(x, lengths)
         predicted = out.scores.argmax(1)
         predictions.append(predicted.cpu().numpy())

@@ -89,7 +89,8 @@ def evaluate_run(checkpoint: PathLike, split: str = "valid") -> dict[str, Any]:
     """Accuracy and rates of a checkpoint's best epoch on a split of the data it was trained on."""
     network, config, _ = load_network(checkpoint)
     data = getattr(load_data(config), split)
-    result = evaluate(network, data, config.train.batch)
+    paper = config.train.protocol == "paper"
+    result = evaluate(network, data, config.train.batch, count_padding=paper)
     worst = result.confusion.copy()
     np.fill_diagonal(worst, 0)
     label, guess = np.unravel_index(worst.argmax(), worst.shape)

@@ -142,7 +142,8 @@ class Trainer:
                 raise Interrupted(
                     f"stopped in epoch {self.epoch + 1}; {self.folder / 'last.pt'} holds all of it"
                 )
-        result = evaluate(self.network, self.valid_set, train.batch)
+        paper = train.protocol == "paper"
+        result = evaluate(self.network, self.valid_set, train.batch, count_padding=paper)
         accuracy = self._score(result)
         for _, schedule in self.groups.values():
             if isinstance(schedule, ReduceLROnPlateau):

@@ -130,6 +130,22 @@ class TestCheckpoint:
             load_network(path)
 
 
+def test_the_paper_protocol_counts_padding_and_chooses_on_the_test_part(task, config, tmp_path):
+    paper = config(train={"protocol": "paper", "epochs": 3}, model={"padding": "grow"})
+    trainer = Trainer(paper, task, tmp_path, progress=False)
+    network = trainer.fit()
+    assert trainer.valid_set is task.test
+    result = evaluate(network, task.test, 32, count_padding=True)
+    assert trainer.best_accuracy == np.mean(result.batch_accuracies)
+    x, lengths, labels = task.test.batch(np.arange(32))
+    with torch.no_grad():
+        out = network(torch.from_numpy(x), torch.full((32,), x.shape[0]))
+    assert out.v.shape[0] == x.shape[0] + 3 * 4  # (window − 1)//2 steps a layer
+    assert out.mask.all()
+    assert np.mean(out.scores.argmax(1).numpy() == labels) == pytest.approx(result.batch_accuracies[0])
+    assert (lengths < x.shape[0]).any()
+
+
 def test_empty_parts_are_refused(task, config, tmp_path):
     empty = task.valid.subset(np.array([], int))
     task._made["valid"] = empty
