@@ -161,7 +161,7 @@ def _does_it_pay(estimate: Estimate) -> list[str]:
             else "never"
         )
         energy = human(table["energy_pj"][i], table["energy_pj_low"][i], table["energy_pj_high"][i])
-        ratio = "" if np.isnan(table["ratio"][i]) else f"{table['ratio'][i]:.3g}"
+        ratio = f"{table['ratio'][i]:.3g}" if np.isfinite(table["ratio"][i]) else ""
         rows.append((table["network"][i], table["passes"][i], energy, ratio, said))
     columns = ["network", "runs", "energy", "relative", "break-even rate"]
     lines = "; ".join(f"{b.name}: {b.source}" for b in BREAK_EVENS)

@@ -135,8 +135,8 @@ def compare(counts: Counts, profile: str | Profile = "lemaire45") -> dict[str, n
     """The network beside dense ones of equal size: 32 bits, 8 bits, and ⌈log2(T+1)⌉ bits.
 
     Columns network, bits, passes, baseline (the profile that priced it; a chip's dense rivals are priced
-    by lemaire45), energy_pj_low, energy_pj, energy_pj_high, ratio (to the spiking
-    network), crossover_rate (NaN for the spiking network and where it is not known).
+    by lemaire45), energy_pj_low, energy_pj, energy_pj_high, ratio (to the spiking network; inf beside one
+    that costs nothing), crossover_rate (NaN for the spiking network and where it is not known).
     """
     given = load_profile(profile)
     other = given if MODELS[given.model].dense is not None else load_profile("lemaire45")
@@ -158,7 +158,7 @@ def compare(counts: Counts, profile: str | Profile = "lemaire45") -> dict[str, n
         "energy_pj_low": energies[:, 0],
         "energy_pj": energies[:, 1],
         "energy_pj_high": energies[:, 2],
-        "ratio": energies[:, 1] / own[1] if own[1] else np.full(len(found), np.nan),
+        "ratio": energies[:, 1] / own[1] if own[1] else np.full(len(found), np.inf),
         "crossover_rate": np.array([row[4] for row in found]),
     }
 

@@ -16,10 +16,14 @@ from ...events import EventBatch
 from ...files import atomic
 from ...graph import INPUT, Graph
 from ...neurons import loihi, resolve  # noqa: F401  integer networks need loihi's equations registered
+from .baseline import BREAK_EVENS
+from .baseline import compare as compare_dense
 from .counts import Counts, Mapping, concatenate, count
+from .delay import compare as compare_delays
 from .models import MODELS
 from .price import Price, price
 from .profile import Mesh, Profile, available, load_profile
+from .uncertainty import Range, uncertainty
 
 Events = EventBatch | MappingType[str, EventBatch]
 RECORD_BYTES = 1 << 28
@@ -92,7 +96,8 @@ def _measure(
     chunk = max(1, min(batch, RECORD_BYTES // max(8 * longest * width, 1)))
     parts: list[list[Counts]] = [[] for _ in mappings]
     for start in range(0, batch, chunk):
-        piece = {n: _slice(e, start, min(start + chunk, batch)) for n, e in given.items()}
+        stop = min(start + chunk, batch)
+        piece = {n: e if len(e) < batch else _slice(e, start, stop) for n, e in given.items()}
         result = simulate(graph, dict(piece), record=states, spikes=list(graph.populations), dtype=dtype)
         for into, mapping in zip(parts, mappings, strict=True):
             into.append(count(graph, result.spikes, result.recorded, lengths=result.steps, mapping=mapping))
@@ -185,8 +190,22 @@ class Estimate:
             for name, p in self.prices.items()
         }
 
+    def uncertainty(self, level: float = 0.95) -> dict[str, Range]:
+        """Profile → range from constants and samples together."""
+        return {name: uncertainty(p, level) for name, p in self.prices.items()}
+
+    def _comparisons(self) -> dict[str, Any]:
+        """Dense rivals and implementations of the delays, where lemaire45 was priced."""
+        if "lemaire45" not in self.prices:
+            return {}
+        counts, profile = self.counts["lemaire45"], self.prices["lemaire45"].profile
+        tables = {"dense": compare_dense(counts, profile), "delays": compare_delays(counts, profile)}
+        dense = tables["dense"]["crossover_rate"]
+        tables["dense"]["crossover_rate"] = np.array([None if np.isnan(r) else r for r in dense], object)
+        return {name: {c: v.tolist() for c, v in table.items()} for name, table in tables.items()}
+
     def to_json(self) -> dict[str, Any]:
-        """Plain numbers and lists, ready for `json.dumps`."""
+        """Plain numbers and lists, ready for `json.dumps`: no NaN, so that any reader takes it."""
         counts = next(iter(self.counts.values()))
         return {
             "samples": len(counts),
@@ -198,7 +217,10 @@ class Estimate:
             "rate": counts.rate,
             "energy_pj": self.total_pj,
             "range_pj": {name: list(r) for name, r in self.range_pj.items()},
+            "interval_pj": {name: [r.low, r.high] for name, r in self.uncertainty().items()},
             "latency_us": self.latency_us,
+            "break_even": [[b.name, b.low, b.high] for b in BREAK_EVENS],
+            **self._comparisons(),
             "profiles": {name: p.to_json() for name, p in self.prices.items()},
             "skipped": self.skipped,
             "notes": self.notes,

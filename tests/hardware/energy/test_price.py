@@ -71,7 +71,7 @@ def test_a_fifth_more_of_every_constant_is_a_fifth_more(everything, name):
 
 
 def test_the_table_is_json_and_plain_arrays(everything):
-    text = json.dumps(everything.to_json())
+    text = json.dumps(everything.to_json(), allow_nan=False)
     assert json.loads(text)["energy_pj"] == everything.total_pj
     lengths = {len(column) for column in everything.table.values()}
     assert len(lengths) == 1
@@ -99,6 +99,11 @@ def test_silence_costs_what_idling_costs(name):
         assert p.total_pj == pytest.approx(idle[name], rel=1e-12)
     assert np.isfinite(p.table["energy_pj"]).all()
     assert p.latency_us is None or (p.latency_us > 0).all()
+
+
+def test_silence_is_json_without_nan():
+    text = json.dumps(estimate(*chain(rate=0.0), ["cmos45", "lemaire45"]).to_json(), allow_nan=False)
+    assert json.loads(text)["dense"]["crossover_rate"] == [None] * 7
 
 
 @pytest.mark.parametrize(
