@@ -283,3 +283,48 @@ def test_what_the_monitor_refuses():
             net(torch.zeros(4, 3))
     with pytest.raises(ParameterError, match=r"were active is not known|without a mapping"):
         monitor.price("loihi1_sanafe")
+
+
+def test_a_norse_network_on_whole_recordings_is_seen():
+    norse = pytest.importorskip("norse.torch")
+
+    torch.manual_seed(0)
+    net = norse.SequentialState(
+        torch.nn.Linear(6, 5, bias=False), norse.LIF(), torch.nn.Linear(5, 2, bias=False)
+    )
+    x = (torch.rand(12, 3, 6) < 0.5).float()
+    with EnergyMonitor(net) as monitor, torch.no_grad():
+        net[0].weight.abs_().mul_(20)
+        net(x)
+        net(x[:, :2])
+
+    counts = monitor.counts()
+    assert counts.steps.tolist() == [12] * 5
+    np.testing.assert_array_equal(counts.synapses[0].synops[:3], x.sum((0, 2)).numpy() * 5)
+    np.testing.assert_array_equal(counts.synops[3:], counts.synops[:2])
+    assert counts.neurons[1].updates.tolist() == [60] * 5
+    assert counts.spikes.sum() > 0
+
+
+def test_an_snnkit_network_is_seen():
+    from snnkit.neurons import LIF
+
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear, self.lif = torch.nn.Linear(6, 5, bias=False), LIF(tau_mem=5.0)
+
+        def forward(self, x):
+            return self.lif(self.linear(x))[0]
+
+    torch.manual_seed(0)
+    net, x = Net(), (torch.rand(12, 3, 6) < 0.5).float()
+    with EnergyMonitor(net) as monitor, torch.no_grad():
+        net.linear.weight.abs_().mul_(5)
+        spikes = net(x)
+
+    counts = monitor.counts()
+    assert counts.spikes.sum() > 0
+    np.testing.assert_array_equal(counts.spikes, spikes.sum((0, 2)).numpy())
+    np.testing.assert_array_equal(counts.synops, x.sum((0, 2)).numpy() * 5)
+    assert counts.steps.tolist() == [12] * 3

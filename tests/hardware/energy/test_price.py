@@ -60,6 +60,13 @@ def test_the_sum_over_layers_is_the_total(everything, name):
     assert p.low_pj <= p.total_pj <= p.high_pj
 
 
+def test_a_published_error_widens_the_range(everything):
+    p = everything.prices["loihi1_sanafe"]
+    assert (p.low_pj, p.high_pj) == pytest.approx((0.88 * p.total_pj, 1.12 * p.total_pj))
+    np.testing.assert_allclose(p.latency_low_us, 0.75 * p.latency_us)
+    np.testing.assert_allclose(p.latency_high_us, 1.25 * p.latency_us)
+
+
 @pytest.mark.parametrize("name", available())
 def test_a_fifth_more_of_every_constant_is_a_fifth_more(everything, name):
     """Energy is linear in all constants together; each alone adds its own part."""
