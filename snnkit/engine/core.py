@@ -66,11 +66,7 @@ class Inputs:
 
 
 class Core:
-    """Runs one sample; `plan` may be shared, a Core may not.
-
-    taken[population] is called with the spikes of every chunk, watched[(population, variable)] with
-    its recorded rows.
-    """
+    """Runs one sample on the CPU; `plan` may be shared by threads, a Core may not."""
 
     def __init__(self, plan: Plan, watches: list[Watch], kept: frozenset[str]) -> None:
         self.plan = plan

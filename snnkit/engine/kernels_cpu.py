@@ -393,7 +393,7 @@ def update_parts(rings, starts, rows, driven, weight, drives, start, steps, boun
 """
 
 
-def step_source(function: Any) -> tuple[str, str]:
+def step_source(function: Any, decorator: str = "@numba.njit(error_model='numpy')") -> tuple[str, str]:
     """(imports, source) with which a neuron's step stands alone as ``_step``, in the type ``real``.
 
     What it reaches outside itself is brought along: numbers by value, modules by import, functions by
@@ -424,7 +424,7 @@ def step_source(function: Any) -> tuple[str, str]:
                 )
 
     bring(function, "_step")
-    functions = [f"@numba.njit(error_model='numpy')\n{text}" for text in reversed(sources.values())]
+    functions = [f"{decorator}\n{text}" for text in reversed(sources.values())]
     return "\n".join(imports.values()), "\n".join([*values.values(), *functions])
 
 

@@ -119,10 +119,11 @@ def simulate(
     given = _by_input(graph, events)
     batch = max((len(e) for e in given.values() if isinstance(e, EventBatch)), default=1)
     duration = _durations(graph, given, steps, batch)
-    chosen = backend or backends.choose("simulate", available=("numba", "reference"))
+    chosen = _backend(backend)
     kept = _kept(graph, spikes)
     threads = _threads(threads, batch)
-    parts = threads if batch == 1 else 1
+    make, parts = _core(chosen, threads if batch == 1 else 1)
+    threads = 1 if chosen == "cuda" else threads
     plan = plans.build(graph, dtype, parts=parts, memory_limit=memory_limit)
     watches = _watches(plan, record)
     wide = plan.types.wide
@@ -143,8 +144,6 @@ def simulate(
     if chosen == "reference":
         samples = [_reference(plan, sources(b), int(duration[b]), watches, kept) for b in range(batch)]
         return _result(plan, samples, watches, kept, True)
-    if chosen != "numba":
-        raise ParameterError(f"simulate: backend {chosen!r} is none of numba, reference.")
     todo = iter(range(batch))
     lock = threading.Lock()
     done: dict[int, _Sample] = {}
@@ -159,7 +158,7 @@ def simulate(
             if b is None:
                 return
             if core is None:
-                core = Core(plan, watches, kept)
+                core = make(plan, watches, kept)
             else:
                 core.reset()
             sample = done[b] = _Sample(memory_of())
@@ -250,6 +249,24 @@ class _Meter:
             self.task = self.bar.add_task("simulating", total=self.total)
             self.bar.start()
         self.bar.update(self.task, completed=steps)
+
+
+def _backend(name: str | None) -> str:
+    """The backend asked for, here or by `snnkit.backend`; "numba" if none was."""
+    wanted = name or backends.requested()
+    if wanted == "auto":
+        return "numba"
+    with backends.use(wanted):
+        return backends.choose("simulate", "cuda" if wanted == "cuda" else "cpu")
+
+
+def _core(chosen: str, threads: int) -> tuple[Callable[[plans.Plan, list[Watch], frozenset[str]], Core], int]:
+    """What runs a sample, and in how many partitions the populations are cut for it."""
+    if chosen != "cuda":
+        return Core, threads
+    from .kernels_cuda import PARTS, CudaCore
+
+    return CudaCore, PARTS
 
 
 @contextmanager
@@ -462,6 +479,7 @@ class Engine:
         generators: dict[str, Generator] | None = None,
         dtype: str | None = None,
         threads: int = 1,
+        backend: str | None = None,
         seed: int = 0,
         max_delay: int | None = None,
         memory_limit: int | None = None,
@@ -470,15 +488,17 @@ class Engine:
 
         max_delay: the longest delay, in steps, that the rings are made for.
         """
-        self.plan = plans.build(
-            graph, dtype, parts=_threads(threads, 1), max_delay=max_delay, memory_limit=memory_limit
-        )
+        chosen = _backend(backend)
+        if chosen == "reference":
+            raise ParameterError("Engine: the reference runs whole recordings only; use simulate.")
+        make, parts = _core(chosen, _threads(threads, 1))
+        self.plan = plans.build(graph, dtype, parts=parts, max_delay=max_delay, memory_limit=memory_limit)
         self.graph = graph
         self.kept = _kept(graph, spikes)
         self.watches = _watches(self.plan, record)
         self.generators = _by_input(graph, generators or {})
         self.seed = seed
-        self.core = Core(self.plan, self.watches, self.kept)
+        self.core = make(self.plan, self.watches, self.kept)
         self.reset()
 
     @property

@@ -1,0 +1,108 @@
+"""CUDA: equal to the CPU under Numba's simulator, and accepted by the PTX compiler."""
+
+import os
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import numba
+import pytest
+
+pytest.importorskip("numba_cuda")
+
+CODE = """
+import sys, warnings
+import numpy as np
+sys.path.insert(0, {folder!r})
+from engine_graphs import conv_graph, events, integer_graph, random_graph
+from snnkit.engine import Engine, simulate
+
+def same(graph, batch, dtype, record):
+    want = simulate(graph, batch, record=record, dtype=dtype, backend="numba")
+    got = simulate(graph, batch, record=record, dtype=dtype, backend="cuda")
+    assert sum(s.times.size for s in want.spikes.values()) > 10
+    for name, spikes in want.spikes.items():
+        np.testing.assert_array_equal(got.spikes[name].times, spikes.times)
+        np.testing.assert_array_equal(got.spikes[name].neurons, spikes.neurons)
+    for key, rows in want.recorded.items():
+        np.testing.assert_array_equal(got.recorded[key], rows)
+    for key, synops in want.counts["synops"].items():
+        np.testing.assert_array_equal(got.counts["synops"][key], synops)
+
+rng = np.random.default_rng(1)
+for seed, dtype in ((0, "float32"), (1, "float64")):
+    graph = random_graph(seed, "lif", {{"refractory": True}}, sizes=(4, 5, 3))
+    for p in graph.projections:
+        p.weight = p.weight * rng.uniform(0.9, 1.1, p.weight.shape)
+    same(graph, events(rng, 4, [12, 7], values=True), dtype, ["v", "x", "h"])
+graph = conv_graph(rng, {{"stride": 2, "padding": 1, "groups": 2}})
+same(graph, events(rng, 168, [7], rate=0.3), "float32", ["v"])
+same(integer_graph(rng, 3), events(rng, 6, [10, 12], values=True), None, ["v"])
+"""
+
+
+def test_the_simulated_device_gives_the_same_bits():
+    code = CODE.format(folder=str(Path(__file__).parent))
+    environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1"}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.parametrize("chip", [(8, 0), (9, 0)], ids=["sm_80", "sm_90"])
+@pytest.mark.parametrize("real", ["float32", "float64"])
+def test_kernels_compile_to_ptx(real, chip, monkeypatch):
+    pathfinder = pytest.importorskip("cuda.pathfinder")
+    from numba import cuda
+
+    try:
+        pathfinder.load_nvidia_dynamic_lib("nvvm")
+    except RuntimeError:
+        pytest.skip("no libnvvm: install the CUDA toolkit or nvidia-nvvm")
+    # functions called by a kernel are compiled for the device at hand, and there need be none
+    device = types.SimpleNamespace(compute_capability=chip)
+    monkeypatch.setattr("numba.cuda.dispatcher.get_current_device", lambda: device)
+    monkeypatch.setattr("numba.cuda.cudadrv.nvrtc.get_supported_ccs", lambda: [(8, 0), (9, 0)])
+    monkeypatch.setattr("numba.cuda.cuda_paths._get_nvrtc_path", lambda: None)
+    from snnkit.engine import kernels_cuda
+    from snnkit.neurons.neuron import resolve
+
+    i8, i4, r = numba.int64, numba.int32, getattr(numba, real)
+    spikes = (i8[::1], i4[::1], r[::1])
+    place = (r[::1], i8, i8)
+    signatures = {
+        kernels_cuda.deliver_rows: (*spikes, i8[:, ::1], numba.uint32[::1], r[::1], numba.boolean, *place),
+        kernels_cuda.deliver_dense: (*spikes, r[:, ::1], i8, *place),
+        kernels_cuda.deliver_one_to_one: (*spikes, r[::1], i8[::1], *place),
+        kernels_cuda.deliver_conv: (*spikes, r[:, :, :, ::1], i8[:, :, :, ::1], i8[::1], *place),
+        kernels_cuda.update_kernel(resolve("lif", {"refractory": True}), real): (
+            r[::1], i8[::1], i8[::1], i8, i8, i8, *[r[::1]] * 2, *[r[::1]] * 6, r[::1],
+            numba.uint8[:, ::1], r[:, ::1], r[:, ::1], r[:, :, ::1],
+        ),
+    }  # fmt: skip
+    for kernel, signature in signatures.items():
+        ptx, _ = cuda.compile_ptx(kernel.py_func, signature, cc=chip)
+        assert f".target sm_{chip[0]}{chip[1]}" in ptx
+        if real == "float32":
+            assert ".f64" not in ptx, "float32 kernels must compute in float32"
+
+
+def test_without_a_device_the_message_says_so():
+    from numba import cuda
+
+    from snnkit.engine import Engine
+    from snnkit.errors import BackendError
+
+    if cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    sys.path.insert(0, str(Path(__file__).parent))
+    from engine_graphs import random_graph
+
+    with pytest.raises(BackendError, match="no CUDA device was found"):
+        Engine(random_graph(0), backend="cuda")
