@@ -289,6 +289,13 @@ def estimate(
     measured = dict(
         zip(mappings, _measure(graph, events, lengths, list(mappings.values()), dtype), strict=True)
     )
+    for s in next(iter(measured.values())).synapses:
+        if s.spikes_valued.any():
+            notes.append(
+                f"{100 * s.spikes_valued.sum() / s.spikes.sum():.0f} % of the spikes into {s.name!r} carry a "
+                "value other than ±1: multiplications in arithmetic models, one graded spike each on chips. "
+                "Loihi 1 has no graded spikes; bin the data with binary=True for it."
+            )
     kept = [p for p in profiles if p.name in keys]
     if not kept:
         raise ParameterError("no profile could be priced: " + "; ".join(skipped.values()))

@@ -60,6 +60,14 @@ def test_the_sum_over_layers_is_the_total(everything, name):
     assert p.low_pj <= p.total_pj <= p.high_pj
 
 
+def test_graded_input_is_pointed_out(everything):
+    graph = recurrent()
+    e = estimate(graph, events(graph, values=True), "cmos45")
+    (note,) = e.notes
+    assert "% of the spikes into 'c' carry a value other than ±1" in note
+    assert e.total_pj["cmos45"] > everything.total_pj["cmos45"]
+
+
 def test_a_published_error_widens_the_range(everything):
     p = everything.prices["loihi1_sanafe"]
     assert (p.low_pj, p.high_pj) == pytest.approx((0.88 * p.total_pj, 1.12 * p.total_pj))
