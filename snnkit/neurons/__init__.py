@@ -7,7 +7,7 @@ they are first asked for.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from . import adlif, cuba, integrator, lif  # noqa: F401  they register themselves
+from . import adlif, cuba, integrator, lif, loihi  # noqa: F401  they register themselves
 from .neuron import NEURONS, Neuron, register, resolve
 from .surrogate import SURROGATES, Surrogate
 
