@@ -22,10 +22,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .. import memory
 from . import fft_cpu
 
 _CHUNK = 4 << 20
 """Numbers in one transformed block of samples; more would not stay in cache, nor in little memory."""
+
+
+def room(*shape: int, like: Tensor) -> Tensor:
+    """Uninitialised tensor, on large pages where it is worth it."""
+    out = like.new_empty(shape)
+    size = out.numel() * out.element_size()
+    if out.device.type == "cpu" and size >= memory.LARGE:
+        memory.huge_pages(out.data_ptr(), size)
+    return out
 
 
 class Geometry(NamedTuple):
@@ -73,10 +83,10 @@ def matrices(
     return a, b, c
 
 
-def analyse(x: Tensor, geometry: Geometry, adjoint: bool = False) -> Tensor:
+def analyse(x: Tensor, geometry: Geometry, adjoint: bool = False, out: Tensor | None = None) -> Tensor:
     """A x (or B x, for a kernel), or with `adjoint` C x: ``[steps, *, n] → [points, *, n]``.
 
-    x may be a part of a contiguous tensor in its second dimension.
+    x may be a part of a contiguous tensor in its second dimension. `out`, if given, is memory to use.
     """
     points, columns = geometry.points, x[0].numel()
     if x.device.type != "cpu":
@@ -86,7 +96,7 @@ def analyse(x: Tensor, geometry: Geometry, adjoint: bool = False) -> Tensor:
     if columns < 2 * fft_cpu.WIDE:
         wide = torch.nn.functional.pad(x.reshape(x.shape[0], -1), (0, 2 * fft_cpu.WIDE - columns))
         return analyse(wide, geometry, adjoint)[:, :columns].reshape(points, *x.shape[1:])
-    out = torch.empty((points, *x.shape[1:]), dtype=x.dtype)
+    out = room(points, *x.shape[1:], like=x) if out is None else _part(out, points, *x.shape[1:])
     whole = _storage(x)
     radices, starts, table = fft_cpu.plan(geometry.length, str(x.dtype).removeprefix("torch."))
     fft_cpu.analyse(
@@ -120,6 +130,11 @@ def synthesise(m: Tensor, geometry: Geometry, out: Tensor, adjoint: bool = False
     )  # fmt: skip
 
 
+def _part(memory: Tensor, *shape: int) -> Tensor:
+    """A contiguous tensor of this shape in the first of `memory`'s numbers."""
+    return memory.view(-1)[: math.prod(shape)].view(shape)
+
+
 def _storage(x: Tensor) -> np.ndarray:
     """All of the memory that x is a part of, flat."""
     size = x.untyped_storage().nbytes() // x.element_size()
@@ -133,13 +148,16 @@ def _chunk(geometry: Geometry, features: int) -> int:
 def product(x: Tensor, kernel: Tensor, steps_out: int) -> Tensor:
     """y ``[steps_out, B, O]``, y[t] = Σ_d kernel[d]·x[t − d]; x ``[T, B, I]``, kernel ``[window, O, I]``."""
     geometry = Geometry(x.shape[0], kernel.shape[0], steps_out)
-    batch, outputs = x.shape[1], kernel.shape[1]
-    y = x.new_empty((steps_out, batch, outputs))
+    batch, inputs, outputs = x.shape[1], x.shape[2], kernel.shape[1]
+    y = room(steps_out, batch, outputs, like=x)
     spectrum = analyse(kernel.contiguous(), geometry).transpose(1, 2)
-    chunk = _chunk(geometry, max(x.shape[2], outputs))
+    chunk = min(batch, _chunk(geometry, max(inputs, outputs)))
+    points = geometry.points
+    one, two = room(points, chunk, inputs, like=x), room(points, chunk, outputs, like=x)
     for b in range(0, batch, chunk):
-        m = torch.bmm(analyse(x[:, b : b + chunk], geometry), spectrum)
-        synthesise(m, geometry, y[:, b : b + chunk])
+        part = analyse(x[:, b : b + chunk], geometry, out=one)
+        m = _part(two, points, part.shape[1], outputs)
+        synthesise(torch.bmm(part, spectrum, out=m), geometry, y[:, b : b + chunk])
     return y
 
 
@@ -151,22 +169,28 @@ def gradient(
     With `bfloat16` the products of ∂L/∂x are of numbers rounded to 8 bits (and summed in float32).
     """
     geometry = Geometry(x.shape[0], window, g.shape[0])
+    points = geometry.points
     batch, outputs, inputs = x.shape[1], g.shape[2], x.shape[2]
-    gx = torch.empty_like(x) if kernel is not None else None
+    gx = room(*x.shape, like=x) if kernel is not None else None
     spectrum = analyse(kernel.contiguous(), geometry) if kernel is not None else None
     if bfloat16 and spectrum is not None:
         spectrum = spectrum.bfloat16()
-    gm = x.new_zeros((geometry.points, outputs, inputs)) if of_kernel else None
-    chunk = _chunk(geometry, max(inputs, outputs))
+    gm = room(points, outputs, inputs, like=x).zero_() if of_kernel else None
+    chunk = min(batch, _chunk(geometry, max(inputs, outputs)))
+    one, two = room(points, chunk, outputs, like=x), room(points, chunk, inputs, like=x)
     for b in range(0, batch, chunk):
-        part = analyse(g[:, b : b + chunk], geometry, adjoint=True)
+        part = analyse(g[:, b : b + chunk], geometry, adjoint=True, out=one)
+        m = _part(two, points, part.shape[1], inputs)
         if gx is not None and spectrum is not None:
-            m = torch.bmm(part.bfloat16(), spectrum).to(x.dtype) if bfloat16 else torch.bmm(part, spectrum)
+            if bfloat16:
+                m.copy_(torch.bmm(part.bfloat16(), spectrum))
+            else:
+                torch.bmm(part, spectrum, out=m)
             synthesise(m, geometry, gx[:, b : b + chunk], adjoint=True)
         if gm is not None:
-            gm.baddbmm_(part.transpose(1, 2), analyse(x[:, b : b + chunk], geometry))
+            gm.baddbmm_(part.transpose(1, 2), analyse(x[:, b : b + chunk], geometry, out=two))
     gk = None
     if gm is not None:
-        gk = x.new_empty((window, outputs, inputs))
+        gk = room(window, outputs, inputs, like=x)
         synthesise(gm, geometry, gk, adjoint=True)
     return gx, gk

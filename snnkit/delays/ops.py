@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..backend import choose
+from ..backend import BACKENDS, choose
 from . import fourier, reference, shift_cpu, taps_cpu
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-13}
@@ -45,6 +45,12 @@ def _events(x: Tensor, window: int, steps_out: int, keep: bool, take: bool = Fal
             while len(_kept) > 32:
                 _kept.popitem(last=False)
     return events
+
+
+@torch.compiler.assume_constant_result
+def _backend(operation: str, device: str) -> str:
+    available = ("reference", "numba") if operation == "channel_delay" else BACKENDS
+    return choose(operation, device, available)
 
 
 def _array(x: Tensor) -> np.ndarray:
@@ -206,13 +212,19 @@ def delayed_product(
     bfloat16   products of the input's gradient with factors of 8 bits: about three times as fast where
                the CPU has the instruction, an error of about 0.3 % in that gradient
     """
-    chosen = choose("delayed_product", x.device.type, ("reference", "numba"))
+    chosen = _backend("delayed_product", x.device.type)
     if chosen == "reference":
         return reference.delayed_product(x, weight, position, sigma, window, version, padding_right)
     if weight.dtype not in TOLERANCE:
         x, weight, position = x.float(), weight.float(), position.float()
     if tolerance is None:
         tolerance = TOLERANCE[weight.dtype]
+    if chosen == "cuda" and x.numel() and padding_right + x.shape[0] > 0:
+        from . import taps_cuda
+
+        return taps_cuda.delayed_product(
+            x.to(weight.dtype), weight, position, sigma, window, version, padding_right, tolerance
+        )
     needed = torch.is_grad_enabled() and (weight.requires_grad or position.requires_grad)
     y: Tensor = torch.ops.snnkit.delayed_product(
         x.to(weight.dtype),
@@ -304,7 +316,7 @@ def channel_delay(
     tolerance: float | None = None,
 ) -> Tensor:
     """`reference.channel_delay` by the backend that `snnkit.backend` chooses."""
-    if choose("channel_delay", x.device.type, ("reference", "numba")) == "reference":
+    if _backend("channel_delay", x.device.type) != "numba":
         return reference.channel_delay(x, weight, position, sigma, window, version, padding_right)
     if weight.dtype not in TOLERANCE:
         x, weight, position = x.float(), weight.float(), position.float()

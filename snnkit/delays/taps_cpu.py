@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import get_num_threads, njit, prange
 
+from .. import memory
 from ..jit import build, source_of
 from .kernel import FLOOR, LEAST_WIDTH
 from .simd import vector
@@ -333,6 +334,8 @@ def forward(
     if not math.isnan(events.uniform) and events.uniform != 1:
         table *= weight.dtype.type(events.uniform)
     y = np.empty((steps_out, events.batch, outputs), weight.dtype)
+    if y.nbytes >= memory.LARGE:
+        memory.huge_pages(y.ctypes.data, y.nbytes)
     _kernels(width).forward(
         events.pointer, events.at, events.value, table.reshape(-1), first.reshape(-1), width, events.batch,
         inputs, count, events.stride, min(BATCH_BLOCK, max(events.batch, 1)), _group(outputs), y,

@@ -1,0 +1,186 @@
+"""The operators in torch: opcheck, torch.compile, autocast; which kernel is taken, and that none matters."""
+
+import pytest
+import torch
+from test_layers import close, layer, spikes
+
+from snnkit import backend
+from snnkit.delays import DelayedLinear, fourier, ops, reference, taps_cpu
+from snnkit.delays.kernel import window_weights
+
+
+@pytest.mark.parametrize("sigma", [torch.tensor(0.4), torch.full((3, 4, 2), 0.7, requires_grad=True)])
+def test_operators_pass_torchs_own_check(sigma):
+    module = layer(4, 3, torch.float32, max_delay=5, kernel_count=2)
+    x = spikes(6, 2, 4, dtype=torch.float32).requires_grad_()
+    rest = (6, "gauss", 2, 1e-5)
+    torch.library.opcheck(
+        torch.ops.snnkit.delayed_product, (x, module.weight, module.position, sigma, *rest, True, False)
+    )
+    one = sigma if sigma.ndim == 0 else sigma[:, 0].detach().requires_grad_()
+    parameters = (p[:, 0].detach().requires_grad_() for p in (module.weight, module.position))
+    torch.library.opcheck(torch.ops.snnkit.channel_delay, (x[:, :, :3], *parameters, one, *rest))
+
+
+def test_a_compiled_model_gives_the_same():
+    module = layer(5, 4, torch.float32, max_delay=6, sigma=0.5, padding_right=3)
+    model = torch.nn.Sequential(module, torch.nn.ReLU(), layer(4, 2, torch.float32, max_delay=3))
+    x = spikes(9, 3, 5, dtype=torch.float32)
+    want = model(x)
+    got = torch.compile(model, backend="aot_eager", fullgraph=True)(x)
+    close(got, want, 1e-6)
+    a, b = (torch.autograd.grad(y.square().sum(), list(model.parameters())) for y in (got, want))
+    for one, other in zip(a, b, strict=True):
+        close(one, other, 1e-5)
+
+
+def test_autocast_leaves_the_delays_in_float32():
+    module = layer(5, 4, torch.float32, max_delay=6, sigma=0.5)
+    x = spikes(9, 3, 5, dtype=torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = module(x.bfloat16())
+    assert y.dtype == torch.float32
+    close(y, module(x), 1e-6)
+
+
+def _forced(monkeypatch, by_taps):
+    monkeypatch.setattr(ops, "_cheaper_by_taps", lambda costs, width, *_: by_taps and width is not None)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("by_taps", [True, False], ids=["taps", "fourier"])
+@pytest.mark.parametrize("binary", [True, False], ids=["spikes", "counts"])
+@pytest.mark.parametrize(
+    ("T", "B", "I", "O", "count", "window", "right", "sigma"),
+    [
+        (1, 1, 1, 1, 1, 1, 0, 0.2),
+        (30, 35, 3, 21, 2, 25, 12, 0.23),
+        (17, 2, 9, 5, 3, 9, 8, 0.2),
+        (5, 1, 40, 2, 1, 60, 70, 0.6),
+    ],
+)
+def test_every_way_is_the_reference(
+    monkeypatch, dtype, by_taps, binary, T, B, I, O, count, window, right, sigma
+):
+    _forced(monkeypatch, by_taps)
+    module = layer(I, O, dtype, max_delay=window - 1, kernel_count=count, sigma=sigma, padding_right=right)
+    with torch.no_grad():  # both ends of the window and ties
+        module.position.view(-1)[0] = window - 1
+        module.position.view(-1)[-1] = 0
+        module.position.view(-1)[O // 2] = (window - 1) / 2
+    x = spikes(T, B, I, dtype=dtype)
+    x = ((x > 0).to(dtype) / 0.6 if binary else x).requires_grad_()
+    inputs = [x, module.weight, module.position]
+    with backend.use("reference"):
+        want = module(x)
+    got = module(x)
+    tolerance = 2e-5 if dtype == torch.float32 else 1e-10
+    close(got, want, tolerance)
+    cotangent = torch.randn(want.shape, generator=torch.Generator().manual_seed(1), dtype=dtype)
+    grads = (torch.autograd.grad(y, inputs, cotangent) for y in (got, want))
+    for a, b in zip(*grads, strict=True):
+        close(a, b, tolerance)
+
+
+@pytest.mark.parametrize("version", ["gauss", "triangle"])
+def test_a_width_that_is_learned_gets_its_gradient(version):
+    torch.manual_seed(0)
+    module = DelayedLinear(4, 3, 8, 2, version, 0.6, learn_sigma=True).double()
+    with torch.no_grad():
+        module._sigma.mul_(torch.rand(3, 4, 2) + 0.5)
+    x = spikes(15, 2, 4)
+    got, want = [], []
+    for used, found in (("reference", want), ("numba", got)):
+        with backend.use(used):
+            found += torch.autograd.grad(module(x).square().sum(), list(module.parameters()))
+    for a, b in zip(got, want, strict=True):
+        close(a, b, 1e-10)
+
+
+@pytest.mark.parametrize("tolerance", [1e-2, 1e-4, 1e-6])
+@pytest.mark.parametrize("version", ["gauss", "triangle"])
+@pytest.mark.parametrize("sigma", [0.0, 0.23, 0.5, 1.3])
+def test_what_taps_leave_out_is_below_the_tolerance(tolerance, version, sigma):
+    window = 40
+    needed = taps_cpu.tap_count(sigma, version, window, tolerance)
+    position = torch.linspace(0, window - 1, 977, dtype=torch.float64)
+    values = window_weights(position, torch.tensor(sigma), window, version)
+    first = torch.as_tensor(taps_cpu._starts(position.numpy(), needed, window))
+    delay = torch.arange(window)[:, None]
+    left_out = values * ((delay < first) | (delay >= first + needed))
+    assert left_out.max() <= tolerance * values.max()
+
+
+def test_reduced_precision_errs_as_little_as_stated():
+    module = layer(64, 64, torch.float32, max_delay=24, sigma=0.23)
+    x = spikes(40, 8, 64, dtype=torch.float32).requires_grad_()
+    y = module(x)
+    cotangent = torch.randn(y.shape, generator=torch.Generator().manual_seed(0))
+    want = torch.autograd.grad(y, x, cotangent)[0]
+    module.bfloat16_gradient = True
+    got = torch.autograd.grad(module(x), x, cotangent)[0]
+    error = ((got - want).norm() / want.norm()).item()
+    assert 1e-5 < error < 1e-2
+
+
+def test_spikes_are_listed_once_and_forgotten_when_used(monkeypatch):
+    ops._kept.clear()
+    calls = []
+    original = taps_cpu.find_events
+    monkeypatch.setattr(taps_cpu, "find_events", lambda *a: calls.append(a) or original(*a))
+    _forced(monkeypatch, True)
+    module = layer(6, 5, torch.float32, max_delay=24, sigma=0.23)
+    x = spikes(10, 2, 6, dtype=torch.float32)
+    module(x).sum().backward()
+    assert len(calls) == 1
+    assert not ops._kept
+    with torch.no_grad():
+        module(x)
+    assert not ops._kept
+
+
+def test_a_changed_input_is_listed_again(monkeypatch):
+    _forced(monkeypatch, True)
+    module = layer(6, 5, torch.float32, max_delay=24, sigma=0.23)
+    x = spikes(10, 2, 6, dtype=torch.float32)
+    module(x)
+    x.zero_()
+    assert not module(x).any()
+    ops._kept.clear()
+
+
+@pytest.mark.parametrize("columns", [1, 31, 32, 33, 70])
+@pytest.mark.parametrize("geometry", [(1, 1, 1), (7, 3, 9), (40, 12, 60), (16, 17, 16)])
+def test_the_fast_transform_is_its_matrices(columns, geometry):
+    geometry = fourier.Geometry(*geometry)
+    a, b, c = fourier.matrices(geometry, torch.float64)
+    g = torch.Generator().manual_seed(0)
+
+    def random(*shape):
+        return torch.randn(*shape, generator=g, dtype=torch.float64)
+
+    for matrix, adjoint in ((a, False), (b, False), (c, True)):
+        x = random(matrix.shape[1], columns)
+        close(fourier.analyse(x, geometry, adjoint), matrix @ x, 1e-12)
+    m = random(geometry.points, columns)
+    for matrix, adjoint in ((c, False), (a, True), (b, True)):
+        out = torch.empty(matrix.shape[1], columns, dtype=torch.float64)
+        fourier.synthesise(m, geometry, out, adjoint)
+        close(out, matrix.T @ m, 1e-12)
+
+
+def test_frequencies_give_a_convolution_and_its_gradients_in_pieces(monkeypatch):
+    monkeypatch.setattr(fourier, "_CHUNK", 500)
+    g = torch.Generator().manual_seed(0)
+    x, kernel, cotangent = (
+        torch.randn(*s, generator=g, dtype=torch.float64, requires_grad=True)
+        for s in ((12, 5, 7), (4, 3, 7), (14, 5, 3))
+    )
+    position = torch.arange(4.0, dtype=torch.float64).expand(3, 7, 4)
+    want = reference.delayed_product(
+        x, kernel.permute(1, 2, 0), position, torch.tensor(0.0), 4, "max", padding_right=2
+    )
+    close(fourier.product(x.detach(), kernel.detach(), 14), want, 1e-12)
+    got = fourier.gradient(cotangent.detach(), x.detach(), kernel.detach(), 4, of_kernel=True)
+    for a, b in zip(got, torch.autograd.grad(want, [x, kernel], cotangent), strict=True):
+        close(a, b, 1e-12)
