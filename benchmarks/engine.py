@@ -179,7 +179,7 @@ def run_peer(python, simulator, network, threads, ms, folder, seed=SEED):
         raise SystemExit(f"{simulator} failed:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
     answer = json.loads(done.stdout.strip().splitlines()[-1])
     with np.load(spikes) as file:
-        return answer["seconds"], answer["version"], file["steps"], file["neurons"]
+        return answer["seconds"], answer["cpu_seconds"], answer["version"], file["steps"], file["neurons"]
 
 
 # ---------------------------------------------------------------------------------------------------
@@ -210,24 +210,31 @@ def brunel_10k(a):
                     mine.append(ours.run(a.ms))
                     mine64.append(ours64.run(a.ms))
                 for peer in peers:
-                    seconds, versions[peer], steps, who = run_peer(
+                    seconds, used, versions[peer], steps, who = run_peer(
                         python, peer, network, threads, a.ms, Path(folder), SEED + turn
                     )
                     got = statistics(steps, who, n, duration, graph.dt)
-                    print(peer, threads, "threads", f"{seconds:.3f} s", got, flush=True)
+                    print(peer, threads, "threads", f"{seconds:.3f} s, CPU {used:.3f} s", got, flush=True)
                     must_agree(peer, got, seeds)
                     events = len(steps) * 1000
-                    theirs.setdefault(peer, []).append(seconds / events * 1e9)
+                    theirs.setdefault(peer, []).append((seconds / events * 1e9, used / events * 1e9))
                     mine.append(ours.run(a.ms))
                     mine64.append(ours64.run(a.ms))
             best, best64 = (min(t / e for t, _, e, _ in m) * 1e9 for m in (mine, mine64))
             cpu = min(c / e for _, c, e, _ in mine) * 1e9
             extra = {"ours_float64_ns_per_event": best64, "ours_cpu_ns_per_event": cpu}
             for peer in peers or [None]:
-                row = figure("brunel_10k", threads, best, peer, min(theirs[peer]) if peer else None, **extra)
                 if peer:
+                    wall, used = (min(t[k] for t in theirs[peer]) for k in (0, 1))
+                    more = {
+                        "peer_cpu_ns_per_event": used,
+                        "ratio_cpu": used / cpu,
+                        "ratio_float64": wall / best64,
+                    }
+                    row = figure("brunel_10k", threads, best, peer, wall, **extra, **more)
                     row["versions"][peer] = versions[peer]
-                    row["ratio_float64"] = min(theirs[peer]) / best64
+                else:
+                    row = figure("brunel_10k", threads, best, **extra)
                 rows.append(row)
     return rows
 
@@ -396,10 +403,10 @@ def figure(case, threads, ours, peer=None, theirs=None, **more):
     row = {
         "case": case,
         "threads": threads,
-        "ours_ns_per_event": ours,
+        "ours_ns_per_event": float(ours),
         "peer": peer,
-        "peer_ns_per_event": theirs,
-        "ratio": theirs / ours if theirs else None,
+        "peer_ns_per_event": float(theirs) if theirs else None,
+        "ratio": float(theirs / ours) if theirs else None,
         **{k: float(v) for k, v in more.items()},
         "machine": machine(),
         "load": os.getloadavg()[0],

@@ -9,6 +9,7 @@ synapse, Poisson noise of one rate to every neuron.
 import argparse
 import json
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -47,13 +48,13 @@ def nest(net, threads, ms, warm_ms, seed, scratch):
     nest.Connect(neurons, recorder)
     built = time.perf_counter() - began
     nest.Simulate(warm_ms)
-    began = time.perf_counter()
+    cpu, began = time.process_time(), time.perf_counter()
     nest.Simulate(ms)
-    seconds = time.perf_counter() - began
+    seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
     events = recorder.get("events")
     late = events["times"] > warm_ms
     steps = np.round((events["times"][late] - warm_ms) / float(net["dt"])).astype(int)
-    return seconds, built, steps, events["senders"][late] - first, nest.__version__
+    return seconds, cpu, built, steps, events["senders"][late] - first, nest.__version__
 
 
 def brian2(net, threads, ms, warm_ms, seed, scratch):
@@ -88,6 +89,9 @@ def brian2(net, threads, ms, warm_ms, seed, scratch):
         neurons, "v", sources, float(net["noise_hz"]) / sources * b.Hz, weight=float(net["noise_weight"])
     )
     monitor = b.SpikeMonitor(neurons)
+    clock = 'fprintf(f, "%f\\n", clock() * 1.0 / CLOCKS_PER_SEC);'
+    for slot in ("before_network_run", "after_network_run"):
+        b.device.insert_code(slot, '{ FILE* f = fopen("cpu.txt", "a"); ' + clock + " fclose(f); }")
     network = b.Network(neurons, synapses, noise, monitor)
     network.run(warm_ms * b.ms)
     network.run(ms * b.ms)
@@ -96,10 +100,12 @@ def brian2(net, threads, ms, warm_ms, seed, scratch):
     built = time.perf_counter() - began
     b.device.run()
     seconds = b.device._last_run_time  # of the second run alone, without loading and compiling
+    before, after = (float(x) for x in (Path(scratch) / "cpu.txt").read_text().split()[-2:])
+    cpu = after - before
     times, who = np.asarray(monitor.t / b.ms), np.asarray(monitor.i)
     late = times >= warm_ms
     steps = np.round((times[late] - warm_ms) / float(net["dt"])).astype(int)
-    return seconds, built, steps, who[late], b.__version__
+    return seconds, cpu, built, steps, who[late], b.__version__
 
 
 def main():
@@ -116,9 +122,9 @@ def main():
     with np.load(a.network) as file:
         net = dict(file)
     run = {"nest": nest, "brian2": brian2}[a.simulator]
-    seconds, built, steps, who, version = run(net, a.threads, a.ms, a.warm_ms, a.seed, a.scratch)
+    seconds, cpu, built, steps, who, version = run(net, a.threads, a.ms, a.warm_ms, a.seed, a.scratch)
     np.savez(a.spikes, steps=steps, neurons=who)
-    print(json.dumps({"seconds": seconds, "build_seconds": built, "version": version}))
+    print(json.dumps({"seconds": seconds, "cpu_seconds": cpu, "build_seconds": built, "version": version}))
 
 
 if __name__ == "__main__":
