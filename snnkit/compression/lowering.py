@@ -1,0 +1,204 @@
+"""From a compressed network to a `Graph`, and from images to the events that it takes.
+
+    input      graded: every pixel that is not 0 sends its value in every step (direct encoding)
+    ReLU       a "lif" population with soft reset; gain 1, bias from the synapses before it
+    synapses   a "conv" or "dense" projection without delay
+    pooling    average pooling right before a convolution is merged into it: weights divided by the
+               pool's area and spread over it, stride and padding times the pool's; alone it is a
+               convolution with one group a channel; before a linear layer it is part of its weights
+    residual   two projections into one population
+    read-out   an "li" population without leak, read at the last step
+
+Every other chain of linear layers becomes a "sparse" projection. All arrays are float64. A neuron
+spikes when its potential is at its threshold or above, in `reference` as in the engine, so that in
+float64 the spikes are equal but where a sum lies within its rounding of the threshold.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.sparse import csr_matrix
+from torch import Tensor, nn
+
+from ..errors import GraphError, ShapeError
+from ..events import EventBatch
+from ..graph import INPUT, Graph, Population, Projection
+from .ann import SYNAPSES, Residual
+from .spiking import ChannelScale, SpikingLayer, SpikingNet
+
+Branch = tuple[str, list[nn.Module]]
+LARGEST = 1 << 28
+"""Entries of a dense matrix that a chain of layers may need on its way to a sparse projection."""
+
+
+def encode(images: np.ndarray, steps: int) -> EventBatch:
+    """Images ``[B, C, H, W]`` as the events of a lowered network: values repeated in every step."""
+    images = np.asarray(images)
+    if images.ndim < 2:
+        raise ShapeError(f"images should be [B, C, H, W], got {list(images.shape)}.")
+    flat = images.reshape(1, len(images), -1)
+    return EventBatch.from_dense(np.broadcast_to(flat, (steps, *flat.shape[1:])))
+
+
+def lower_spiking(
+    network: SpikingNet, input_shape: tuple[int, ...], dt: float = 1.0, metadata: dict[str, Any] | None = None
+) -> Graph:
+    """The network as plain data; give it `encode`\\ d images of T steps.
+
+    input_shape  (C, H, W) of an image
+    dt           length of a step, ms
+    metadata     added to the graph's
+
+    Raises `GraphError` naming the first layer that has no place in a Graph (max pooling).
+    """
+    lowering = _Lowering(copy.deepcopy(network).double().cpu().eval(), tuple(input_shape))
+    notes = {"readout": "last_step", "encoding": "direct", "steps": network.steps, "steps_tail": 0}
+    populations, projections = lowering.populations, lowering.projections
+    return Graph(populations, projections, dt, ["out"], notes | (metadata or {})).validate()
+
+
+class _Lowering:
+    def __init__(self, network: SpikingNet, input_shape: tuple[int, ...]) -> None:
+        self.populations = {"input": Population("input", INPUT, input_shape)}
+        self.projections: list[Projection] = []
+        branches = self.add(network.layers, [("input", [])], "")
+        branches = self.add(network.head, branches, "")
+        self.close("out", branches, "li", {"decay": 1.0, "gain": 1.0}, {})
+
+    def add(self, module: nn.Module, branches: list[Branch], name: str) -> list[Branch]:
+        """The chains of linear layers that lead here, each from a population."""
+        where = f"layer {name!r} ({type(module).__name__})"
+        if isinstance(module, nn.Sequential):
+            for key, part in module.named_children():
+                branches = self.add(part, branches, f"{name}.{key}" if name else key)
+            return branches
+        if isinstance(module, Residual):
+            body = self.add(module.body, branches, f"{name}.body")
+            return body + self.add(module.shortcut, branches, f"{name}.shortcut")
+        if isinstance(module, SpikingLayer):
+            shape = (-1, 1, 1) if module.channels else ()
+            decay, v_th = (p.detach().numpy().reshape(shape) for p in (module.decay, module.v_th))
+            if not (v_th > 0).all():
+                raise GraphError(f"{where}: threshold {v_th.min()} must be positive.")
+            params = {"decay": decay, "gain": 1.0, "v_th": v_th, "v_reset": 0.0, "v_rest": 0.0}
+            self.close(name, branches, "lif", params, {"reset": "soft"})
+            return [(name, [])]
+        if isinstance(module, nn.Dropout):
+            return branches
+        if not isinstance(module, (*SYNAPSES, ChannelScale, nn.AvgPool2d, nn.Flatten, nn.Identity)):
+            raise GraphError(
+                f"{where} has no place in a Graph: it is not linear. Use average pooling, whose weights merge "
+                "into the synapses."
+            )
+        first, *others = [(source, [*chain, module]) for source, chain in branches]
+        bias = getattr(module, "bias", None)
+        if others and bias is not None:
+            plain = copy.deepcopy(module)
+            plain.bias = None
+            others = [(source, [*chain, plain]) for source, chain in branches[1:]]
+        return [first, *others]
+
+    def close(
+        self, name: str, branches: list[Branch], neuron: str, params: dict[str, Any], options: dict[str, Any]
+    ) -> None:
+        """A population that the chains lead into."""
+        bias: Tensor | None = None
+        for k, (source, chain) in enumerate(branches):
+            shape = self.populations[source].shape
+            zero = torch.zeros(1, *shape, dtype=torch.float64)
+            with torch.no_grad():
+                offset = nn.Sequential(*chain)(zero)[0]
+            bias = offset if bias is None else bias + offset
+            tag = f".{k}" if k else ""
+            projection = _projection(f"{source}→{name}{tag}", source, name, chain, shape, tuple(offset.shape))
+            self.projections.append(projection)
+        assert bias is not None
+        if not bias.any():
+            bias = torch.zeros((), dtype=torch.float64)
+        if bias.ndim == 1:
+            params = {k: np.reshape(v, -1) if np.size(v) > 1 else np.reshape(v, ()) for k, v in params.items()}
+        else:
+            params = {k: np.reshape(v, ()) if np.size(v) == 1 else v for k, v in params.items()}
+        shape = tuple(offset.shape)
+        if bias.ndim == 3 and bool((bias == bias[:, :1, :1]).all()):
+            bias = bias[:, :1, :1]
+        self.populations[name] = Population(name, neuron, shape, params, bias.numpy(), options)
+
+
+def _projection(
+    name: str, source: str, target: str, chain: list[nn.Module], shape: tuple[int, ...], out: tuple[int, ...]
+) -> Projection:
+    layers = [m for m in chain if not isinstance(m, (nn.Flatten, nn.Identity))]
+    if not any(isinstance(m, (*SYNAPSES, nn.AvgPool2d)) for m in layers):
+        weight = torch.ones(1, *shape, dtype=torch.float64)
+        with torch.no_grad():
+            weight = nn.Sequential(*layers)(weight)
+        return Projection(name, source, target, weight.reshape(-1).numpy(), kind="one_to_one")
+    made = _as_conv(layers, shape)
+    if made is not None:
+        weight, options = made
+        return Projection(name, source, target, weight.numpy(), kind="conv", options=options)
+    matrix = _matrix(name, chain, shape, out)
+    if isinstance(layers[-1], nn.Linear):
+        return Projection(name, source, target, matrix)
+    sparse = csr_matrix(matrix.T)
+    return Projection(
+        name, source, target, sparse.data, kind="sparse", indptr=sparse.indptr.astype(np.int64),
+        indices=sparse.indices.astype(np.int32),
+    )  # fmt: skip
+
+
+def _as_conv(layers: list[nn.Module], shape: tuple[int, ...]) -> tuple[Tensor, dict[str, Any]] | None:
+    """A convolution, a pooling, or pooling and then a convolution, each before channel scales; or None."""
+    layers = list(layers)
+    scale = torch.ones(1, dtype=torch.float64)
+    while isinstance(layers[-1], ChannelScale):
+        scale = scale * layers.pop().weight.detach()
+    pool = layers.pop(0) if isinstance(layers[0], nn.AvgPool2d) else None
+    size = (1, 1)
+    if isinstance(pool, nn.AvgPool2d):
+        size, stride, padding = _pair(pool.kernel_size), _pair(pool.stride), _pair(pool.padding)
+        whole = padding == (0, 0) and not pool.ceil_mode and pool.divisor_override is None
+        if not whole or (layers and (stride != size or shape[1] % size[0] or shape[2] % size[1])):
+            return None
+        if not layers:
+            weight = torch.full((shape[0], 1, *size), 1 / (size[0] * size[1]), dtype=torch.float64)
+            options = {"stride": list(stride), "padding": [0, 0], "dilation": [1, 1], "groups": shape[0]}
+            return weight * scale.view(-1, 1, 1, 1), options
+    if len(layers) != 1 or not isinstance(layers[0], nn.Conv2d):
+        return None
+    conv = layers[0]
+    if pool is not None and tuple(conv.dilation) != (1, 1):
+        return None
+    weight = conv.weight.detach().repeat_interleave(size[0], 2).repeat_interleave(size[1], 3)
+    weight = weight / (size[0] * size[1]) * scale.view(-1, 1, 1, 1)
+    return weight, {
+        "stride": [a * b for a, b in zip(_pair(conv.stride), size, strict=True)],
+        "padding": [a * b for a, b in zip(_pair(conv.padding), size, strict=True)],
+        "dilation": [int(d) for d in conv.dilation],
+        "groups": conv.groups,
+    }
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    y, x = np.broadcast_to(value, 2)
+    return int(y), int(x)
+
+
+def _matrix(name: str, chain: list[nn.Module], shape: tuple[int, ...], out: tuple[int, ...]) -> np.ndarray:
+    """The chain's weights ``[O, I]``: row by row what an output's cotangent becomes on its way back."""
+    rows, columns = int(np.prod(out)), int(np.prod(shape))
+    if rows * columns > LARGEST:
+        raise GraphError(
+            f"projection {name!r}: {rows} × {columns} weights of a chain of linear layers are too many; put a "
+            "ReLU between the convolutions, or pool before the convolution by whole tiles."
+        )
+    x = torch.zeros(rows, *shape, dtype=torch.float64, requires_grad=True)
+    with torch.enable_grad():
+        y = nn.Sequential(*chain)(x).reshape(rows, rows)
+        (weights,) = torch.autograd.grad(y, x, torch.eye(rows, dtype=torch.float64))
+    return weights.reshape(rows, columns).numpy()
