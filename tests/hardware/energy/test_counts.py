@@ -257,3 +257,14 @@ def test_a_chips_integer_neuron_is_counted_like_any_other():
     assert counts.synops[0] == np.diff(batch.offsets)[0] * 6
     silent = measure(graph, EventBatch([], [], [0, 0], [30], 20)).layer("layer1")[0]
     assert silent.active.tolist() == [30], "the neuron with a bias, in every step"
+
+
+def test_a_neuron_is_active_as_long_as_its_step_begins_with_a_state():
+    """Without memory: active when the input comes and in the step after, which still finds v ≠ 0."""
+    graph, _ = chain(sizes=(1, 1))
+    graph.populations["layer1"].params["decay"] = np.array(0.0)
+    graph.projections[0].weight = np.array([[0.5]])
+    x = np.zeros((10, 1, 1), np.float32)
+    x[[2, 6, 7]] = 1
+    layer = measure(graph, EventBatch.from_dense(x)).layer("layer1")[0]
+    assert (layer.active.tolist(), layer.idle.tolist()) == ([5], [5])

@@ -224,6 +224,24 @@ def test_inputs_off_the_chip_enter_at_the_first_tile():
     )  # core 21: tile 5, (1, 1)
 
 
+@pytest.mark.parametrize(
+    ("source", "target", "east_west", "north_south"),
+    [(12, 36, 2, 2), (36, 12, 2, 2), (4, 20, 1, 0), (20, 28, 0, 2)],
+)
+def test_hops_are_the_tiles_between_two_cores(source, target, east_west, north_south):
+    """Tiles of four cores, numbered down columns of four: core 12 is in tile 3 at (0, 3), core 36 in 9 at (2, 1)."""
+    graph, batch = chain(sizes=(20, 16), batch=1)
+    mapping = Placement({"in": np.full(20, source), "layer1": np.full(16, target)})
+    table = price(measure(graph, batch, mapping=mapping), "loihi1_davies2018").table
+    hops = {
+        o: n
+        for o, n, part in zip(table["operation"], table["count"], table["part"], strict=True)
+        if part == "in"
+    }
+    spikes = len(batch.times)
+    assert (hops["hop E-W"], hops["hop N-S"]) == (spikes * east_west, spikes * north_south)
+
+
 def test_networks_that_are_too_large_are_refused_or_skipped():
     mesh = Mesh(tiles_x=1, tiles_y=1, cores_per_tile=2, neurons_per_core=8)
     graph, batch = chain()
