@@ -229,7 +229,7 @@ def test_inputs_off_the_chip_enter_at_the_first_tile():
     [(12, 36, 2, 2), (36, 12, 2, 2), (4, 20, 1, 0), (20, 28, 0, 2)],
 )
 def test_hops_are_the_tiles_between_two_cores(source, target, east_west, north_south):
-    """Tiles of four cores, numbered down columns of four: core 12 is in tile 3 at (0, 3), core 36 in 9 at (2, 1)."""
+    """Four cores a tile, tiles down columns of four: core 12 in tile 3 at (0, 3), 36 in tile 9 at (2, 1)."""
     graph, batch = chain(sizes=(20, 16), batch=1)
     mapping = Placement({"in": np.full(20, source), "layer1": np.full(16, target)})
     table = price(measure(graph, batch, mapping=mapping), "loihi1_davies2018").table
