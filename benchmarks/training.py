@@ -210,8 +210,8 @@ def row(case: str, ours: float, peer: str, theirs: float, ratio: float, **more: 
     return {"case": case, "ours_ms": ours, "peer": peer, "peer_ms": theirs, "ratio": ratio, **more}
 
 
-def step_rows(repeats: int, clock: Callable[[], float]) -> list[dict[str, Any]]:
-    """The whole step at σ's of the schedule, and its mean over the epochs."""
+def step_rows(repeats: int, clock: Callable[[], float], at: list[int]) -> list[dict[str, Any]]:
+    """The whole step with the σ of epochs `at` of the schedule, and its mean over all epochs."""
     torch.manual_seed(SEED)
     x, labels = batch()
     ours, peer, rough = Ours(), Peer(), Ours(bfloat16=True)
@@ -222,7 +222,6 @@ def step_rows(repeats: int, clock: Callable[[], float]) -> list[dict[str, Any]]:
         ours.set_sigma(NARROW)
         ours(x, watch=True)
     name = "dcls + SpikingJelly"
-    at = [0, 8, 14, 20, 24, 28, 31, EPOCHS // 4]
     sigmas = [sigma_at(epoch, EPOCHS, SIGMA, NARROW) for epoch in at]
     times = []
     for sigma in sigmas:
@@ -333,6 +332,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--processor", action="store_true", help="one thread, its processor time")
     parser.add_argument("--only", nargs="*", help="groups: step, delay, rate, memory, lif")
+    parser.add_argument("--epochs", type=int, nargs="*", default=[0, 8, 14, 20, 24, 28, 31, EPOCHS // 4],
+                        help="epochs of the schedule whose σ is timed, the last with the final one")  # fmt: skip
     parser.add_argument("--output", type=Path, default=RESULT)
     options = parser.parse_args()
     if options.processor:
@@ -340,7 +341,7 @@ def main() -> None:
         numba.set_num_threads(1)
     clock = time.thread_time if options.processor else time.perf_counter
     groups: dict[str, Callable[[], list[dict[str, Any]]]] = {
-        "step": lambda: step_rows(options.repeats, clock),
+        "step": lambda: step_rows(options.repeats, clock, options.epochs),
         "delay": lambda: delay_rows(options.repeats, clock),
         "rate": lambda: rate_rows(options.repeats, clock),
         "memory": memory_rows,
