@@ -36,7 +36,7 @@ lava: env
 	$(python) scripts/lava_check.py
 
 docs: env
-	.venv/bin/python -m pip install -q '.[docs]'
+	.venv/bin/python -m pip install -q -e ".[docs]"
 	.venv/bin/mkdocs build --strict
 
 clean:

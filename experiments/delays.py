@@ -5,9 +5,11 @@
     python experiments/delays.py spoken_words --reference  # the dcls + spikingjelly network beside ours
     python experiments/delays.py --table                 # print the tables from the results
 
-Every variant gets the same grid (decay, dropout, initial batch-norm weight), searched with a seed of
-its own on the validation speakers; the winner is then trained with fresh seeds, its epoch chosen on
-validation, and the test speakers are evaluated once a run. Runs are kept under ``runs/delays`` and
+The variants with delays get one grid (decay, dropout, initial batch-norm weight), the one without a
+grid that suits it; both are searched with a seed of their own on the validation speakers. The winner
+is then trained with fresh seeds, its epoch chosen on validation, and the test speakers are evaluated
+once a run. Digits are tuned on the first split alone, whose validation speaker is a test speaker of
+another. Dropout is drawn for each step. Runs are kept under ``runs/delays``, by job and source, and
 not repeated; two run at a time, one thread each.
 """
 
@@ -25,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from snnkit.files import atomic
 from snnkit.training.config import parse_config
@@ -34,15 +37,22 @@ KEPT = ROOT / "runs" / "delays"
 RESULTS = ROOT / "experiments" / "results"
 
 TUNING_SEED = 1000
+REVISION_OF_RUNS = 1
+"""Raise it when a change of snnkit changes what a run computes: kept runs are then made anew."""
 GRID = [
     {"tau_mem": tau, "norm_weight": norm, "dropout": dropout}
     for (tau, norm), dropout in itertools.product([(10.05, 1.0), (100.0, 0.3)], [0.1, 0.4])
+]
+# Without delays memory is in the neurons: longer time constants, less dropout.
+GRID_NONE = [
+    {"tau_mem": tau, "norm_weight": 0.3, "dropout": dropout}
+    for tau, dropout in itertools.product([50.0, 100.0, 200.0], [0.0, 0.1])
 ]
 VARIANTS: dict[str, dict[str, Any]] = {
     "learned": {"delays": "learned", "hidden": (128, 128)},
     "random": {"delays": "random", "hidden": (128, 128)},
     "random_width_matched": {"delays": "random", "hidden": (204, 204)},
-    "none": {"delays": "none", "hidden": (128, 128)},
+    "none": {"delays": "none", "hidden": (128, 128), "tail": 36},
 }
 SPEAKERS = ["george", "jackson", "lucas", "nicolas", "theo", "yweweler"]
 DATA: dict[str, dict[str, Any]] = {
@@ -59,14 +69,14 @@ def configuration(
     """The run as the tree of a configuration file."""
     return {
         "data": {"name": data, "dt": 10.0, "channels": 140, "held_out": fold},
-        "model": {"max_delay": 24, "readout": "softmax_sum", **model},
+        "model": {"max_delay": 24, "readout": "softmax_sum", "dropout_mask": "step", **model},
         "train": {"epochs": epochs, "batch": 128, "seed": seed, "threads": 1},
     }
 
 
 def run(job: dict[str, Any]) -> dict[str, Any]:
     """Train as ``job["config"]`` says; validation accuracy, and test predictions where asked for."""
-    kept = KEPT / f"{hashlib.sha256(json.dumps(job, sort_keys=True).encode()).hexdigest()[:16]}.json"
+    kept = KEPT / f"{key(job)}.json"
     if kept.exists():
         return json.loads(kept.read_text())
     import numba
@@ -74,6 +84,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     numba.set_num_threads(1)
     from snnkit import datasets
     from snnkit.training import Trainer, build, evaluate
+    from snnkit.training.record import stamp
 
     if job["network"] == "reference":
         from reference import build
@@ -88,6 +99,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         "best_epoch": trainer.best_epoch,
         "parameters": sum(p.numel() for p in network.parameters() if p.requires_grad),
         "seconds": time.perf_counter() - started,
+        "stamp": stamp(config.train.seed),
         "rates": [v for k, v in trainer.history[trainer.best_epoch].items() if k.startswith("rate_")],
     }
     if job["test"]:
@@ -100,6 +112,12 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     with atomic(kept) as temporary:
         temporary.write_text(json.dumps(result))
     return result
+
+
+def key(job: dict[str, Any]) -> str:
+    """Names a run by what it depends on: the job and the version of what a run computes."""
+    text = json.dumps([REVISION_OF_RUNS, job], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def run_all(jobs: list[dict[str, Any]], workers: int, note: str) -> list[dict[str, Any]]:
@@ -121,28 +139,31 @@ def job(config: dict[str, Any], test: bool, network: str = "snnkit") -> dict[str
     return {"config": config, "test": test, "network": network}
 
 
+def grid_of(variant: str) -> list[dict[str, float]]:
+    """The settings a variant is tuned over."""
+    return GRID_NONE if variant == "none" else GRID
+
+
 def tune(data: str, workers: int) -> dict[str, dict[str, Any]]:
     """The grid point of each variant with the best validation accuracy in the first run's split."""
     settings = DATA[data]
     fold, epochs = settings["runs"][0][1], settings["tuning_epochs"]
-    points = [(v, g) for v in VARIANTS for g in range(len(GRID))]
+    points = [(v, g) for v in VARIANTS for g in range(len(grid_of(v)))]
     jobs = [
-        job(configuration(data, fold, VARIANTS[v] | GRID[g], epochs, TUNING_SEED), test=False)
+        job(configuration(data, fold, VARIANTS[v] | grid_of(v)[g], epochs, TUNING_SEED), test=False)
         for v, g in points
     ]
     results = run_all(jobs, workers, f"{data} tuning")
     scores = {p: r["validation_accuracy"] for p, r in zip(points, results, strict=True)}
     tuned = {}
     for v in VARIANTS:
-        grid = [scores[v, g] for g in range(len(GRID))]
-        tuned[v] = {"chosen": GRID[int(np.argmax(grid))], "grid": grid}
+        grid = [scores[v, g] for g in range(len(grid_of(v)))]
+        tuned[v] = {"chosen": grid_of(v)[int(np.argmax(grid))], "grid": grid}
     return tuned
 
 
 def compare(data: str, workers: int) -> None:
     """Tune, train, test; rows into ``results/delays_<data>.json``."""
-    from snnkit.training.record import stamp
-
     settings = DATA[data]
     tuned = tune(data, workers)
     points = [(v, s, f) for s, f in settings["runs"] for v in VARIANTS]
@@ -155,7 +176,6 @@ def compare(data: str, workers: int) -> None:
             "model": models[v],
             "grid_validation": tuned[v]["grid"],
             **row(result),
-            **stamp(s),
         }
         for (v, s, f), result in zip(points, run_all(jobs, workers, f"{data} runs"), strict=True)
     ]
@@ -164,16 +184,14 @@ def compare(data: str, workers: int) -> None:
 
 def reference(data: str, workers: int, seeds: int = 3) -> None:
     """The published setting with the authors' packages and with ours, same seeds and batches."""
-    from snnkit.training.record import stamp
-
-    model = VARIANTS["learned"] | {"tau_mem": 10.05, "dropout": 0.4}
+    model = VARIANTS["learned"] | {"tau_mem": 10.05, "dropout": 0.4, "dropout_mask": "shared"}
     fold = DATA[data]["runs"][0][1]
     points = [(n, s) for s in range(seeds) for n in ("reference", "snnkit")]
     jobs = [
         job(configuration(data, fold, model, REFERENCE_EPOCHS, s), test=True, network=n) for n, s in points
     ]
     rows = [
-        {"case": f"{data}/{n}", "held_out": fold, "model": model, **row(result), **stamp(s)}
+        {"case": f"{data}/{n}", "held_out": fold, "model": model, **row(result)}
         for (n, s), result in zip(points, run_all(jobs, workers, f"{data} reference"), strict=True)
     ]
     save(f"reference_{data}.json", rows)
@@ -193,6 +211,7 @@ def row(result: dict[str, Any]) -> dict[str, Any]:
         "parameters": result["parameters"],
         "rates": result["rates"],
         "seconds": round(result["seconds"], 1),
+        **result["stamp"],
     }
 
 
@@ -211,11 +230,10 @@ def by_speaker(rows: list[dict[str, Any]], case: str) -> np.ndarray:
     return np.array([np.mean(found[s]) for s in sorted(found)])
 
 
-def interval(values: np.ndarray, draws: int = 10_000) -> tuple[float, float, float]:
-    """Mean over test speakers and its 95 % bootstrap interval (speakers drawn with replacement)."""
-    drawn = np.random.default_rng(0).integers(len(values), size=(draws, len(values)))
-    low, high = np.percentile(values[drawn].mean(1), [2.5, 97.5])
-    return float(values.mean()), float(low), float(high)
+def interval(values: np.ndarray) -> tuple[float, float, float]:
+    """Mean over test speakers and its 95 % interval by Student's t."""
+    half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return float(values.mean()), float(values.mean() - half), float(values.mean() + half)
 
 
 def print_tables() -> None:
@@ -224,7 +242,7 @@ def print_tables() -> None:
         path = RESULTS / f"delays_{data}.json"
         if path.exists():
             rows = json.loads(path.read_text())
-            print(f"\n{data}: mean over test speakers [95 % bootstrap interval over them]\n")
+            print(f"\n{data}: mean over test speakers [95 % t-interval over them], ± spread over runs\n")
             print("| variant | parameters | tuned to | validation | test | learned − this |")
             print("|---|---|---|---|---|---|")
             learned = by_speaker(rows, f"{data}/learned")
@@ -234,7 +252,8 @@ def print_tables() -> None:
                 model = mine[0]["model"]
                 tuned = ", ".join(f"{k} {model[k]}" for k in ("tau_mem", "dropout", "norm_weight"))
                 validation = np.mean([r["validation_accuracy"] for r in mine])
-                cells = ["{:.3f} [{:.3f}, {:.3f}]".format(*interval(table))]
+                spread = np.std([r["test_accuracy"] for r in mine], ddof=1)
+                cells = ["{:.3f} [{:.3f}, {:.3f}] ± {:.3f}".format(*interval(table), spread)]
                 difference = learned - table
                 cells.append(
                     "—" if v == "learned" else "{:+.3f} [{:+.3f}, {:+.3f}]".format(*interval(difference))

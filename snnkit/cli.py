@@ -14,10 +14,11 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from . import __version__
-from .errors import SnnkitError
+from .errors import DataError, SnnkitError
 
 app = typer.Typer(
     help="Spiking neural networks with learned delays, from training to a neuromorphic chip.",
@@ -56,7 +57,7 @@ def show(result: dict[str, Any], title: str, as_json: bool) -> None:
             value = f"{value:.4g}"
         elif isinstance(value, (dict, list)):
             value = json.dumps(value)
-        table.add_row(key.replace("_", " "), str(value))
+        table.add_row(key.replace("_", " "), escape(str(value)))
     out.print(table)
 
 
@@ -106,10 +107,16 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a network and lower it to a Graph (graph.h5)."""
+    from .hardware import aware  # noqa: F401  it adds its networks to those that can be trained
     from .training.config import load_config
     from .training.run import train_run
+    from .training.trainer import Interrupted
 
-    result = train_run(load_config(config, settings or []), folder, resume=resume)
+    try:
+        result = train_run(load_config(config, settings or []), folder, resume=resume)
+    except Interrupted as stop:
+        err.print(f"interrupted: {escape(str(stop))}; go on with --resume", highlight=False, soft_wrap=True)
+        raise typer.Exit(130) from None
     show(result, str(folder), as_json)
 
 
@@ -120,6 +127,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Accuracy and spike rates of a trained network."""
+    from .hardware import aware  # noqa: F401
     from .training.run import evaluate_run
 
     show(evaluate_run(checkpoint, split.value), f"{checkpoint}, {split.value}", as_json)
@@ -214,6 +222,8 @@ def verify(
     if vectors is not None:
         from .hardware.verify import vectors as check_vectors
 
+        if not vectors.is_dir():
+            raise DataError(f"{vectors} is no folder of vectors.")
         raise typer.Exit(check_vectors(vectors))
     if exported is None or against is None:
         raise typer.BadParameter("give an exported file and --against net.h5, or --vectors FOLDER.")
@@ -252,7 +262,7 @@ def energy(
         return
     out.print(pipeline.energy_table(estimate))
     for note in estimate.notes:
-        out.print(f"[dim]{note}[/dim]", highlight=False)
+        out.print(f"[dim]{escape(note)}[/dim]", highlight=False)
 
 
 @app.command()
@@ -289,11 +299,8 @@ def main() -> None:
     try:
         app()
     except SnnkitError as error:
-        err.print(f"[bold red]error:[/bold red] {error}", highlight=False, soft_wrap=True, markup=True)
+        err.print(f"[bold red]error:[/bold red] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(2)
-    except KeyboardInterrupt as stop:
-        err.print(f"interrupted{f': {stop}' if str(stop) else ''}", highlight=False, soft_wrap=True)
-        sys.exit(130)
 
 
 if __name__ == "__main__":

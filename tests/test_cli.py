@@ -2,14 +2,18 @@
 
 import importlib
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from snnkit import cli
+from snnkit.training import Trainer
 from snnkit.training import run as runs
 
 TOML = """
@@ -85,10 +89,11 @@ def test_a_drop_past_the_tolerance_is_exit_code_1(snnkit, tmp_path):
     assert ladder["status"] == 1
 
 
-def test_resume_goes_on_where_the_run_was(snnkit, tmp_path):
+def test_resume_of_a_finished_run_trains_nothing(snnkit, tmp_path, monkeypatch):
     config = tmp_path / "c.toml"
     config.write_text(TOML)
     first = snnkit("train", config, "--out", tmp_path / "a", "-s", "train.epochs=2")
+    monkeypatch.setattr(Trainer, "_train_batch", None)
     again = snnkit("train", config, "--out", tmp_path / "a", "--resume", "-s", "train.epochs=2")
     assert {**again, "seconds": 0} == {**first, "seconds": 0}
 
@@ -100,7 +105,9 @@ def test_resume_goes_on_where_the_run_was(snnkit, tmp_path):
         (["evaluate", "none.pt"], "none.pt does not exist"),
         (["simulate", "none.h5"], "none.h5 does not exist"),
         (["data", "no_such_data"], "unknown dataset 'no_such_data'"),
-        (["data", "shd", "-s", "chanels=3"], "unknown key 'chanels', did you mean 'channels'?"),
+        (["data", "shd", "-s", "chanels=3"], "[data] unknown key 'chanels', did you mean 'channels'?"),
+        (["data", "shd", "-s", "dt=inf"], "dt = inf"),
+        (["verify", "--vectors", "none"], "none is no folder of vectors"),
     ],
 )
 def test_wrong_input_is_one_line_and_exit_code_2(arguments, message, tmp_path):
@@ -114,6 +121,32 @@ def test_wrong_input_is_one_line_and_exit_code_2(arguments, message, tmp_path):
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_hardware_aware_training_goes_through_every_command(snnkit, tmp_path):
+    config = tmp_path / "c.toml"
+    config.write_text(TOML + 'hardware_aware = "loihi2"\n')
+    out = tmp_path / "run"
+    trained = snnkit("train", config, "--out", out, "-s", "train.epochs=3")
+    assert snnkit("evaluate", out / "last.pt")["accuracy"] == trained["valid_accuracy"]
+    assert snnkit("simulate", out / "graph.h5", "--against", out / "last.pt")["equal_cells"] >= 0.999
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_ctrl_c_says_what_was_saved_and_ends_with_130(tmp_path, recordings):
+    config = tmp_path / "c.toml"
+    config.write_text(TOML.replace("epochs = 12", "epochs = 10000").replace("[model]", "limit = 1\n[model]"))
+    command = [sys.executable, "-m", "snnkit.cli", "train", str(config), "--out", str(tmp_path / "run")]
+    environment = {**os.environ, "SNNKIT_DATA": str(recordings)}
+    run = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    for _ in range(1200):
+        if (tmp_path / "run" / "last.pt").exists():
+            break
+        time.sleep(0.1)
+    run.send_signal(signal.SIGINT)
+    _, said = run.communicate(timeout=60)
+    assert run.returncode == 130, said
+    assert "last.pt holds all of it; go on with --resume" in said
 
 
 def test_help_names_every_command():

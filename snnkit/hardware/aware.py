@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from ..errors import ExportError
+from ..training import network
+from ..training.network import SpikingClassifier
 from .chips import LOIHI2, Chip
 from .quantise import ONE
 
@@ -148,6 +150,16 @@ def prepare(module: nn.Module, chip: Chip = LOIHI2, bits: int | dict[str, int] =
             elif isinstance(getattr(neuron, key, None), Tensor):
                 value = getattr(neuron, key)
                 value.copy_(torch.round(value * 4096) / 4096)
+
+
+def build(model: Any, inputs: int, classes: int, dt: float) -> SpikingClassifier:
+    """`snnkit.training.build` and `prepare`: what ``train.hardware_aware = "loihi2"`` trains."""
+    made = network.build(model, inputs, classes, dt)
+    prepare(made)
+    return made
+
+
+network.BUILDERS["loihi2"] = build
 
 
 def finish(module: nn.Module) -> None:

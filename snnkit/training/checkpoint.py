@@ -12,16 +12,24 @@ import torch
 from ..errors import CheckpointError
 from ..files import PathLike, atomic
 from .config import Config, parse_config
-from .network import SpikingClassifier, build
+from .network import SpikingClassifier, builder
 
 FORMAT = "snnkit-checkpoint"
 FORMAT_VERSION = 1
+UNREADABLE = (
+    RuntimeError, EOFError, OSError, pickle.UnpicklingError, zipfile.BadZipFile, KeyError, IndexError,
+    ValueError, TypeError, AttributeError,
+)  # fmt: skip
+"""What `torch.load` raises on bytes that are no checkpoint."""
 
 
 def save_checkpoint(path: PathLike, content: dict[str, Any]) -> None:
     """Write `content` (tensors, numbers, strings, containers of them) whole or not at all."""
     with atomic(path) as temporary:
-        torch.save({"format": FORMAT, "version": FORMAT_VERSION, **content}, temporary)
+        try:
+            torch.save({"format": FORMAT, "version": FORMAT_VERSION, **content}, temporary)
+        except RuntimeError as error:  # torch's writer hides the OSError of a full disk
+            raise OSError(f"torch could not write it: {str(error).splitlines()[0]}") from error
 
 
 def load_checkpoint(path: PathLike) -> dict[str, Any]:
@@ -31,11 +39,14 @@ def load_checkpoint(path: PathLike) -> dict[str, Any]:
         raise CheckpointError(f"{path} does not exist.")
     try:
         content = torch.load(path, weights_only=True, map_location="cpu")
-    except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, KeyError) as error:
-        raise CheckpointError(f"{path} is no readable checkpoint; it may be truncated ({error}).") from error
+    except UNREADABLE as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise CheckpointError(f"{path} is no readable checkpoint; it may be truncated ({reason}).") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(f"{path} is no snnkit checkpoint.")
-    if content["version"] > FORMAT_VERSION:
+    if missing := {"version", "record", "classes", "inputs", "best", "last"} - content.keys():
+        raise CheckpointError(f"{path} is an incomplete checkpoint: it lacks {', '.join(sorted(missing))}.")
+    if not isinstance(content["version"], int) or content["version"] > FORMAT_VERSION:
         raise CheckpointError(
             f"{path} has checkpoint version {content['version']}; this snnkit reads up to {FORMAT_VERSION}."
         )
@@ -49,7 +60,8 @@ def load_network(path: PathLike, which: str = "best") -> tuple[SpikingClassifier
     """
     content = load_checkpoint(path)
     config = parse_config(content["record"]["configuration"], str(path))
-    network = build(config.model, content["inputs"], len(content["classes"]), config.data.dt)
+    make = builder(config.train.hardware_aware)
+    network = make(config.model, content["inputs"], len(content["classes"]), config.data.dt)
     load_weights(network, content[which] or content["last"], path)
     return network.eval(), config, content
 

@@ -19,7 +19,7 @@ from ..files import PathLike
 class Section(BaseModel):
     """A table of the file; unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Data(Section):
@@ -70,6 +70,9 @@ class Model(Section):
     surrogate: str = "atan"
     surrogate_alpha: float = Field(5.0, gt=0)
     dropout: float = Field(0.4, ge=0, lt=1)
+    dropout_mask: Literal["shared", "step"] = Field(
+        "shared", description="shared: one mask for all steps of a sample, as published; step: one for each"
+    )
     norm_weight: float = Field(1.0, gt=0, description="initial weight of the batch norms")
     padding: Literal["tail", "grow"] = Field(
         "tail",
@@ -94,7 +97,7 @@ class Train(Section):
 
     epochs: int = Field(150, ge=1)
     batch: int = Field(256, ge=1)
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     weights: Group = Group(weight_decay=1e-5)
     positions: Group = Group(lr=0.1, schedule="cosine")
     sigma: float | None = Field(None, gt=0, description="first kernel width, steps; max_delay/2 if not given")
@@ -136,6 +139,8 @@ class Config(Section):
 def load_config(path: PathLike, overrides: tuple[str, ...] | list[str] = ()) -> Config:
     """Read a TOML file; `overrides` are ``"train.epochs=3"`` strings, values in TOML's notation.
 
+    An override without a value (``"data.held_out="``) gives the key its default back.
+
     Raises `ConfigError` with every problem of the file.
     """
     path = Path(path)
@@ -165,14 +170,18 @@ def _override(tree: dict[str, Any], text: str) -> None:
     if not found or not key.strip():
         raise ConfigError(f"override {text!r} should read key=value, e.g. train.epochs=3.")
     *parents, last = key.strip().split(".")
+    value = value.strip()
     for parent in parents:
         tree = tree.setdefault(parent, {})
         if not isinstance(tree, dict):
             raise ConfigError(f"override {text!r}: {parent} is a value, not a table.")
+    if not value:
+        tree.pop(last, None)  # "key=" gives the key its default back
+        return
     try:
         tree[last] = tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
-        tree[last] = value.strip()
+        tree[last] = value
 
 
 def _explain(problem: Any) -> str:

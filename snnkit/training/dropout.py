@@ -1,7 +1,8 @@
-"""Dropout whose mask is a hash of (seed, place), so that it need not be stored, and costs a copy.
+"""Dropout of spiking layers: one mask for all steps of a sample, or one for each step.
 
-PyTorch's CPU dropout draws from a Mersenne twister one number after another, which at a spiking
-layer's size takes longer than the synapses do.
+A mask for each step is a hash of (seed, place): it need not be stored and costs a copy. PyTorch's CPU
+dropout draws from a Mersenne twister one number after another, which at a spiking layer's size takes
+longer than the synapses do.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import ParameterError
+
+MASKS = ("shared", "step")
 
 
 @numba.njit(cache=True, nogil=True)
@@ -49,21 +52,27 @@ class _HashDropout(torch.autograd.Function):
 
 
 class Dropout(nn.Module):
-    """Zero a share `p` of the values and scale the rest by 1/(1 − p); the identity in evaluation mode.
+    """Zero a share `p` of ``[T, B, N]`` and scale the rest by 1/(1 − p); the identity in evaluation mode.
 
-    The seed of each call comes from torch's generator, so `torch.manual_seed` fixes it. On the CPU in
-    float32 and float64; elsewhere `torch.nn.functional.dropout`.
+    mask  "shared": a (sample, neuron) is dropped in all steps or in none, as SpikingJelly's multi-step
+          Dropout and SNN-delays do; "step": each (step, sample, neuron) on its own
+
+    Masks come from torch's generator, so `torch.manual_seed` fixes them.
     """
 
-    def __init__(self, p: float) -> None:
+    def __init__(self, p: float, mask: str = "shared") -> None:
         super().__init__()
         if not 0 <= p < 1:
             raise ParameterError(f"dropout needs 0 ≤ p < 1, got {p}.")
-        self.p = p
+        if mask not in MASKS:
+            raise ParameterError(f"dropout mask {mask!r} is none of {', '.join(MASKS)}.")
+        self.p, self.mask = p, mask
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.p == 0:
             return x
+        if self.mask == "shared":
+            return x * F.dropout(torch.ones_like(x[0]), self.p)
         if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64):
             return F.dropout(x, self.p)
         seed = int(torch.randint(2**63 - 1, ()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..delays import DelayedLinear
-from ..errors import ShapeError
+from ..errors import ParameterError, ShapeError
 from ..neurons import LI, LIF
 from .config import Model
 from .dropout import Dropout
@@ -43,12 +44,12 @@ class TimeBatchNorm(nn.BatchNorm1d):
 class Layer(nn.Module):
     """Synapses, batch norm, neuron, dropout."""
 
-    def __init__(self, synapses: nn.Module, norm: TimeBatchNorm, neuron: nn.Module, dropout: float) -> None:
+    def __init__(self, synapses: nn.Module, norm: TimeBatchNorm, neuron: nn.Module, dropout: Dropout) -> None:
         super().__init__()
         self.synapses = synapses
         self.norm = norm
         self.neuron = neuron
-        self.dropout = Dropout(dropout)
+        self.dropout = dropout
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         s, _ = self.neuron(self.norm(self.synapses(x)))
@@ -60,7 +61,8 @@ class SpikingClassifier(nn.Module):
 
     With ``padding="tail"`` the input is followed by `tail` silent steps and every layer keeps the
     length; with ``"grow"`` each layer lengthens the sequence by (window − 1)//2 steps as published
-    (Hammouamri et al., ICLR 2024). Either way a sample of length L is read out over L + `tail` steps.
+    (Hammouamri et al., ICLR 2024), so that a layer's last spikes are cut off before a later layer's.
+    Either way a sample of length L is read out over L + `tail` steps.
     """
 
     def __init__(self, model: Model, inputs: int, classes: int, dt: float) -> None:
@@ -72,7 +74,12 @@ class SpikingClassifier(nn.Module):
         self.tail = self.grow * depth if self.grow else (half * depth if model.tail is None else model.tail)
         sizes = [inputs, *model.hidden]
         self.layers = nn.ModuleList(
-            Layer(self._synapses(n_in, n_out), self._norm(n_out), self._neuron(n_out), model.dropout)
+            Layer(
+                self._synapses(n_in, n_out),
+                self._norm(n_out),
+                self._neuron(n_out),
+                Dropout(model.dropout, model.dropout_mask),
+            )
             for n_in, n_out in itertools.pairwise(sizes)
         )
         self.readout_synapses = self._synapses(sizes[-1], classes)
@@ -135,14 +142,23 @@ class SpikingClassifier(nn.Module):
         for layer in self.delayed:
             layer.clamp_()
 
-    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Output:
+    def forward(self, x: Tensor, lengths: Tensor | None = None, *, whole: bool = False) -> Output:
+        """Scores, read-out and spikes.
+
+        x        [T, B, I]
+        lengths  steps of each sample, int64 [B]; None: all T
+        whole    also with ``padding="grow"`` run every layer over all steps, as the lowered Graph does
+        """
         if x.ndim != 3 or x.shape[2] != self.inputs:
             raise ShapeError(
                 f"SpikingClassifier expects x of shape [T, B, {self.inputs}], got {list(x.shape)}."
             )
         if lengths is None:
             lengths = torch.full((x.shape[1],), x.shape[0], device=x.device)
-        if not self.grow:
+        grows = self.grow > 0 and not whole
+        for delayed in self.delayed:
+            delayed.padding_right = self.grow if grows else 0
+        if not grows:
             x = F.pad(x, (0, 0, 0, 0, 0, self.tail))
         spikes = []
         for layer in self.layers:
@@ -151,6 +167,22 @@ class SpikingClassifier(nn.Module):
         out, _state = self.readout(self.readout_synapses(x))
         mask = valid_steps(out.shape[0], lengths + self.tail)
         return Output(READOUTS[self.config.readout](out, mask), out, spikes, mask)
+
+
+BUILDERS: dict[str, Callable[[Model, int, int, float], SpikingClassifier]] = {}
+"""``train.hardware_aware`` → builder of the network; `snnkit.hardware.aware` adds "loihi2"."""
+
+
+def builder(hardware_aware: str) -> Callable[[Model, int, int, float], SpikingClassifier]:
+    """What builds the networks of a run."""
+    if hardware_aware == "none":
+        return build
+    if hardware_aware not in BUILDERS:
+        raise ParameterError(
+            f"train.hardware_aware = {hardware_aware!r} needs the chip's rounding: import "
+            "snnkit.hardware.aware first (the snnkit command does)."
+        )
+    return BUILDERS[hardware_aware]
 
 
 def build(model: Model, inputs: int, classes: int, dt: float) -> SpikingClassifier:

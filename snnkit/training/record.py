@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numba
 import torch
 
 from .. import __version__
@@ -61,7 +62,7 @@ def run_record(config: Config) -> dict[str, Any]:
         "seed": config.train.seed,
         "revision": revision(),
         "machine": machine(),
-        "threads": torch.get_num_threads(),
+        "threads": {"torch": torch.get_num_threads(), "numba": numba.get_num_threads()},
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -11,12 +10,12 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
+import numba
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.loggers.csv_logs import CSVLogger
 from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 from rich.console import Console
 from rich.progress import (
@@ -31,13 +30,15 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ..datasets import Splits, augment
 from ..datasets.splits import Data
-from ..errors import CheckpointError, ParameterError
+from ..errors import CheckpointError, DataError, ParameterError
+from ..events import EventBatch
 from ..files import PathLike, atomic
+from ..memory import keep_freed
 from .checkpoint import load_checkpoint, load_weights, save_checkpoint
 from .config import Config, Model
 from .evaluation import Evaluation, as_tensors, evaluate
 from .losses import rate_penalty, readout_loss
-from .network import SpikingClassifier, build
+from .network import SpikingClassifier, builder
 from .record import run_record
 from .schedules import optimisers, sigma_at
 
@@ -55,10 +56,11 @@ class Trainer:
     ends with the same bits as a run that was never stopped.
 
     config    the run
-    data      splits to train and validate on; the test split is touched by the "paper" protocol only
+    data      splits to train and validate on; the test split is not touched
     folder    where checkpoints, logs and the record go
     progress  show a progress bar
-    make      builds the network from (model configuration, inputs, classes, dt); called after seeding
+    make      builds the network from (model configuration, inputs, classes, dt), called after seeding;
+              None: as ``train.hardware_aware`` says
     """
 
     def __init__(
@@ -67,22 +69,28 @@ class Trainer:
         data: Splits,
         folder: PathLike,
         progress: bool = True,
-        make: Callable[[Model, int, int, float], Any] = build,
+        make: Callable[[Model, int, int, float], Any] | None = None,
     ) -> None:
         self.config, self.data, self.folder, self.progress = config, data, Path(folder), progress
         if config.train.threads:
             torch.set_num_threads(config.train.threads)
+            numba.set_num_threads(min(config.train.threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
         self.train_set = data.train
-        self.valid_set = data.test if config.train.protocol == "paper" else data.valid
+        self.valid_set = data.valid
         if len(self.train_set) == 0 or len(self.valid_set) == 0:
             raise ParameterError(
                 f"training needs samples: {len(self.train_set)} to train and {len(self.valid_set)} to "
                 "validate on; check [data] split and held_out."
             )
+        if config.train.device == "cuda" and not torch.cuda.is_available():
+            raise ParameterError(
+                "train.device = 'cuda', but torch sees no GPU here; 'auto' takes what there is."
+            )
         self.fabric = Fabric(accelerator=config.train.device, devices=1)
+        make = make or builder(config.train.hardware_aware)
         torch.manual_seed(config.train.seed)
         network = make(config.model, self.train_set.channels, len(self.train_set.classes), self.train_set.dt)
-        self.network: SpikingClassifier = self.fabric.to_device(network)  # type: ignore[assignment]
+        self.network = cast(SpikingClassifier, self.fabric.to_device(network))
         self.groups = optimisers(self.network, config)
         self.epoch, self.batch_index = 0, 0
         self.history: list[dict[str, Any]] = []
@@ -95,32 +103,36 @@ class Trainer:
 
     def fit(self, resume: bool = False) -> SpikingClassifier:
         """Train to the last epoch (or until patience ends) and return the best network."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         last = self.folder / "last.pt"
-        if resume and last.exists():
+        if last.exists() and not resume:
+            raise ParameterError(
+                f"{self.folder} holds a run already (last.pt): resume it, or choose another folder."
+            )
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(f"{self.folder} can't be made a folder for the run ({error}).") from error
+        self._stop = False
+        keep_freed()
+        if last.exists():
             self._restore(last)
-        shutil.rmtree(self.folder / "csv", ignore_errors=True)  # the logger would warn and delete it
-        table = CSVLogger(self.folder, name="csv", version="")
         board = TensorBoardLogger(self.folder, name="tensorboard", version="")
-        for row in self.history:
-            table.log_metrics(row, step=row["epoch"])
         with self._signals(), self._bar() as (bar, task):
             while self.epoch < self.config.train.epochs and not self._out_of_patience():
                 started = time.perf_counter()
                 row = self._run_epoch(bar, task)
                 self.seconds += time.perf_counter() - started
                 row["seconds"] = self.seconds
-                for logger in (table, board):
-                    logger.log_metrics(row, step=row["epoch"])
-                    logger.save()
                 self._save(last)
+                board.log_metrics(row, step=row["epoch"])
+                board.save()
+                self._write_table()
                 if self._stop and self.epoch < self.config.train.epochs:
                     raise Interrupted(f"stopped after epoch {self.epoch}; {last} holds all of it")
-        for logger in (table, board):
-            logger.finalize("success")
+        board.finalize("success")
+        self._write_record()
         if self.best is not None:
             self.network.load_state_dict(self.best)
-        self._write_record()
         return self.network.eval()
 
     def _run_epoch(self, bar: Progress | None, task: Any) -> dict[str, Any]:
@@ -195,26 +207,27 @@ class Trainer:
         self, data: Data, chosen: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """A batch with the configured augmentations; labels are [B], or [B, classes] after CutMix."""
-        x, lengths, labels = data.batch(chosen)
         a = self.config.augment
-        changes: list[tuple[bool, Callable[..., np.ndarray]]] = [
-            (a.time_mask > 0, partial(augment.time_mask, width=a.time_mask)),
-            (a.neuron_mask > 0, partial(augment.neuron_mask, width=a.neuron_mask)),
-            (a.channel_shift > 0, partial(augment.channel_shift, amount=a.channel_shift)),
-            (a.drop_event > 0, partial(augment.drop_event, probability=a.drop_event)),
+        changes: list[tuple[bool, Callable[..., EventBatch]]] = [
             (
                 a.time_stretch > 0,
                 partial(augment.time_stretch, low=1 - a.time_stretch, high=1 + a.time_stretch),
             ),
+            (a.time_mask > 0, partial(augment.time_mask, width=a.time_mask)),
+            (a.neuron_mask > 0, partial(augment.neuron_mask, width=a.neuron_mask)),
+            (a.channel_shift > 0, partial(augment.channel_shift, amount=a.channel_shift)),
+            (a.drop_event > 0, partial(augment.drop_event, probability=a.drop_event)),
         ]
-        for wanted, change in changes:
-            if wanted:
-                x = change(x, rng, lengths=lengths)
+        wanted = [change for on, change in changes if on]
+        if not wanted and a.cutmix == 0:
+            return data.batch(chosen)
+        part = data.subset(chosen)
+        events, labels = part.events, part.labels
+        for change in wanted:
+            events = change(events, rng)
         if a.cutmix > 0:
-            x, labels = augment.cutmix(
-                x, labels, len(data.classes), rng, probability=a.cutmix, lengths=lengths
-            )
-        return x, lengths, labels
+            events, labels = augment.cutmix(events, labels, len(data.classes), rng, probability=a.cutmix)
+        return events.to_dense(), events.lengths, labels
 
     def _score(self, result: Evaluation) -> float:
         if self.config.train.protocol == "paper":
@@ -326,3 +339,10 @@ class Trainer:
         with atomic(self.folder / "record.json") as temporary:
             temporary.write_text(json.dumps(self.record, indent=1))
         self._save(self.folder / "last.pt")
+
+    def _write_table(self) -> None:
+        """The history as ``metrics.csv``, one row an epoch."""
+        columns = list(self.history[0])
+        lines = [",".join(columns), *(",".join(str(row[c]) for c in columns) for row in self.history)]
+        with atomic(self.folder / "metrics.csv") as temporary:
+            temporary.write_text("\n".join(lines) + "\n")

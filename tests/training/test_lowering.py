@@ -33,6 +33,7 @@ def trained(task, config, tmp_path):
         {"reset": "soft", "decay_input": True, "tau_mem": 30.0, "v_th": 0.3},
         {"learn_tau": True, "tau_mem": 30.0},
         {"readout": "spike_count"},
+        {"padding": "grow"},
         {"readout": "max_over_time", "tau_readout": 100.0},
     ],
     ids=str,

@@ -42,7 +42,7 @@ def test_same_seed_same_bits_other_seed_other_bits(task, config, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
-@pytest.mark.parametrize("at", [2, 5], ids=["mid-epoch", "later"])
+@pytest.mark.parametrize("at", [2, 3, 5], ids=["mid-epoch", "boundary", "later"])
 def test_a_stopped_run_resumes_to_the_bits_of_one_never_stopped(task, config, tmp_path, number, at):
     augment = {"time_mask": 3, "cutmix": 0.5, "drop_event": 0.1}
     whole = Trainer(config(augment=augment), task, tmp_path / "whole", progress=False)
@@ -97,7 +97,7 @@ def test_what_a_run_leaves_tells_how_it_was_made(task, config, tmp_path):
     assert record["configuration"]["train"]["epochs"] == 4
     assert record["versions"].keys() >= {"snnkit", "torch", "numpy", "numba", "python"}
     assert {"seed", "revision", "machine", "wall_seconds", "valid_accuracy"} <= record.keys()
-    assert (tmp_path / "csv" / "metrics.csv").read_text().count("\n") == 5
+    assert (tmp_path / "metrics.csv").read_text().count("\n") == 5
     assert list((tmp_path / "tensorboard").glob("events.*"))
 
 
@@ -107,6 +107,22 @@ class TestCheckpoint:
         again, read, _ = load_network(tmp_path / "last.pt")
         assert_same(weights(again), weights(network))
         assert read == config()
+
+    def test_last_is_the_newest_epoch_and_best_the_chosen_one(self, task, config, tmp_path):
+        trainer = Trainer(config(train={"epochs": 6}), task, tmp_path, progress=False)
+        best = weights(trainer.fit())
+        if trainer.best_epoch == 5:
+            pytest.skip("the last epoch was the best")
+        last, _, _ = load_network(tmp_path / "last.pt", "last")
+        assert not torch.equal(last.readout_synapses.weight, best["readout_synapses.weight"])
+        assert_same(weights(load_network(tmp_path / "last.pt")[0]), best)
+
+    def test_a_folder_with_a_run_is_not_overwritten(self, task, config, tmp_path):
+        Trainer(config(train={"epochs": 1}), task, tmp_path, progress=False).fit()
+        before = (tmp_path / "last.pt").read_bytes()
+        with pytest.raises(ParameterError, match="holds a run already"):
+            Trainer(config(train={"epochs": 1}), task, tmp_path, progress=False).fit()
+        assert (tmp_path / "last.pt").read_bytes() == before
 
     def test_another_configuration_is_refused_by_name(self, task, config, tmp_path):
         Trainer(config(), task, tmp_path, progress=False).fit()
@@ -121,7 +137,9 @@ class TestCheckpoint:
         with pytest.raises(CheckpointError, match=r"readout_synapses\.weight: \(2, 3, 1\) in the file"):
             load_network(tmp_path / "other.pt")
 
-    @pytest.mark.parametrize("content", [b"", b"not a checkpoint", None], ids=["empty", "text", "half"])
+    @pytest.mark.parametrize(
+        "content", [b"", b"\x80", b"not a checkpoint", None], ids=["empty", "byte", "text", "half"]
+    )
     def test_a_damaged_file_is_refused(self, task, config, tmp_path, content):
         Trainer(config(train={"epochs": 1}), task, tmp_path, progress=False).fit()
         path = tmp_path / "last.pt"
@@ -130,14 +148,13 @@ class TestCheckpoint:
             load_network(path)
 
 
-def test_the_paper_protocol_counts_padding_and_chooses_on_the_test_part(task, config, tmp_path):
+def test_the_paper_protocol_counts_padding_and_means_over_batches(task, config, tmp_path):
     paper = config(train={"protocol": "paper", "epochs": 3}, model={"padding": "grow"})
     trainer = Trainer(paper, task, tmp_path, progress=False)
     network = trainer.fit()
-    assert trainer.valid_set is task.test
-    result = evaluate(network, task.test, 32, count_padding=True)
+    result = evaluate(network, task.valid, 32, count_padding=True)
     assert trainer.best_accuracy == np.mean(result.batch_accuracies)
-    x, lengths, labels = task.test.batch(np.arange(32))
+    x, lengths, labels = task.valid.batch(np.arange(32))
     with torch.no_grad():
         out = network(torch.from_numpy(x), torch.full((32,), x.shape[0]))
     assert out.v.shape[0] == x.shape[0] + 3 * 4  # (window − 1)//2 steps a layer
