@@ -27,6 +27,13 @@ from .trainer import Trainer
 _log = logging.getLogger("snnkit.training")
 
 
+def validation_of(config: Config) -> str:
+    """What the epoch is chosen on, as `snnkit.datasets.load` names it."""
+    if config.train.protocol == "paper" and config.data.validation == "auto":
+        return "official" if config.data.name in ("ssc", "gsc") else "test"
+    return config.data.validation
+
+
 def load_data(config: Config, progress: bool = True) -> Splits:
     """The data set of a configuration.
 
@@ -35,8 +42,7 @@ def load_data(config: Config, progress: bool = True) -> Splits:
     ``spoken_digits`` can't be reached, synthetic voices stand in, with a warning.
     """
     options = config.data.model_dump()
-    if config.train.protocol == "paper" and options["validation"] == "auto":
-        options["validation"] = "official" if options["name"] in ("ssc", "gsc") else "test"
+    options["validation"] = validation_of(config)
     if options["name"] == "spoken_digits":
         found = datasets.resolve_spoken_digits(options["root"])
         if found.synthetic:
@@ -91,7 +97,7 @@ def train_run(
         "synthetic": data.synthetic,
         "train_clips": len(data.train),
         "valid_clips": len(data.valid),
-        "chosen_on": "test" if config.train.protocol == "paper" and data.valid is data.test else "validation",
+        "chosen_on": "test" if validation_of(config) == "test" else "validation",
         "epochs": trainer.epoch,
         "best_epoch": trainer.best_epoch + 1,
         "valid_accuracy": trainer.best_accuracy,
