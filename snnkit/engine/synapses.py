@@ -88,9 +88,12 @@ def fan_out(graph: Graph, projection: Projection) -> tuple[np.ndarray, np.ndarra
         return np.ones(size, np.int64), (p.weight != 0).astype(np.int64)
     if p.kind == "sparse":
         assert p.indptr is not None
-        ends = np.concatenate([[0], np.cumsum(p.weight != 0)])
         indptr = p.indptr.astype(np.int64)
-        return np.diff(indptr), np.diff(ends[indptr])
+        stored = np.diff(indptr)
+        effective, some = np.zeros(size, np.int64), stored > 0
+        if some.any():  # reduceat adds up to the next start, so sources without synapses are left out
+            effective[some] = np.add.reduceat(p.weight != 0, indptr[:-1][some], dtype=np.int64)
+        return stored, effective
     source, target = graph.populations[p.source].shape, graph.populations[p.target].shape
     (sy, sx), (py, px), (dy, dx) = conv_geometry(p)
     c_out, c_in, k_y, k_x = p.weight.shape
