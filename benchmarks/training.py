@@ -332,8 +332,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--processor", action="store_true", help="one thread, its processor time")
     parser.add_argument("--only", nargs="*", help="groups: step, delay, rate, memory, lif")
-    parser.add_argument("--epochs", type=int, nargs="*", default=[0, 8, 14, 20, 24, 28, 31, EPOCHS // 4],
-                        help="epochs of the schedule whose σ is timed, the last with the final one")  # fmt: skip
+    at = [0, 8, 14, 20, 24, 28, 31, EPOCHS // 4]
+    parser.add_argument("--epochs", type=int, nargs="*", default=at, help="whose σ is timed, the last narrow")
     parser.add_argument("--output", type=Path, default=RESULT)
     options = parser.parse_args()
     if options.processor:

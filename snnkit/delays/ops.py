@@ -92,6 +92,8 @@ def _product(
     keep: bool,
     bfloat16: bool,
 ) -> Tensor:
+    # a copy has an address that anything may have next
+    keep = keep and x.is_contiguous()
     x = x.contiguous()
     steps_out = x.shape[0] + padding_right
     outputs, inputs, count = weight.shape
@@ -131,6 +133,7 @@ def _gradient(
     of_synapses: bool,
     bfloat16: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    take = x.is_contiguous()
     g, x = g.contiguous(), x.contiguous()
     none = x.new_empty(0)
     gx, gw, gp, gs = none, none.clone(), none.clone(), none.clone()
@@ -144,7 +147,7 @@ def _gradient(
     needed, width = _taps(sigma, version, window, tolerance)
     by_taps = False
     if of_synapses and width is not None:
-        events = _events(x, window, steps_out, keep=False, take=True)
+        events = _events(x, window, steps_out, keep=False, take=take)
         points = fourier.Geometry(x.shape[0], window, steps_out).points
         columns = batch * (inputs + outputs * (not of_input)) + inputs * outputs
         dense = points * (_TRANSFORM * columns + _MULTIPLY * batch * inputs * outputs)

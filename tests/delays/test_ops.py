@@ -18,8 +18,9 @@ def test_operators_pass_torchs_own_check(sigma):
         torch.ops.snnkit.delayed_product, (x, module.weight, module.position, sigma, *rest, True, False)
     )
     one = sigma if sigma.ndim == 0 else sigma[:, 0].detach().requires_grad_()
+    few = x[:, :, :3].detach().requires_grad_()
     parameters = (p[:, 0].detach().requires_grad_() for p in (module.weight, module.position))
-    torch.library.opcheck(torch.ops.snnkit.channel_delay, (x[:, :, :3], *parameters, one, *rest))
+    torch.library.opcheck(torch.ops.snnkit.channel_delay, (few, *parameters, one, *rest))
 
 
 def test_a_compiled_model_gives_the_same():
@@ -137,6 +138,19 @@ def test_spikes_are_listed_once_and_forgotten_when_used(monkeypatch):
     with torch.no_grad():
         module(x)
     assert not ops._kept
+
+
+def test_copies_of_other_layouts_are_not_mistaken_for_each_other(monkeypatch):
+    _forced(monkeypatch, True)
+    ops._kept.clear()
+    module = layer(6, 5, torch.float32, max_delay=24, sigma=0.23)
+    inputs = [spikes(2, 10, 6, seed=k, dtype=torch.float32).transpose(0, 1) for k in range(4)]
+    outputs = [module(x) for x in inputs]
+    assert not ops._kept
+    for x, y in zip(inputs, outputs, strict=True):
+        got = torch.autograd.grad(y.sum(), module.weight)[0]
+        with backend.use("reference"):
+            close(got, torch.autograd.grad(module(x).sum(), module.weight)[0], 1e-5)
 
 
 def test_a_changed_input_is_listed_again(monkeypatch):
