@@ -75,10 +75,11 @@ def main() -> None:
         settings = ["data.name=synthetic_digits", "data.held_out=", "model.hidden=[128, 128]"]
     if quick:
         settings += ["data.limit=4", "train.epochs=4"]
-    of_data = [s.removeprefix("data.") for s in settings if s.startswith("data.") and "name=" not in s]
+    of_data = [] if source.synthetic else ["held_out=jackson"]
+    of_data += ["limit=4"] if quick else []
     config = ROOT / "experiments" / "spoken_digits.toml"
     run = Stages()
-    said = run("data", "data", source.name, *options(of_data or ["held_out=jackson"]))
+    said = run("data", "data", source.name, *options(of_data))
     run("train", "train", str(config), "--out", str(OUT), *options(settings))
     checkpoint, net = str(OUT / "last.pt"), str(OUT / "graph.h5")
     valid = run("evaluate", "evaluate", checkpoint, "--split", "valid")

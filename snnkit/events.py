@@ -33,10 +33,10 @@ class EventBatch:
     values: np.ndarray | None = field(default=None)
 
     def __post_init__(self) -> None:
-        self.times = np.ascontiguousarray(self.times, np.int64)
-        self.neurons = np.ascontiguousarray(self.neurons, np.int32)
-        self.offsets = np.ascontiguousarray(self.offsets, np.int64)
-        self.lengths = np.ascontiguousarray(self.lengths, np.int64)
+        self.times = _integers("times", self.times, np.int64)
+        self.neurons = _integers("neurons", self.neurons, np.int32)
+        self.offsets = _integers("offsets", self.offsets, np.int64)
+        self.lengths = _integers("lengths", self.lengths, np.int64)
         if self.values is not None:
             self.values = np.ascontiguousarray(self.values)
 
@@ -44,7 +44,10 @@ class EventBatch:
         return len(self.lengths)
 
     def __getitem__(self, b: int) -> EventBatch:
-        """Sample `b` alone, as a batch of one."""
+        """Sample `b` alone, as a batch of one; −1 is the last."""
+        if not -len(self) <= b < len(self):
+            raise IndexError(f"sample {b} of {len(self)}")
+        b %= len(self)
         lo, hi = self.offsets[b], self.offsets[b + 1]
         return EventBatch(
             self.times[lo:hi],
@@ -60,10 +63,14 @@ class EventBatch:
 
     def validate(self) -> EventBatch:
         """Return self, or raise `DataError` naming the first sample and event that is wrong."""
-        if len(self.offsets) != len(self.lengths) + 1 or (np.diff(self.offsets) < 0).any():
+        if (
+            len(self.offsets) != len(self.lengths) + 1
+            or self.offsets[0] != 0
+            or (np.diff(self.offsets) < 0).any()
+        ):
             raise DataError(
-                f"EventBatch: {len(self.lengths)} samples need {len(self.lengths) + 1} offsets that "
-                f"never fall, got {len(self.offsets)}."
+                f"EventBatch: {len(self.lengths)} samples need {len(self.lengths) + 1} offsets from 0 that "
+                f"never fall, got {self.offsets[:5].tolist()}… ({len(self.offsets)})."
             )
         if not len(self.times) == len(self.neurons) == self.offsets[-1]:
             raise DataError(
@@ -72,6 +79,9 @@ class EventBatch:
             )
         if self.values is not None and len(self.values) != len(self.times):
             raise DataError(f"EventBatch: {len(self.values)} values for {len(self.times)} events.")
+        if self.values is not None and not np.isfinite(self.values).all():
+            e = int(np.argmax(~np.isfinite(self.values)))
+            raise DataError(f"EventBatch: the value of event {e} is {self.values[e]}.")
         sample = np.repeat(np.arange(len(self)), np.diff(self.offsets))
         late = (self.times < 0) | (self.times >= self.lengths[sample])
         outside = (self.neurons < 0) | (self.neurons >= self.size)
@@ -110,3 +120,14 @@ class EventBatch:
         sample = np.repeat(np.arange(len(self)), np.diff(self.offsets))
         np.add.at(x, (self.times, sample, self.neurons), 1 if self.values is None else self.values)
         return x
+
+
+def _integers(name: str, values: np.ndarray, dtype: type) -> np.ndarray:
+    """`values` as a contiguous array of `dtype`; a `DataError` where that would change one."""
+    given = np.asarray(values)
+    with np.errstate(invalid="ignore"):
+        array: np.ndarray = np.ascontiguousarray(given, dtype)
+    if given.dtype != array.dtype and given.size and not np.array_equal(given, array):
+        e = int(np.argmax((given != array).ravel()))
+        raise DataError(f"EventBatch: {name}[{e}] is {given.ravel()[e]}, expected a {array.dtype} number.")
+    return array

@@ -19,7 +19,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from .errors import DataError, GraphError
+from .errors import DataError, GraphError, SnnkitError
 from .files import atomic_h5, open_h5
 
 FORMAT = "snnkit-graph"
@@ -133,7 +133,7 @@ class Graph:
         return [p for p in self.projections if p.source == population]
 
     def order(self) -> list[str]:
-        """Population names so that every delay-0 projection goes forward; inputs first.
+        """Population names so that every delay-0 projection goes forward; inputs first of all.
 
         Raises `GraphError` on a loop without delay.
         """
@@ -141,7 +141,7 @@ class Graph:
         for p in self.projections:
             if p.delay.min(initial=1) < 1 and p.weight.size:
                 waiting[p.target].add(p.source)
-        order: list[str] = []
+        order = [name for name in self.inputs if not waiting.pop(name)]
         while waiting:
             ready = [name for name, sources in waiting.items() if not sources - set(order)]
             if not ready:
@@ -167,8 +167,10 @@ class Graph:
         for name in self.outputs:
             if name not in self.populations:
                 raise GraphError(f"output {name!r} is no population; there are {list(self.populations)}.")
-        if not self.dt > 0:
+        if not 0 < self.dt < float("inf"):
             raise GraphError(f"dt must be a positive number of ms, got {self.dt}.")
+        if not isinstance(self.metadata, dict):
+            raise GraphError(f"metadata is a {type(self.metadata).__name__}, it must be a dict.")
         self.order()
         return self
 
@@ -205,49 +207,55 @@ class Graph:
     def load(cls, path: str | os.PathLike[str]) -> Graph:
         """Read a file that `save` wrote. Raises `DataError` (file) or `GraphError` (content)."""
         with open_h5(path) as file:
-            if file.attrs.get("format") != FORMAT:
-                raise DataError(f"{path} is HDF5, but no snnkit graph (attribute 'format' is missing).")
-            version = int(file.attrs.get("version", 0))
-            if not 1 <= version <= FORMAT_VERSION:
-                raise DataError(
-                    f"{path} has graph format version {version}; this snnkit reads up to {FORMAT_VERSION}."
-                )
             try:
-                populations = {
-                    name: Population(
-                        name,
-                        str(group.attrs["neuron"]),
-                        tuple(group.attrs["shape"]),
-                        {k: v[()] for k, v in group.get("params", {}).items()},
-                        group["bias"][()],
-                        json.loads(group.attrs["options"]),
-                        {k: v[()] for k, v in group.get("initial", {}).items()},
-                    )
-                    for name, group in file["populations"].items()
-                }
-                projections = [
-                    Projection(
-                        name,
-                        str(group.attrs["source"]),
-                        str(group.attrs["target"]),
-                        group["weight"][()],
-                        group["delay"][()],
-                        str(group.attrs["kind"]),
-                        group["indptr"][()] if "indptr" in group else None,
-                        group["indices"][()] if "indices" in group else None,
-                        json.loads(group.attrs["options"]),
-                    )
-                    for name, group in file["projections"].items()
-                ]
-                return cls(
-                    populations,
-                    projections,
-                    float(file.attrs["dt"]),
-                    json.loads(file.attrs["outputs"]),
-                    json.loads(file.attrs["metadata"]),
-                ).validate()
-            except (KeyError, OSError, json.JSONDecodeError) as error:
+                return cls._read(file, path).validate()
+            except SnnkitError:
+                raise
+            except (KeyError, OSError, ValueError, TypeError, AttributeError, RuntimeError) as error:
                 raise DataError(f"{path} is a damaged snnkit graph: {error}.") from error
+
+    @classmethod
+    def _read(cls, file: h5py.File, path: str | os.PathLike[str]) -> Graph:
+        if file.attrs.get("format") != FORMAT:
+            raise DataError(f"{path} is HDF5, but no snnkit graph (attribute 'format' is missing).")
+        version = int(file.attrs.get("version", 0))
+        if not 1 <= version <= FORMAT_VERSION:
+            raise DataError(
+                f"{path} has graph format version {version}; this snnkit reads up to {FORMAT_VERSION}."
+            )
+        populations = {
+            name: Population(
+                name,
+                str(group.attrs["neuron"]),
+                tuple(int(n) for n in group.attrs["shape"]),
+                {k: v[()] for k, v in group.get("params", {}).items()},
+                group["bias"][()],
+                json.loads(group.attrs["options"]),
+                {k: v[()] for k, v in group.get("initial", {}).items()},
+            )
+            for name, group in file["populations"].items()
+        }
+        projections = [
+            Projection(
+                name,
+                str(group.attrs["source"]),
+                str(group.attrs["target"]),
+                group["weight"][()],
+                group["delay"][()],
+                str(group.attrs["kind"]),
+                group["indptr"][()] if "indptr" in group else None,
+                group["indices"][()] if "indices" in group else None,
+                json.loads(group.attrs["options"]),
+            )
+            for name, group in file["projections"].items()
+        ]
+        return cls(
+            populations,
+            projections,
+            float(file.attrs["dt"]),
+            json.loads(file.attrs["outputs"]),
+            json.loads(file.attrs["metadata"]),
+        )
 
 
 def _check_population(key: str, population: Population) -> None:
@@ -259,7 +267,10 @@ def _check_population(key: str, population: Population) -> None:
     if not population.shape or min(population.shape) < 1:
         raise GraphError(f"{where} has shape {population.shape}; every axis needs at least one neuron.")
     arrays = {**population.params, **population.initial, "bias": population.bias}
+    if not isinstance(population.options, dict):
+        raise GraphError(f"{where}: options are a {type(population.options).__name__}, expected a dict.")
     for name, value in arrays.items():
+        _check_numbers(where, name, value)
         try:
             np.broadcast_to(value, population.shape)
         except ValueError:
@@ -282,6 +293,9 @@ def _check_projection(p: Projection, populations: dict[str, Population]) -> None
         raise GraphError(f"{where} ends in an input population, which takes no synapses.")
     if p.kind not in KINDS:
         raise GraphError(f"{where}: kind {p.kind!r} is none of {', '.join(KINDS)}.")
+    if not isinstance(p.options, dict):
+        raise GraphError(f"{where}: options are a {type(p.options).__name__}, expected a dict.")
+    _check_numbers(where, "weight", p.weight)
     if not np.isfinite(p.weight).all():
         index = np.argwhere(~np.isfinite(p.weight))[0].tolist()
         raise GraphError(f"{where}: weight is {p.weight[tuple(index)]} at {index}.")
@@ -309,6 +323,11 @@ def _check_projection(p: Projection, populations: dict[str, Population]) -> None
         raise GraphError(f"{where}: delay {np.atleast_1d(p.delay)[tuple(index)]} at {index} is negative.")
 
 
+def _check_numbers(where: str, name: str, value: np.ndarray) -> None:
+    if value.dtype.kind not in "iufb":
+        raise GraphError(f"{where}: {name} has dtype {value.dtype}, expected real numbers.")
+
+
 def _expect(where: str, what: str, got: tuple[int, ...], want: tuple[int, ...]) -> None:
     if tuple(got) != tuple(want):
         raise GraphError(f"{where}: {what} is {tuple(got)}, expected {tuple(want)}.")
@@ -333,11 +352,18 @@ def conv_output_shape(where: str, p: Projection, source: tuple[int, ...]) -> tup
             f"C_in/groups, kH, kW]; got {source} and {p.weight.shape}."
         )
     groups = int(p.options.get("groups", 1))
+    if groups < 1:
+        raise GraphError(f"{where}: groups must be at least 1, got {groups}.")
     if source[0] != p.weight.shape[1] * groups or p.weight.shape[0] % groups:
         raise GraphError(
             f"{where}: {source[0]} input channels do not fit weights {p.weight.shape} in {groups} groups."
         )
     stride, padding, dilation = conv_geometry(p)
+    if min(*stride, *dilation) < 1 or min(padding) < 0:
+        raise GraphError(
+            f"{where}: stride {stride} and dilation {dilation} must be at least 1, "
+            f"padding {padding} at least 0."
+        )
     size = [
         (n + 2 * pad - d * (k - 1) - 1) // s + 1
         for n, k, s, pad, d in zip(source[1:], p.weight.shape[2:], stride, padding, dilation, strict=True)

@@ -180,3 +180,16 @@ def test_tune_leaves_a_front_and_resumes(snnkit, tmp_path, monkeypatch):
     assert again["trials"] == 3
     assert json.loads((tmp_path / "study" / "study.json").read_text())
     assert (tmp_path / "study" / "front.html").stat().st_size > 1000
+
+
+def test_data_of_other_classes_is_refused(task, monkeypatch):
+    from snnkit.errors import DataError
+    from snnkit.graph import Graph
+
+    asked = []
+    monkeypatch.setattr(runs, "load_data", lambda config, progress=True: asked.append(config.data) or task)
+    known = {"name": "spoken_digits", "dt": 5.0, "held_out": "jackson"}
+    graph = Graph({}, [], metadata={"data": known, "classes": ["a", "b", "c"]})
+    with pytest.raises(DataError, match=r"classes \['a', 'b', 'c'\]… \(3\), spoken_words has"):
+        runs.graph_data(graph, "test", {"name": "spoken_words"})
+    assert (asked[0].name, asked[0].dt, asked[0].held_out) == ("spoken_words", 5.0, None)

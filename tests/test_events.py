@@ -27,6 +27,13 @@ def test_a_sample_taken_out_is_the_same_sample():
         np.testing.assert_array_equal(alone.to_dense()[:, 0], x[:length, b])
 
 
+def test_the_last_sample_is_minus_one_and_none_is_beyond():
+    events = EventBatch.from_dense(np.eye(3).reshape(3, 1, 3).repeat(2, 1))
+    assert len(events[-1].times) == 3
+    with pytest.raises(IndexError):
+        events[2]
+
+
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
@@ -35,7 +42,12 @@ def test_a_sample_taken_out_is_the_same_sample():
         ("neurons", [0, 1, 9], r"event 2 of sample 1 .* outside 0\.\.3"),
         ("offsets", [0, 4, 3], "that never fall"),
         ("offsets", [0, 2, 4], "should be equal"),
+        ("offsets", [1, 2, 3], "offsets from 0"),
         ("values", [1.0], "1 values for 3 events"),
+        ("values", [1.0, np.nan, 1.0], "value of event 1 is nan"),
+        ("neurons", [0, 1, 2**32 + 1], r"neurons\[2\] is 4294967297, expected a int32"),
+        ("times", [0.5, 1, 1], r"times\[0\] is 0.5"),
+        ("times", [np.nan, 1, 1], r"times\[0\] is nan"),
     ],
 )
 def test_wrong_events_are_named(field, value, message):

@@ -1,5 +1,7 @@
 """A Graph survives its file, and a wrong one is refused with the place named."""
 
+import contextlib
+
 import h5py
 import numpy as np
 import pytest
@@ -77,6 +79,12 @@ def test_any_sparse_graph_survives_its_file(tmp_path_factory, n_in, n_out, data)
     same(Graph.load(path), graph)
 
 
+def test_inputs_come_first_even_behind_delays():
+    h, source = Population("h", "lif", 1), Population("in", "input", 1)
+    graph = Graph({"h": h, "in": source}, [Projection("p", "in", "h", np.ones((1, 1)), np.array(2))])
+    assert graph.order() == ["in", "h"]
+
+
 def test_order_puts_sources_first_and_lets_delayed_loops_be():
     graph = small()
     graph.populations = dict(reversed(graph.populations.items()))
@@ -98,6 +106,9 @@ def test_order_puts_sources_first_and_lets_delayed_loops_be():
         ({"proj__2__name": "a"}, "two projections are named 'a'"),
         ({"pop__h__params": {"decay": np.array([1.0, np.inf, 0.0])}}, r"decay is inf at \[1\]"),
         ({"pop__h__bias": np.zeros(4)}, "bias has shape"),
+        ({"pop__h__bias": np.zeros(3, complex)}, "bias has dtype complex128"),
+        ({"proj__0__weight": np.full((3, 2), "x")}, "weight has dtype"),
+        ({"pop__h__options": [1]}, "options are a list"),
         ({"pop__h__shape": (0,)}, "at least one neuron"),
     ],
 )
@@ -115,7 +126,26 @@ def test_conv_shapes_are_checked():
         Graph(populations, [conv]).validate()
 
 
+@pytest.mark.parametrize("options", [{"stride": 0}, {"groups": 0}, {"padding": -1}, {"dilation": [1, 0]}])
+def test_impossible_convolutions_are_refused(options):
+    populations = {"in": Population("in", "input", (2, 6, 8)), "h": Population("h", "lif", (4, 3, 4))}
+    conv = Projection("c", "in", "h", np.ones((4, 2, 3, 3)), kind="conv", options=options)
+    with pytest.raises(GraphError, match="at least"):
+        Graph(populations, [conv]).validate()
+
+
 class TestFiles:
+    @given(st.data())
+    def test_no_corruption_of_a_file_is_more_than_a_named_error(self, tmp_path_factory, data):
+        path = tmp_path_factory.mktemp("corrupt") / "net.h5"
+        small().save(path)
+        raw = bytearray(path.read_bytes())
+        for _ in range(data.draw(st.integers(1, 8))):
+            raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
+        path.write_bytes(raw)
+        with contextlib.suppress(DataError, GraphError):
+            Graph.load(path)
+
     def test_a_failed_save_leaves_what_was_there(self, tmp_path):
         path = tmp_path / "net.h5"
         small().save(path)
@@ -148,6 +178,19 @@ class TestFiles:
             del file["projections/a/weight"]
         with pytest.raises(DataError, match=r"damaged snnkit graph.*weight"):
             Graph.load(path)
+        for attribute, value in (
+            ("dt", "fast"),
+            ("outputs", "3"),
+            ("metadata", "[1]"),
+            ("version", "abc"),
+            ("dt", np.inf),
+        ):
+            small().save(path)
+            with h5py.File(path, "a") as file:
+                file.attrs[attribute] = value
+            with pytest.raises((DataError, GraphError)):
+                Graph.load(path)
+        small().save(path)
         with h5py.File(path, "a") as file:
             file.attrs["version"] = 99
         with pytest.raises(DataError, match="format version 99"):

@@ -64,7 +64,9 @@ def draw_activity(graph: Graph, events: EventBatch, path: PathLike, title: str =
             )  # fmt: skip
         axis.set_ylabel(f"{out}\nsoftmax(v)")
     else:
-        axis.plot(clock, result.spikes[out].to_dense(steps)[:, 0].cumsum(0), lw=1)
+        counts = result.spikes[out].to_dense(steps)[:, 0].cumsum(0)
+        axis.plot(clock, counts, c=PALE, lw=0.8)
+        axis.plot(clock, counts[:, guess], c=ACCENT, lw=2, label=str(classes[guess]))
         axis.set_ylabel(f"{out}\nspikes so far")
     axis.legend(loc="upper left", frameon=False)
     axis.set_xlabel("time (ms)")

@@ -45,13 +45,21 @@ def changed(config: Config, parameters: dict[str, Any]) -> Config:
     """The configuration with the parameters of a trial; delays keep their length in ms."""
     tree = config.model_dump()
     dt = float(parameters.get("bin_width_ms", config.data.dt))
+    ratio = config.data.dt / dt
     tree["data"]["dt"] = dt
+    if config.data.steps is not None:
+        tree["data"]["steps"] = max(round(config.data.steps * ratio), 1)
+    if config.model.tail is not None:
+        tree["model"]["tail"] = round(config.model.tail * ratio)
+    if config.train.sigma is not None:
+        tree["train"]["sigma"] = config.train.sigma * ratio
     tree["model"]["tau_mem"] = max(config.model.tau_mem, dt * 1.005)
     if "hidden" in parameters:
         tree["model"]["hidden"] = (int(parameters["hidden"]),) * len(config.model.hidden)
-    if "max_delay" in parameters:
-        delay = round(int(parameters["max_delay"]) * config.data.dt / dt)
-        tree["model"] |= {"max_delay": delay, "delays": "learned" if delay else "none"}
+    delay = round(int(parameters.get("max_delay", config.model.max_delay)) * ratio)
+    tree["model"]["max_delay"] = delay
+    if delay == 0:
+        tree["model"]["delays"] = "none"
     if "rate_regularisation" in parameters:
         tree["train"] |= {"rate_strength": float(parameters["rate_regularisation"]), "rate_target": 0.01}
     return parse_config(tree)

@@ -128,8 +128,18 @@ def graph_data(graph: Graph, split: str, settings: dict[str, Any] | None = None)
         raise DataError(
             "the Graph does not say what data it was trained on; name it, e.g. --data spoken_digits."
         )
-    config = parse_config({"data": {**(known or {}), **(settings or {})}}, "the Graph's metadata")
-    return getattr(load_data(config), split)
+    settings = settings or {}
+    if known is not None and settings.get("name", known["name"]) != known["name"]:
+        known = {k: known[k] for k in ("dt", "channels", "binary", "features") if k in known}
+    config = parse_config({"data": {**(known or {}), **settings}}, "the Graph's metadata")
+    data: Data = getattr(load_data(config), split)
+    classes = graph.metadata.get("classes")
+    if classes is not None and list(classes) != list(data.classes):
+        raise DataError(
+            f"the network was trained on the classes {list(classes)[:4]}… ({len(classes)}), "
+            f"{config.data.name} has {list(data.classes)[:4]}… ({len(data.classes)}); give data with the same classes."
+        )
+    return data
 
 
 def classify(graph: Graph, events: EventBatch, **options: Any) -> tuple[np.ndarray, Any]:
