@@ -137,7 +137,8 @@ def graph_data(graph: Graph, split: str, settings: dict[str, Any] | None = None)
     if classes is not None and list(classes) != list(data.classes):
         raise DataError(
             f"the network was trained on the classes {list(classes)[:4]}… ({len(classes)}), "
-            f"{config.data.name} has {list(data.classes)[:4]}… ({len(data.classes)}); give data with the same classes."
+            f"{config.data.name} has {list(data.classes)[:4]}… ({len(data.classes)}); give data with the "
+            "same classes."
         )
     return data
 
