@@ -55,14 +55,25 @@ def lower_spiking(
 
     Raises `GraphError` naming the first layer that has no place in a Graph (max pooling).
     """
-    lowering = _Lowering(copy.deepcopy(network).double().cpu().eval(), tuple(input_shape))
+    lowering = _Lowering(copy.deepcopy(network).double().cpu().eval(), tuple(input_shape), True)
     notes = {"readout": "last_step", "encoding": "direct", "steps": network.steps, "steps_tail": 0}
     populations, projections = lowering.populations, lowering.projections
     return Graph(populations, projections, dt, ["out"], notes | (metadata or {})).validate()
 
 
+def dense_graph(network: SpikingNet, input_shape: tuple[int, ...]) -> Graph:
+    """The ANN that the network came from, as far as its price goes: its layers, poolings of their own.
+
+    For `snnkit.hardware.energy.dense_pj`, which counts the synapses and neurons of a Graph as a dense
+    machine would work through them; a pooling merged into a convolution would be counted too dear.
+    """
+    lowering = _Lowering(copy.deepcopy(network).double().cpu().eval(), tuple(input_shape), False)
+    return Graph(lowering.populations, lowering.projections, 1.0, ["out"]).validate()
+
+
 class _Lowering:
-    def __init__(self, network: SpikingNet, input_shape: tuple[int, ...]) -> None:
+    def __init__(self, network: SpikingNet, input_shape: tuple[int, ...], merge: bool) -> None:
+        self.merge = merge
         self.populations = {"input": Population("input", INPUT, input_shape)}
         self.projections: list[Projection] = []
         branches = self.add(network.layers, [("input", [])], "")
@@ -94,6 +105,10 @@ class _Lowering:
                 f"{where} has no place in a Graph: it is not linear. Use average pooling, whose weights merge "
                 "into the synapses."
             )
+        if isinstance(module, nn.AvgPool2d) and not self.merge:
+            chains = [(source, [*chain, module]) for source, chain in branches]
+            self.close(name, chains, "li", {"decay": 0.0, "gain": 1.0}, {})
+            return [(name, [])]
         first, *others = [(source, [*chain, module]) for source, chain in branches]
         bias = getattr(module, "bias", None)
         if others and bias is not None:

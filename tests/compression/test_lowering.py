@@ -30,7 +30,7 @@ def odd():
             relu_c=nn.ReLU(),
             pool_c=nn.AvgPool2d(3, stride=1, padding=1),
             d=nn.Conv2d(6, 5, 2),
-            pool_d=nn.AvgPool2d(2, stride=1),
+            pool_d=nn.AvgPool2d((2, 1), stride=1),
             relu_d=nn.ReLU(),
             flatten=nn.Flatten(),
             e=nn.Linear(5 * 3 * 1, 7),
@@ -128,7 +128,7 @@ def test_a_lowered_network_is_priced_and_the_price_falls_with_T():
     prices = [estimate(graph, encode(images, T), ["cmos45", "lemaire45"]).total_pj for T in (4, 1)]
     assert all(prices[0][p] > prices[1][p] > 0 for p in prices[0])
 
-    # by hand: at T = 1 the image's MACs, and an AC for every synapse a spike goes through
+    # by hand: at T = 1 the image's MACs, and an AC for every synapse a spike goes through and every bias
     run = Spikes(1)
     network.steps = 1
     with torch.no_grad():
@@ -152,4 +152,5 @@ def test_a_lowered_network_is_priced_and_the_price_falls_with_T():
             pj += 4.6 * fan.sum()
         else:
             pj += 0.9 * (run.kept[p.source][0] * fan).sum(1).mean()
+    pj += 0.9 * sum(p.size for p in graph.populations.values() if p.bias.any())
     assert prices[1]["cmos45"] == pytest.approx(pj, rel=1e-6)

@@ -1,0 +1,226 @@
+"""A whole compression as one TOML file: train the ANN, convert it, train it at fewer and fewer steps."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ..datasets import images
+from ..errors import ConfigError
+from ..files import PathLike, atomic
+from ..training.record import stamp
+from .ann import MODELS, build_ann
+from .convert import convert
+from .lowering import lower_spiking
+from .measure import accuracy, measure
+from .timesteps import MILESTONES, Cost, Schedule, compress_timesteps, train_images
+
+
+class Section(BaseModel):
+    """A table of the file; unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Data(Section):
+    """Which images."""
+
+    name: Literal[images.NAMES] = "digits"  # type: ignore[valid-type]
+    root: Path | None = None
+    valid_fraction: float = Field(0.1, gt=0, lt=1)
+    limit: int | None = Field(None, ge=2, description="images of every class")
+    seed: int = Field(0, description="of the choice of validation images")
+
+
+class Training(Section):
+    """How a network is trained."""
+
+    epochs: int = Field(10, ge=1)
+    batch: int = Field(64, ge=1)
+    lr: float = Field(1e-4, gt=0)
+    optimiser: Literal["adam", "sgd"] = "adam"
+    weight_decay: float = Field(0.0, ge=0)
+    milestones: tuple[float, ...] = MILESTONES
+    factor: float = Field(5.0, ge=1, description="lr is divided by it at each milestone")
+    augment: int = Field(0, ge=0, description="largest shift, pixels; also mirrors")
+
+    def schedule(self) -> Schedule:
+        """The same for `train_images`."""
+        return Schedule(**self.model_dump())
+
+
+class Ann(Training):
+    """The network without spikes."""
+
+    model: Literal[MODELS] = "vgg5"  # type: ignore[valid-type]
+    width: float = Field(1.0, gt=0)
+    hidden: int = Field(512, ge=1)
+    dropout: float = Field(0.2, ge=0, lt=1)
+    epochs: int = Field(30, ge=1)
+    lr: float = Field(1e-3, gt=0)
+
+
+class Snn(Training):
+    """Conversion and stages."""
+
+    stages: tuple[int, ...] = (5, 4, 3, 2, 1)
+    percentile: float = Field(90.0, gt=0, le=100)
+    calibration_images: int = Field(512, ge=1)
+    calibration_steps: int = Field(500, ge=1)
+    per_channel: bool = False
+    floor: float | None = Field(None, description="stop below this validation accuracy")
+    direct: bool = Field(True, description="also T = 1 straight from the ANN, for as many epochs")
+
+
+class Run(Section):
+    """Seed and machine."""
+
+    seed: int = 0
+    threads: int | None = Field(None, ge=1)
+    device: str = "cpu"
+
+
+class CompressionConfig(Section):
+    """A whole compression."""
+
+    data: Data = Data()
+    ann: Ann = Ann()
+    snn: Snn = Snn()
+    run: Run = Run()
+
+
+def load_compression(path: PathLike, overrides: tuple[str, ...] | list[str] = ()) -> CompressionConfig:
+    """Read a TOML file; `overrides` are ``"snn.epochs=3"`` strings. Raises `ConfigError` with every problem."""
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(f"{path} does not exist.")
+    try:
+        tree = tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is no TOML: {error}.") from error
+    for override in overrides:
+        key, found, value = override.partition("=")
+        section, dot, name = key.strip().partition(".")
+        if not found or not dot:
+            raise ConfigError(f"override {override!r} should read key=value, e.g. snn.epochs=3.")
+        try:
+            tree.setdefault(section, {})[name] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            tree.setdefault(section, {})[name] = value.strip()
+    try:
+        return CompressionConfig.model_validate(tree)
+    except ValidationError as error:
+        problems = [_explain(problem) for problem in error.errors()]
+        count = f"{len(problems)} problem" + "s" * (len(problems) > 1)
+        raise ConfigError(f"{path} has {count}: " + "; ".join(problems) + ".") from None
+
+
+def _explain(problem: Any) -> str:
+    *parents, key = problem["loc"]
+    table = f"[{'.'.join(map(str, parents))}] " if parents else ""
+    if problem["type"] != "extra_forbidden":
+        return f"{table}{key} = {problem['input']!r}: {problem['msg']}"
+    fields: Any = CompressionConfig.model_fields
+    for parent in parents:
+        fields = fields[parent].annotation.model_fields
+    near = difflib.get_close_matches(str(key), list(fields), 1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(fields)}"
+    return f"{table}unknown key {key!r}, {hint}"
+
+
+def compress_run(
+    config: CompressionConfig,
+    folder: PathLike,
+    resume: bool = False,
+    *,
+    cost: Cost | None = None,
+    report: Callable[[dict[str, Any]], None] | None = None,
+) -> dict[str, Any]:
+    """Run into `folder`: ann.pt, stage_T5.pt …, graph.h5 of the last stage, result.json; returns the last.
+
+    With `resume` everything that is there is kept and an unfinished stage goes on at its last epoch. The
+    test images are touched once, at the end: each stage's network, as validation chose it, and the ANN.
+
+    cost    see `compress_timesteps`
+    report  called with a row an epoch
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    if config.run.threads:
+        torch.set_num_threads(config.run.threads)
+    about = {k: v for k, v in config.data.model_dump().items() if k != "name"}
+    data = images.load(config.data.name, **about)
+    channels, size = data.train[0].shape[1], data.train[0].shape[2]
+    seed = config.run.seed
+    torch.manual_seed(seed)
+    a = config.ann
+    ann = build_ann(
+        a.model, len(data.classes), channels, size, width=a.width, dropout=a.dropout, hidden=a.hidden
+    ).to(config.run.device)
+    schedule = Schedule(**{k: v for k, v in a.model_dump().items() if k in Training.model_fields})
+    fit = train_images(
+        ann, data, schedule, seed=seed, checkpoint=folder / "ann.pt", resume=resume,
+        report=None if report is None else lambda row: report({"T": 0, "stage_from": "", **row}),
+    )  # fmt: skip
+    s = config.snn
+    shown = data.normalised("train")[0]
+    chosen = np.random.default_rng([seed, 1]).permutation(len(shown))[: s.calibration_images]
+    network = convert(
+        ann, shown[chosen], s.percentile, steps=s.stages[0], calibration_steps=s.calibration_steps,
+        per_channel=s.per_channel,
+    )  # fmt: skip
+    one = Schedule(**{k: v for k, v in s.model_dump().items() if k in Training.model_fields})
+    done = compress_timesteps(
+        network, data, s.stages, one, seed=seed, folder=folder, resume=resume, floor=s.floor,
+        direct=s.direct, cost=cost, report=report,
+    )  # fmt: skip
+    x, y = data.normalised("test")
+    ann_test = accuracy(ann, x, y)
+    rows = []
+    staged = [stage for stage in done.stages if stage.stage_from != "direct"]
+    for stage in done.stages:
+        network.load_state_dict(stage.state)
+        network.steps = stage.T
+        tested = measure(network, x, y)
+        rows.append(
+            {
+                "case": f"{config.data.name} {a.model} ×{a.width:g}",
+                **stage.row(),
+                "accuracy": tested.accuracy,
+                "ann_accuracy": ann_test,
+                "spikes_per_neuron": tested.spikes_per_neuron,
+                "energy_ratio_paper": tested.energy_ratio_paper,
+                **stamp(seed),
+            }
+        )
+    network.load_state_dict(staged[-1].state)
+    network.steps = staged[-1].T
+    graph = lower_spiking(
+        network, data.train[0].shape[1:],
+        metadata={
+            "classes": data.classes,
+            "images": config.data.model_dump(mode="json"),
+            "mean": data.mean.tolist(),
+            "std": data.std.tolist(),
+        },
+    )  # fmt: skip
+    graph.save(folder / "graph.h5")
+    result = {
+        "images": data.name,
+        "ann_valid_accuracy": fit.valid_accuracy,
+        "ann_accuracy": ann_test,
+        "stopped": done.stopped,
+        "stages": rows,
+        "graph": str(folder / "graph.h5"),
+    }
+    with atomic(folder / "result.json") as temporary:
+        temporary.write_text(json.dumps({**result, "configuration": config.model_dump(mode="json")}, indent=1))
+    return result

@@ -1,0 +1,306 @@
+"""Fewer and fewer time steps: train at T = 5, then at 4, 3, 2, 1, each from the network before (IIR-SNN)."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..datasets.images import ImageSplits
+from ..errors import CheckpointError, ParameterError
+from ..files import PathLike
+from ..training.checkpoint import load_checkpoint, load_weights, save_checkpoint
+from .measure import Measured, accuracy, measure
+from .spiking import SpikingNet
+
+Cost = Callable[[SpikingNet, np.ndarray], dict[str, float]]
+"""``cost(network, images)``: further figures of a stage, such as energy and latency of a chip."""
+
+MILESTONES = (0.6, 0.8, 0.9)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How a network is trained; the defaults are the paper's for the spiking stages.
+
+    epochs        at least 1
+    lr            divided by `factor` at these shares of the epochs (`milestones`)
+    optimiser     "adam" (amsgrad) or "sgd" (momentum 0.9)
+    weight_decay  on all parameters
+    augment       shift by up to so many pixels, and mirror; 0 for neither
+    """
+
+    epochs: int = 10
+    batch: int = 64
+    lr: float = 1e-4
+    optimiser: str = "adam"
+    weight_decay: float = 0.0
+    milestones: tuple[float, ...] = MILESTONES
+    factor: float = 5.0
+    augment: int = 0
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch < 1 or not self.lr > 0 or self.augment < 0:
+            raise ParameterError(
+                f"a schedule needs epochs ≥ 1, batch ≥ 1, lr > 0 and augment ≥ 0, got {asdict(self)}."
+            )
+        if self.optimiser not in ("adam", "sgd"):
+            raise ParameterError(f"optimiser {self.optimiser!r} is none of adam, sgd.")
+
+    def lr_at(self, epoch: int) -> float:
+        """Learning rate of an epoch, counted from 0."""
+        return self.lr / self.factor ** sum(epoch >= round(m * self.epochs) for m in self.milestones)
+
+
+@dataclass
+class Fit:
+    """A network trained, with the epoch that is best on validation.
+
+    history  a row an epoch: epoch, loss, valid_accuracy
+    """
+
+    best_epoch: int = -1
+    valid_accuracy: float = -1.0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def augmented(x: np.ndarray, rng: np.random.Generator, amount: int) -> np.ndarray:
+    """Images ``[B, C, H, W]`` shifted by up to `amount` pixels (0 comes in), half of them mirrored."""
+    if not amount:
+        return x
+    batch, _, height, width = x.shape
+    wide = np.pad(x, ((0, 0), (0, 0), (amount, amount), (amount, amount)))
+    down, right = rng.integers(0, 2 * amount + 1, (2, batch))
+    mirrored = rng.random(batch) < 0.5
+    y = np.empty_like(x)
+    for b in range(batch):
+        cut = wide[b, :, down[b] : down[b] + height, right[b] : right[b] + width]
+        y[b] = cut[:, :, ::-1] if mirrored[b] else cut
+    return y
+
+
+def train_images(
+    network: nn.Module,
+    data: ImageSplits,
+    schedule: Schedule,
+    *,
+    seed: int = 0,
+    checkpoint: PathLike | None = None,
+    resume: bool = False,
+    report: Callable[[dict[str, float]], None] | None = None,
+) -> Fit:
+    """Train on ``data.train`` by cross entropy and leave the network with its best epoch on ``data.valid``.
+
+    Order, augmentation and dropout of an epoch follow from (seed, epoch). With `checkpoint`, a file is
+    written after every epoch; with `resume`, a run that was stopped goes on from it to the same numbers.
+
+    report  called with each row of the history
+    """
+    parameter = next(network.parameters())
+    (x, y), (x_valid, y_valid) = data.normalised("train"), data.normalised("valid")
+    if len(x) == 0 or len(x_valid) == 0:
+        raise ParameterError(f"training needs images: {len(x)} to train and {len(x_valid)} to validate on.")
+    optimiser: torch.optim.Optimizer
+    if schedule.optimiser == "adam":
+        optimiser = torch.optim.Adam(
+            network.parameters(), lr=schedule.lr, amsgrad=True, weight_decay=schedule.weight_decay
+        )
+    else:
+        optimiser = torch.optim.SGD(
+            network.parameters(), lr=schedule.lr, momentum=0.9, weight_decay=schedule.weight_decay
+        )
+    fit, best, start = Fit(), dict[str, Tensor](), 0
+    path = None if checkpoint is None else Path(checkpoint)
+    plan = {**asdict(schedule), "milestones": list(schedule.milestones), "seed": seed}
+    if path is not None and resume and path.exists():
+        content = load_checkpoint(path)
+        if content["plan"] != plan:
+            changed = [k for k in plan if content["plan"].get(k) != plan[k]]
+            raise CheckpointError(
+                f"{path} was trained with {changed[0]} = {content['plan'].get(changed[0])!r}, not "
+                f"{plan[changed[0]]!r}; resume with its own configuration or choose another folder."
+            )
+        load_weights(network, content["last"], path)
+        optimiser.load_state_dict(content["optimiser"])
+        fit, best, start = Fit(**content["fit"]), content["best"], content["epoch"]
+    clamp = getattr(network, "clamp_", None)
+    for epoch in range(start, schedule.epochs):
+        for group in optimiser.param_groups:
+            group["lr"] = schedule.lr_at(epoch)
+        rng = np.random.default_rng([seed, epoch])
+        torch.manual_seed(int(rng.integers(2**62)))
+        order = rng.permutation(len(x))
+        network.train()
+        total = 0.0
+        for first in range(0, len(x), schedule.batch):
+            chosen = order[first : first + schedule.batch]
+            if len(chosen) == 1 and first:
+                continue  # batch norm has no statistics of one sample
+            images = torch.from_numpy(augmented(x[chosen], rng, schedule.augment)).to(parameter)
+            labels = torch.from_numpy(y[chosen]).to(parameter.device)
+            loss = F.cross_entropy(network(images), labels)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            if clamp is not None:
+                clamp()
+            total += loss.item() * len(chosen)
+        valid = accuracy(network, x_valid, y_valid)
+        row = {"epoch": epoch, "loss": total / len(x), "valid_accuracy": valid}
+        fit.history.append(row)
+        if valid > fit.valid_accuracy:
+            fit.valid_accuracy, fit.best_epoch = valid, epoch
+            best = {k: v.detach().clone() for k, v in network.state_dict().items()}
+        if report is not None:
+            report(row)
+        if path is not None:
+            save_checkpoint(
+                path,
+                {"plan": plan, "epoch": epoch + 1, "fit": asdict(fit), "best": best,
+                 "last": dict(network.state_dict()), "optimiser": optimiser.state_dict()},
+            )  # fmt: skip
+    network.load_state_dict(best)
+    network.eval()
+    return fit
+
+
+@dataclass
+class Stage:
+    """One stage: a network trained at T steps.
+
+    stage_from      "ann", "T=5", …: what it started from; "direct" for T = 1 straight from the ANN
+    valid           figures on the validation images, at the chosen epoch
+    valid_start     validation accuracy before the stage was trained
+    cost            what the callable gave
+    state           the network's weights, for `SpikingNet.load_state_dict`
+    """
+
+    T: int
+    stage_from: str
+    epochs: int
+    best_epoch: int
+    valid_start: float
+    valid: Measured
+    seconds: float
+    cost: dict[str, float]
+    state: dict[str, Tensor]
+
+    def row(self) -> dict[str, Any]:
+        """Plain numbers for a table."""
+        return {
+            "T": self.T,
+            "stage_from": self.stage_from,
+            "valid_accuracy": self.valid.accuracy,
+            "valid_accuracy_start": self.valid_start,
+            "spikes_per_neuron": self.valid.spikes_per_neuron,
+            "energy_pj_paper": self.valid.energy_pj,
+            "energy_ratio_paper": self.valid.energy_ratio_paper,
+            "epochs": self.epochs,
+            "best_epoch": self.best_epoch + 1,
+            "seconds": round(self.seconds, 1),
+            **self.cost,
+        }
+
+
+@dataclass
+class Compression:
+    """What `compress_timesteps` gives: the stages in order, and why it ended early, if it did."""
+
+    stages: list[Stage]
+    stopped: str = ""
+
+    def table(self) -> list[dict[str, Any]]:
+        """A row a stage."""
+        return [stage.row() for stage in self.stages]
+
+
+def compress_timesteps(
+    network: SpikingNet,
+    data: ImageSplits,
+    stages: Sequence[int] = (5, 4, 3, 2, 1),
+    schedule: Schedule | Sequence[Schedule] = Schedule(),
+    *,
+    seed: int = 0,
+    folder: PathLike | None = None,
+    resume: bool = False,
+    floor: float | None = None,
+    direct: bool = False,
+    cost: Cost | None = None,
+    report: Callable[[dict[str, Any]], None] | None = None,
+) -> Compression:
+    """Train a converted network at the first number of steps, then at each next from the one before.
+
+    Weights, thresholds and decays go on from stage to stage; epochs are chosen on validation; the test
+    images are not touched. Chowdhury, Rathi and Roy (arXiv 2110.05929), where a network trained at T = 1
+    straight from the ANN falls silent in its deep layers. At the end `network` has the last stage's
+    weights and steps.
+
+    stages    falling; steps may be left out, as in (5, 3, 1)
+    schedule  one for all stages, or one each
+    folder    checkpoint of every stage; with `resume`, stages and epochs that are there are not repeated
+    floor     stop after the first stage whose validation accuracy is below
+    direct    at the end also train T = 1 from the converted network, for as many epochs as all stages
+              had together; comes last in the result, as stage_from "direct"
+    cost      ``cost(network, validation images)`` → further columns
+    report    called with a row after each epoch
+    """
+    plan = list(stages)
+    if not plan or plan[-1] < 1 or any(a <= b for a, b in zip(plan, plan[1:], strict=False)):
+        raise ParameterError(f"stages {plan} must fall from stage to stage and end at 1 or more.")
+    schedules = [schedule] * len(plan) if isinstance(schedule, Schedule) else list(schedule)
+    if len(schedules) != len(plan):
+        raise ParameterError(f"there are {len(plan)} stages and {len(schedules)} schedules; give one each.")
+    for name, layer in network.spiking():
+        if not bool((layer.v_th > 0).all()):
+            raise ParameterError(f"layer {name!r}: threshold {float(layer.v_th.min())} must be positive.")
+    converted = copy.deepcopy(network.state_dict())
+    done = Compression([])
+
+    def run(T: int, origin: str, one: Schedule, label: str) -> Stage:
+        network.steps = T
+        checkpoint = None if folder is None else Path(folder) / f"{label}.pt"
+        images, labels = data.normalised("valid")
+        before = accuracy(network, images, labels)
+        started = time.perf_counter()
+
+        def tell(row: dict[str, float]) -> None:
+            if report is not None:
+                report({"T": T, "stage_from": origin, **row})
+
+        fit = train_images(
+            network, data, one, seed=seed, checkpoint=checkpoint, resume=resume, report=tell
+        )
+        seconds = time.perf_counter() - started
+        figures = {} if cost is None else cost(network, images)
+        state = copy.deepcopy(network.state_dict())
+        return Stage(
+            T, origin, one.epochs, fit.best_epoch, before, measure(network, images, labels), seconds,
+            figures, state,
+        )  # fmt: skip
+
+    origin = "ann"
+    for T, one in zip(plan, schedules, strict=True):
+        stage = run(T, origin, one, f"stage_T{T}")
+        done.stages.append(stage)
+        origin = f"T={T}"
+        if floor is not None and stage.valid.accuracy < floor:
+            done.stopped = (
+                f"T = {T} reaches {stage.valid.accuracy:.4f} on validation, below the floor of {floor}."
+            )
+            break
+    if direct:
+        network.load_state_dict(converted)
+        epochs = sum(one.epochs for one in schedules)
+        last = Schedule(**{**asdict(schedules[-1]), "epochs": epochs})
+        done.stages.append(run(1, "direct", last, "direct_T1"))
+        network.load_state_dict(done.stages[-2].state)
+        network.steps = done.stages[-2].T
+    return done
