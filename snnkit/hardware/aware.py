@@ -9,7 +9,7 @@ Straight-through estimator: Bengio, Léonard and Courville, arXiv 1308.3432, 201
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -183,3 +183,17 @@ def layers(module: nn.Module) -> Iterator[tuple[str, nn.Module, nn.Module | None
             synapse, norm = None, None
         elif isinstance(getattr(part, "weight", None), Tensor):
             synapse, norm = (name, part), None
+
+
+def fine_tuned(
+    state: dict[str, Tensor], chip: Chip = LOIHI2
+) -> Callable[[Any, int, int, float], SpikingClassifier]:
+    """A builder for `snnkit.training.Trainer(make=…)` that starts from the weights of a float network."""
+
+    def make(model: Any, inputs: int, classes: int, dt: float) -> SpikingClassifier:
+        made = network.build(model, inputs, classes, dt)
+        made.load_state_dict(state)
+        prepare(made, chip)
+        return made
+
+    return make

@@ -92,3 +92,23 @@ def test_what_the_chip_lacks_is_named():
         aware.prepare(network(max_delay=70))
     with pytest.raises(ExportError, match=r"layer '0': reset 'soft'"):
         aware.prepare(network(reset="soft"))
+
+
+def test_the_trainers_option_builds_a_network_that_rounds():
+    from snnkit.training.config import Model
+    from snnkit.training.network import builder
+
+    model = Model(hidden=(10,), max_delay=4)
+    torch.manual_seed(0)
+    real = builder("none")(model, 9, 4, 10.0)
+    torch.manual_seed(0)
+    rounded = builder("loihi2")(model, 9, 4, 10.0)
+    weight, original = rounded.layers[0].synapses.weight, real.layers[0].synapses.weight
+    assert 0 < (weight - original).abs().max() < 0.01 * original.abs().max()
+    x = (torch.rand(20, 3, 9) < 0.2).float()
+    rounded(x).scores.sum().backward()
+    assert all(p.grad is not None for p in rounded.parameters() if p.requires_grad)
+    again = aware.fine_tuned(real.state_dict())(model, 9, 4, 10.0)
+    assert torch.equal(again.layers[0].synapses.weight, weight)
+    with pytest.raises(ExportError, match="delays up to 80 steps"):
+        builder("loihi2")(Model(hidden=(10,), max_delay=80), 9, 4, 10.0)
