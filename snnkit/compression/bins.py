@@ -14,6 +14,7 @@ and the network is trained further.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import time
@@ -126,7 +127,9 @@ def renormalise(network: SpikingClassifier, data: Any, ratio: float, samples: in
     x, lengths, _ = as_tensors(data.batch(indices), network)
     for norm in [m for m in network.modules() if isinstance(m, TimeBatchNorm)]:
         seen: list[torch.Tensor] = []
-        hook = norm.register_forward_pre_hook(lambda _, inputs, seen=seen: seen.append(inputs[0].flatten(0, 1)))
+        hook = norm.register_forward_pre_hook(
+            lambda _, inputs, seen=seen: seen.append(inputs[0].flatten(0, 1))
+        )
         network(x, lengths)
         hook.remove()
         assert norm.running_var is not None
@@ -199,9 +202,10 @@ def compress_bins(
     samples  validation recordings that SynOps (and `cost`) are counted on
     """
     plan = [float(dt) for dt in bins]
-    if not plan or any(a >= b for a, b in zip(plan, plan[1:], strict=False)) or plan[0] != config.data.dt:
+    if not plan or any(a >= b for a, b in itertools.pairwise(plan)) or plan[0] != config.data.dt:
         raise ParameterError(
-            f"bins {plan} must rise from stage to stage and start with the configuration's {config.data.dt} ms."
+            f"bins {plan} must rise from stage to stage and start with the {config.data.dt} ms of the "
+            "configuration."
         )
     if epochs is not None and len(epochs) != len(plan):
         raise ParameterError(f"there are {len(plan)} stages and {len(epochs)} numbers of epochs.")
@@ -257,7 +261,9 @@ def _measured(
     indices = np.linspace(0, len(data.valid) - 1, min(samples, len(data.valid))).astype(np.int64)
     events = data.valid.subset(indices).events
     run = simulate(graph, events, spikes=[], progress=False)
-    neurons = sum(graph.populations[n].size for n in graph.populations if n not in (*graph.inputs, *graph.outputs))
+    neurons = sum(
+        graph.populations[n].size for n in graph.populations if n not in (*graph.inputs, *graph.outputs)
+    )
     return BinStage(
         dt,
         f"{stages[-1].dt:g} ms" if stages else "",
@@ -270,4 +276,3 @@ def _measured(
         {} if cost is None else cost(graph, events),
         network.eval(),
     )
-

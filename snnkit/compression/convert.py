@@ -66,9 +66,7 @@ def convert(
     return network
 
 
-def _checked(
-    calibration: Tensor | np.ndarray, ann: nn.Sequential, percentile: float, steps: int
-) -> Tensor:
+def _checked(calibration: Tensor | np.ndarray, ann: nn.Sequential, percentile: float, steps: int) -> Tensor:
     first = next(m for _, m in leaves(ann) if isinstance(m, SYNAPSES))
     x = torch.as_tensor(calibration).to(first.weight.device, first.weight.dtype)
     expected = f"[B, {first.in_channels}, H, W]" if isinstance(first, nn.Conv2d) else "[B, …]"
@@ -162,8 +160,8 @@ def _set_threshold(
     whole = float(found[0][0])
     if not whole > 0:
         raise ParameterError(
-            f"layer {name!r}: the {percentile:g}th percentile of its currents is {whole:.4g}, and a threshold "
-            "must be positive; take a higher percentile, or check the ANN."
+            f"layer {name!r}: the {percentile:g}th percentile of its currents is {whole:.4g}, and a "
+            "threshold must be positive; take a higher percentile, or check the ANN."
         )
     v_th = np.where(found[-1] > 0, found[-1], whole)
     if layer.channels is not None:

@@ -28,7 +28,9 @@ class Exits:
 
 
 @torch.no_grad()
-def early_exit(network: SpikingNet, images: np.ndarray | Tensor, threshold: float, steps: int | None = None) -> Exits:
+def early_exit(
+    network: SpikingNet, images: np.ndarray | Tensor, threshold: float, steps: int | None = None
+) -> Exits:
     """Run images ``[B, C, H, W]`` step by step; each leaves when the largest class probability suffices.
 
         p[t] = softmax(V[t] / t),   V[t] the read-out's potential after t steps
@@ -75,9 +77,7 @@ def exit_table(
     """A row a threshold: accuracy and mean steps; the last row never leaves early (threshold 2)."""
     rows = []
     for threshold in (*thresholds, 2.0):
-        parts = [
-            early_exit(network, images[k : k + batch], threshold) for k in range(0, len(images), batch)
-        ]
+        parts = [early_exit(network, images[k : k + batch], threshold) for k in range(0, len(images), batch)]
         right = np.concatenate([e.predictions for e in parts]) == labels
         steps = np.concatenate([e.steps for e in parts])
         rows.append(

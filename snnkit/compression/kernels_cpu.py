@@ -15,9 +15,7 @@ WIDTH = 2048
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def forward(
-    x: Any, s: Any, decay: Any, v_th: Any, columns: Any, width: Any, first: Any, last: Any
-) -> None:
+def forward(x: Any, s: Any, decay: Any, v_th: Any, columns: Any, width: Any, first: Any, last: Any) -> None:
     """x [Tx, M] → s [T, M], where Tx is T, or 1 for an input that is the same in every step.
 
     Block k holds the columns from k·width on; its neurons have decay[k % C] and v_th[k % C].

@@ -102,8 +102,8 @@ class _Lowering:
             return branches
         if not isinstance(module, (*SYNAPSES, ChannelScale, nn.AvgPool2d, nn.Flatten, nn.Identity)):
             raise GraphError(
-                f"{where} has no place in a Graph: it is not linear. Use average pooling, whose weights merge "
-                "into the synapses."
+                f"{where} has no place in a Graph: it is not linear. Use average pooling, whose weights "
+                "merge into the synapses."
             )
         if isinstance(module, nn.AvgPool2d) and not self.merge:
             chains = [(source, [*chain, module]) for source, chain in branches]
@@ -135,7 +135,9 @@ class _Lowering:
         if not bias.any():
             bias = torch.zeros((), dtype=torch.float64)
         if bias.ndim == 1:
-            params = {k: np.reshape(v, -1) if np.size(v) > 1 else np.reshape(v, ()) for k, v in params.items()}
+            params = {
+                k: np.reshape(v, -1) if np.size(v) > 1 else np.reshape(v, ()) for k, v in params.items()
+            }
         else:
             params = {k: np.reshape(v, ()) if np.size(v) == 1 else v for k, v in params.items()}
         shape = tuple(offset.shape)
@@ -209,8 +211,8 @@ def _matrix(name: str, chain: list[nn.Module], shape: tuple[int, ...], out: tupl
     rows, columns = int(np.prod(out)), int(np.prod(shape))
     if rows * columns > LARGEST:
         raise GraphError(
-            f"projection {name!r}: {rows} × {columns} weights of a chain of linear layers are too many; put a "
-            "ReLU between the convolutions, or pool before the convolution by whole tiles."
+            f"projection {name!r}: {rows} × {columns} weights of a chain of linear layers are too many; put "
+            "a ReLU between the convolutions, or pool before the convolution by whole tiles."
         )
     x = torch.zeros(rows, *shape, dtype=torch.float64, requires_grad=True)
     with torch.enable_grad():

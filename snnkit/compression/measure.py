@@ -64,7 +64,9 @@ class _Counting(Fused):
 
 
 @torch.no_grad()
-def measure(network: SpikingNet, images: np.ndarray | Tensor, labels: np.ndarray, batch: int = 250) -> Measured:
+def measure(
+    network: SpikingNet, images: np.ndarray | Tensor, labels: np.ndarray, batch: int = 250
+) -> Measured:
     """Run the network on images ``[N, C, H, W]`` in evaluation mode.
 
     Energy by the formula of arXiv 2110.05929: 4.6 pJ for each multiply-accumulate of layers that see the

@@ -39,7 +39,7 @@ def step(v: Tensor | None, x: Tensor, decay: Tensor, v_th: Tensor) -> tuple[Tens
     """v[t−1] and x[t] → s[t], v[t]; `None` for v = 0."""
     h = x if v is None else decay * v + x
     fires = (h >= v_th).to(h.dtype)
-    s: Tensor = _Spike.apply(h / v_th - 1, fires)
+    s: Tensor = _Spike.apply(h / v_th - 1, fires)  # type: ignore[no-untyped-call]
     return s, h - v_th * fires
 
 

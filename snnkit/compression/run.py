@@ -98,7 +98,10 @@ class CompressionConfig(Section):
 
 
 def load_compression(path: PathLike, overrides: tuple[str, ...] | list[str] = ()) -> CompressionConfig:
-    """Read a TOML file; `overrides` are ``"snn.epochs=3"`` strings. Raises `ConfigError` with every problem."""
+    """Read a TOML file; `overrides` are ``"snn.epochs=3"`` strings.
+
+    Raises `ConfigError` with every problem of the file.
+    """
     path = Path(path)
     if not path.is_file():
         raise ConfigError(f"{path} does not exist.")
@@ -222,5 +225,7 @@ def compress_run(
         "graph": str(folder / "graph.h5"),
     }
     with atomic(folder / "result.json") as temporary:
-        temporary.write_text(json.dumps({**result, "configuration": config.model_dump(mode="json")}, indent=1))
+        temporary.write_text(
+            json.dumps({**result, "configuration": config.model_dump(mode="json")}, indent=1)
+        )
     return result

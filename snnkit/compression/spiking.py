@@ -164,7 +164,9 @@ class _Bits:
         again = self.packed.get(x.data_ptr())
         if again is not None and again[0]() is s() and again[1][1:4] == (x.shape, x.stride(), x.dtype):
             return again[1]
-        flat = torch.as_strided(x.detach(), (self.steps, x.numel() // self.steps), (x.numel() // self.steps, 1))
+        flat = torch.as_strided(
+            x.detach(), (self.steps, x.numel() // self.steps), (x.numel() // self.steps, 1)
+        )
         bits = torch.empty((-(-self.steps // 8), flat.shape[1]), dtype=torch.uint8)
         spread(partial(_call, kernels_cpu.pack, flat.numpy(), bits.numpy()), flat.shape[1], _threads())
         held = (bits, x.shape, x.stride(), x.dtype, value)
@@ -321,7 +323,9 @@ class SpikingNet(nn.Module):
         if self.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
         saving: AbstractContextManager[Any] = (
-            nullcontext() if bits is None else torch.autograd.graph.saved_tensors_hooks(bits.pack, bits.unpack)
+            nullcontext()
+            if bits is None
+            else torch.autograd.graph.saved_tensors_hooks(bits.pack, bits.unpack)
         )
         with saving:
             s, _ = walk(self.layers, x, True, Fused(self.steps, bits, rates))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -253,7 +254,7 @@ def compress_timesteps(
     report    called with a row after each epoch
     """
     plan = list(stages)
-    if not plan or plan[-1] < 1 or any(a <= b for a, b in zip(plan, plan[1:], strict=False)):
+    if not plan or plan[-1] < 1 or any(a <= b for a, b in itertools.pairwise(plan)):
         raise ParameterError(f"stages {plan} must fall from stage to stage and end at 1 or more.")
     schedules = [schedule] * len(plan) if isinstance(schedule, Schedule) else list(schedule)
     if len(schedules) != len(plan):
@@ -275,9 +276,7 @@ def compress_timesteps(
             if report is not None:
                 report({"T": T, "stage_from": origin, **row})
 
-        fit = train_images(
-            network, data, one, seed=seed, checkpoint=checkpoint, resume=resume, report=tell
-        )
+        fit = train_images(network, data, one, seed=seed, checkpoint=checkpoint, resume=resume, report=tell)
         seconds = time.perf_counter() - started
         figures = {} if cost is None else cost(network, images)
         state = copy.deepcopy(network.state_dict())

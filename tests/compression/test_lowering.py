@@ -17,7 +17,7 @@ from snnkit.graph import Graph
 
 
 def odd():
-    """Strides, dilation, groups, odd sizes, pooling of several kinds, a shortcut of neurons and of pooling."""
+    """Strides, dilation, groups, odd sizes, several poolings, a shortcut."""
     return nn.Sequential(
         OrderedDict(
             a=nn.Conv2d(2, 6, (3, 2), stride=(1, 2), padding=(2, 1), groups=2),

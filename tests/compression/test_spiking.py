@@ -1,13 +1,15 @@
 """The fused neurons are the plain ones; a network's shortcuts in time change nothing."""
 
+from collections import OrderedDict
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from snnkit import backend
-from snnkit.compression import resnet20, vgg
-from snnkit.compression.spiking import Fused, SpikingLayer, SpikingNet, Step, walk
+from snnkit.compression import kernels_cpu, resnet20, vgg
+from snnkit.compression.spiking import Fused, SpikingLayer, SpikingNet, Step, _Bits, walk
 from snnkit.errors import ParameterError, ShapeError
 
 
@@ -75,8 +77,6 @@ def random_net(name, dropout=0.0):
     swap(ann)
     parts = list(ann.named_children())
     last = max(k for k, (_, m) in enumerate(parts) if isinstance(m, SpikingLayer))
-    from collections import OrderedDict
-
     return SpikingNet(
         nn.Sequential(OrderedDict(parts[: last + 1])), nn.Sequential(OrderedDict(parts[last + 1 :])), 5
     ).double()
@@ -112,37 +112,22 @@ def test_spikes_saved_as_bits_give_the_same_gradients(name, dropout, steps):
             torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
 
 
-def test_bits_save_memory():
+def test_spikes_are_kept_as_bits():
     network, x = random_net("vgg5").train(), torch.randn(8, 2, 8, 8, dtype=torch.float64)
     kept = []
-    for bits in (False, True):
-        network.save_bits = bits
-        sizes = []
+    for bits in (_Bits(5), None):
 
-        def note(a, sizes=sizes):
-            sizes.append(a.numel() * a.element_size())
-            return a
+        def pack(a, bits=bits, kept=kept):
+            held = a if bits is None else bits.pack(a)
+            part = held if isinstance(held, torch.Tensor) else held[0]
+            kept.append((bits is None, part.numel() * part.element_size()))
+            return held
 
-        if bits:
-            from snnkit.compression.spiking import _Bits
-
-            packer = _Bits(5)
-            s, _ = None, None
-            run = Fused(5, packer)
-
-            def pack(a, sizes=sizes, packer=packer):
-                held = packer.pack(a)
-                part = held if isinstance(held, torch.Tensor) else held[0]
-                sizes.append(part.numel() * part.element_size())
-                return held
-
-            with torch.autograd.graph.saved_tensors_hooks(pack, packer.unpack):
-                s, _ = walk(network.layers, x, True, run)
-        else:
-            with torch.autograd.graph.saved_tensors_hooks(note, lambda a: a):
-                s, _ = walk(network.layers, x, True, Fused(5))
-        kept.append(sum(sizes))
-    assert kept[1] < 0.75 * kept[0]
+        unpack = (lambda a: a) if bits is None else bits.unpack
+        with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
+            walk(network.layers, x, True, Fused(5, bits))
+    with_bits, without = (sum(size for plain, size in kept if plain == which) for which in (False, True))
+    assert with_bits < 0.75 * without
 
 
 def test_one_dropout_mask_for_all_steps():
@@ -189,8 +174,6 @@ def test_wrong_values_are_refused():
 
 
 def test_packing_is_undone_by_unpacking():
-    from snnkit.compression import kernels_cpu
-
     rng = np.random.default_rng(0)
     for T in (1, 7, 8, 9, 17):
         s = (rng.random((T, 37)) < 0.4).astype(np.float32)

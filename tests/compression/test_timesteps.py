@@ -1,0 +1,208 @@
+"""Stages: what they start from, that they resume bit for bit, when they stop; early exit."""
+
+import numpy as np
+import pytest
+import torch
+
+from snnkit.compression import (
+    Schedule,
+    choose_threshold,
+    compress_timesteps,
+    convert,
+    early_exit,
+    exit_table,
+    measure,
+    train_images,
+    vgg,
+)
+from snnkit.compression.timesteps import augmented
+from snnkit.datasets.images import ImageSplits
+from snnkit.errors import CheckpointError, ParameterError
+
+
+def bars(count, seed):
+    """Images with one bright row or column; which of the two is the label."""
+    rng = np.random.default_rng(seed)
+    x, y = rng.random((count, 1, 8, 8)).astype(np.float32) * 0.6, rng.integers(0, 2, count)
+    for image, label, place in zip(x, y, rng.integers(0, 8, count), strict=True):
+        image[0, place if label else slice(None), slice(None) if label else place] += 0.7
+    return x, y.astype(np.int64)
+
+
+@pytest.fixture(scope="module")
+def data():
+    train, valid, test = bars(240, 0), bars(80, 1), bars(80, 2)
+    return ImageSplits(
+        train, valid, test, ["column", "row"], train[0].mean((0, 2, 3)), train[0].std((0, 2, 3))
+    )
+
+
+@pytest.fixture(scope="module")
+def start(data):
+    """A trained ANN, and what it became."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    ann = vgg(5, 2, 1, 8, width=0.1, hidden=12, dropout=0.1)
+    fit = train_images(ann, data, Schedule(epochs=6, lr=5e-3, batch=32))
+    assert fit.valid_accuracy > 0.9
+    network = convert(ann, data.normalised("train")[0][:64], 90, calibration_steps=8)
+    return ann, network
+
+
+def fresh(start):
+    import copy
+
+    return copy.deepcopy(start[1])
+
+
+QUICK = Schedule(epochs=2, lr=2e-3, batch=32)
+
+
+def test_stages_go_on_from_the_one_before(data, start):
+    network, seen = fresh(start), []
+    done = compress_timesteps(
+        network, data, (4, 2, 1), QUICK, direct=True,
+        cost=lambda net, x: {"cost": 10.0 * net.steps + len(x)}, report=seen.append,
+    )  # fmt: skip
+    assert [(s.T, s.stage_from, s.epochs) for s in done.stages] == [
+        (4, "ann", 2), (2, "T=4", 2), (1, "T=2", 2), (1, "direct", 6)
+    ]  # fmt: skip
+    assert [s.cost["cost"] for s in done.stages] == [120, 100, 90, 90]
+    assert len(seen) == 12
+    assert network.steps == 1
+    images, labels = data.normalised("valid")
+    assert measure(network, images, labels).accuracy == done.stages[2].valid.accuracy > 0.8
+    for before, after in zip(done.stages[:2], done.stages[1:3], strict=True):
+        network.load_state_dict(before.state)
+        network.steps = after.T
+        assert measure(network, images, labels).accuracy == after.valid_start
+    network.load_state_dict(start[1].state_dict())
+    network.steps = 1
+    assert measure(network, images, labels).accuracy == done.stages[3].valid_start
+    assert 0 < done.stages[2].valid.spikes_per_neuron < done.stages[0].valid.spikes_per_neuron
+    assert done.table()[0]["energy_ratio_paper"] > 0
+
+
+def test_a_run_that_was_stopped_ends_with_the_same_bits(data, start, tmp_path):
+    whole = fresh(start)
+    compress_timesteps(whole, data, (3, 1), QUICK, folder=tmp_path / "a")
+
+    class StopError(Exception):
+        pass
+
+    def stop(row):
+        if row["T"] == 1 and row["epoch"] == 0:
+            raise StopError
+
+    part = fresh(start)
+    with pytest.raises(StopError):  # after epoch 1 of T = 1, before its checkpoint
+        compress_timesteps(part, data, (3, 1), QUICK, folder=tmp_path / "b", report=stop)
+    resumed = fresh(start)
+    epochs = []
+    compress_timesteps(
+        resumed, data, (3, 1), QUICK, folder=tmp_path / "b", resume=True,
+        report=lambda row: epochs.append((row["T"], row["epoch"])),
+    )  # fmt: skip
+    assert epochs == [(1, 0), (1, 1)]
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
+
+
+def test_resuming_with_another_plan_is_refused(data, start, tmp_path):
+    compress_timesteps(fresh(start), data, (2,), Schedule(epochs=1), folder=tmp_path)
+    with pytest.raises(CheckpointError, match=r"trained with lr = 0\.0001, not 0\.5"):
+        compress_timesteps(fresh(start), data, (2,), Schedule(epochs=1, lr=0.5), folder=tmp_path, resume=True)
+
+
+def test_it_stops_below_the_floor(data, start):
+    done = compress_timesteps(fresh(start), data, (3, 2, 1), Schedule(epochs=1, lr=1e-6), floor=1.01)
+    assert [s.T for s in done.stages] == [3]
+    assert "T = 3 reaches" in done.stopped
+
+
+@pytest.mark.parametrize("stages", [(), (3, 3), (1, 2), (2, 0)])
+def test_stages_must_fall(data, start, stages):
+    with pytest.raises(ParameterError, match="must fall"):
+        compress_timesteps(fresh(start), data, stages)
+
+
+def test_a_negative_threshold_is_named_before_anything_is_trained(data, start):
+    network = fresh(start)
+    network.layers.relu2.v_th.data.fill_(-0.5)
+    with pytest.raises(ParameterError, match=r"layer 'relu2': threshold -0\.5 must be positive"):
+        compress_timesteps(network, data, (1,), QUICK)
+
+
+def test_the_rate_falls_at_the_milestones():
+    lr = [Schedule(epochs=10, lr=1.0).lr_at(e) for e in range(10)]
+    assert lr == pytest.approx([1.0] * 6 + [0.2] * 2 + [0.04, 0.008])
+    with pytest.raises(ParameterError, match="epochs ≥ 1"):
+        Schedule(epochs=0)
+
+
+def test_augmentation_shifts_and_mirrors_but_keeps_what_is_inside():
+    x = np.zeros((64, 1, 9, 9), np.float32)
+    x[:, 0, 4, 3:5] = [1, 2]
+    y = augmented(x, np.random.default_rng(0), 2)
+    assert (y.sum((1, 2, 3)) == 3).all()
+    assert len({np.argwhere(a[0] == 2).tobytes() for a in y}) > 20
+    mirrored = [bool((np.diff(np.argwhere(a[0])[:, 1]) > 0).all() and a[0].max(0).argmax() != 0
+                     and a[0][a[0] > 0].tolist() == [2, 1]) for a in y]  # fmt: skip
+    assert 20 < sum(mirrored) < 44
+    assert augmented(x, np.random.default_rng(0), 0) is x
+
+
+def test_measured_energy_is_the_papers_formula(data, start):
+    network = fresh(start)
+    network.steps = 3
+    images, labels = data.normalised("valid")
+    found = measure(network, images, labels, batch=33)
+    with torch.no_grad():
+        rates = []
+        network(torch.from_numpy(images), rates)
+    spikes = {name: count / len(images) for name, count, _ in rates}
+    # VGG-5 of widths 6, 13, 13 on 8×8; average pooling keeps the mean
+    first = 8 * 8 * 6 * 9
+    second, third = 4 * 4 * 13 * 6 * 9, 4 * 4 * 13 * 13 * 9
+    fourth, out = 13 * 4 * 12, 12 * 2
+    per = {
+        "relu1": (second, 6 * 64),
+        "relu2": (third, 13 * 16),
+        "relu3": (fourth, 13 * 16),
+        "relu4": (out, 12),
+    }
+    energy = 4.6 * first + sum(0.9 * macs * spikes[n] / size for n, (macs, size) in per.items())
+    assert found.energy_pj == pytest.approx(energy, rel=1e-5)
+    assert found.ann_energy_pj == pytest.approx(4.6 * (first + second + third + fourth + out))
+    assert found.rates["relu2"] == pytest.approx(spikes["relu2"] / (13 * 16))
+    with pytest.raises(ParameterError, match="0 images"):
+        measure(network, images[:0], labels[:0])
+
+
+def test_leaving_early_keeps_predictions_that_were_sure(data, start):
+    network = fresh(start)
+    network.steps = 6
+    images, labels = data.normalised("valid")
+    x = torch.from_numpy(images)
+    with torch.no_grad():
+        whole = network(x).argmax(1).numpy()
+        after = {}
+        for t in range(1, 7):
+            network.steps = t
+            after[t] = network(x) / t
+    network.steps = 6
+    never = early_exit(network, images, 2.0)
+    assert (never.steps == 6).all()
+    assert (never.predictions == whole).all()
+    some = early_exit(network, images, 0.9)
+    assert 1 <= some.steps.min() < some.steps.max()
+    for b, t in enumerate(some.steps):
+        p = {k: float(torch.softmax(v[b], 0).max()) for k, v in after.items()}
+        assert p[t] >= 0.9 - 1e-5 or t == 6
+        assert all(p[k] < 0.9 + 1e-5 for k in range(1, t))
+        assert some.predictions[b] == int(after[t][b].argmax())
+    rows = exit_table(network, images, labels, (0.6, 0.9), batch=33)
+    assert [r["mean_steps"] for r in rows] == sorted(r["mean_steps"] for r in rows)
+    assert rows[1]["mean_steps"] == pytest.approx(some.steps.mean())
+    assert choose_threshold(rows, 1.0) == 0.6
+    with pytest.raises(ParameterError, match="threshold > 0"):
+        early_exit(network, images, 0)
