@@ -133,6 +133,30 @@ def evaluate(
     show(evaluate_run(checkpoint, split.value), f"{checkpoint}, {split.value}", as_json)
 
 
+@app.command()
+def compress(
+    config: Annotated[Path, typer.Argument(help="TOML configuration; see experiments/iir_digits.toml.")],
+    folder: Annotated[Path, typer.Option("--out", help="Folder for checkpoints, result.json and the Graph.")],
+    settings: Set = None,
+    resume: Annotated[bool, typer.Option(help="Go on from what the folder holds.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Turn an ANN into a spiking network and train it at fewer and fewer time steps (T = 5 to 1)."""
+    from .report.compress import compress as run
+
+    def line(row: dict[str, Any]) -> None:
+        name = f"T={row['T']}" if row["T"] else "ANN"
+        err.print(f"{name} epoch {row['epoch'] + 1}: valid {row['valid_accuracy']:.4f}", highlight=False)
+
+    result = run(config, folder, settings or [], resume=resume, report=line)
+    if not as_json:
+        for row in result.pop("stages"):
+            show(
+                {k: row[k] for k in row if k not in ("versions", "machine", "date")}, f"T = {row['T']}", False
+            )
+    show(result, str(folder), as_json)
+
+
 Net = Annotated[Path, typer.Argument(help="Graph file, e.g. runs/x/graph.h5.")]
 DataSet = Annotated[
     list[str] | None,

@@ -67,7 +67,7 @@ def test_renormalising_keeps_the_gain_and_multiplies_the_offset(config, task):
         torch.testing.assert_close(gains[1], gains[0])
         offsets = [k.bias - g * k.running_mean for k, g in zip((n, m), gains, strict=True)]
         torch.testing.assert_close(offsets[1], 2 * offsets[0])
-    x, lengths, _ = in_bins(task, 2).train.batch(np.arange(96))
+    x, _, _ = in_bins(task, 2).train.batch(np.arange(96))
     drive = coarse.layers[0].synapses(torch.from_numpy(np.pad(x, ((0, coarse.tail), (0, 0), (0, 0)))))
     torch.testing.assert_close(coarse.layers[0].norm.running_mean, drive.mean((0, 1)), rtol=1e-4, atol=1e-5)
 

@@ -1,0 +1,208 @@
+"""Training step and memory of a spiking network beside its ANN, at T = 5 and T = 1.
+
+    python benchmarks/compression.py [--repeats 7] [--width 0.25] [--batch 32] [--case …]
+
+Writes benchmarks/results/compression.json. Spiking step and ANN step run alternately in one process;
+medians; a step is forward, cross entropy, backward and Adam on random images 3 × 32 × 32. The ANN is
+the network as it is trained (batch norm, ReLU); the spiking one is what `convert` made of it. `naive`
+is the same spiking network as it is usually written: a loop over steps, every layer in plain torch.
+
+    step_T5, step_T1      ours / the ANN's step              wanted: ≤ 3, ≤ 1.15
+    naive_T5              ours / the loop's step
+    forward_T1            ours / the ANN's forward pass, evaluation mode, batch norm folded in both
+    memory_T5             bytes that autograd keeps for a step, ours / the ANN's  wanted: ≤ 3
+    peak_T5               peak of the process above its start, each in a process of its own
+
+In the memory rows `ours_ms` and `peer_ms` hold MiB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from snnkit import backend
+from snnkit.compression import SpikingNet, build_ann, convert, fold_batchnorm
+from snnkit.compression.spiking import Step
+from snnkit.files import atomic
+from snnkit.training.record import stamp
+
+RESULTS = Path(__file__).parent / "results" / "compression.json"
+MODELS = ("vgg9", "resnet20")
+
+
+class Naive(nn.Module):
+    """A loop over steps in plain torch, everything computed in every step."""
+
+    def __init__(self, network: SpikingNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        run = Step()
+        total: Any = 0
+        for _ in range(self.network.steps):
+            run.once = {}
+            total = total + self.network.step(x, run)
+        return total
+
+
+def networks(
+    model: str, width: float, batch: int
+) -> tuple[nn.Module, SpikingNet, torch.Tensor, torch.Tensor]:
+    """The ANN, its spiking network at T = 5, images and labels; no dropout."""
+    torch.manual_seed(0)
+    ann = build_ann(model, 10, 3, 32, width=width, dropout=0.0, hidden=max(16, round(512 * width)))
+    x, y = torch.randn(batch, 3, 32, 32), torch.randint(0, 10, (batch,))
+    for _ in range(2):
+        ann(x)
+    return ann, convert(ann, x, calibration_steps=3), x, y
+
+
+def stepper(module: nn.Module, x: torch.Tensor, y: torch.Tensor) -> Callable[[], None]:
+    """One training step."""
+    optimiser = torch.optim.Adam(module.parameters(), lr=1e-4, amsgrad=True)
+    module.train()
+
+    def step() -> None:
+        loss = F.cross_entropy(module(x), y)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+
+    return step
+
+
+def medians(ours: Callable[[], Any], peer: Callable[[], Any], repeats: int) -> tuple[float, float]:
+    """Median times of both in ms, taken alternately after one call of each that does not count."""
+    times: tuple[list[float], list[float]] = ([], [])
+    for k in range(repeats + 1):
+        for f, kept in zip((ours, peer), times, strict=True):
+            start = time.perf_counter()
+            f()
+            if k:
+                kept.append(1e3 * (time.perf_counter() - start))
+    return statistics.median(times[0]), statistics.median(times[1])
+
+
+def kept_mib(module: nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:
+    """MiB that autograd holds between forward and backward pass, each memory counted once."""
+    module.train()
+    own = {p.untyped_storage().data_ptr() for p in module.parameters()}
+    held: dict[int, torch.UntypedStorage] = {}  # keeps them alive, so that no address comes twice
+    hooks = torch.autograd.graph.saved_tensors_hooks
+
+    class Watching(hooks):
+        """Counts what `pack` makes of a tensor."""
+
+        def __init__(self, pack: Callable[[Any], Any], unpack: Callable[[Any], Any]) -> None:
+            def counted(tensor: torch.Tensor) -> Any:
+                packed = pack(tensor)
+                storage = (packed if isinstance(packed, torch.Tensor) else packed[0]).untyped_storage()
+                if storage.data_ptr() not in own:
+                    held[storage.data_ptr()] = storage
+                return packed
+
+            super().__init__(counted, unpack)
+
+    torch.autograd.graph.saved_tensors_hooks = Watching  # the network's own hooks are counted too
+    try:
+        with Watching(lambda t: t, lambda t: t):
+            loss = F.cross_entropy(module(x), y)
+    finally:
+        torch.autograd.graph.saved_tensors_hooks = hooks
+    loss.backward()
+    return sum(storage.nbytes() for storage in held.values()) / 2**20
+
+
+def peak_mib(model: str, width: float, batch: int, which: str) -> float:
+    """Peak resident memory of two steps above that before them, in a process of its own."""
+    code = (
+        "import resource, sys; sys.path.insert(0, sys.argv[1]); import torch; import compression as b;"
+        "torch.set_num_threads(1);"
+        f"ann, net, x, y = b.networks({model!r}, {width}, 2);"
+        f"s = b.stepper(ann if {which!r} == 'ann' else net, x, y);"
+        f"s(); x, y = torch.randn({batch}, 3, 32, 32), torch.randint(0, 10, ({batch},));"
+        f"s = b.stepper(ann if {which!r} == 'ann' else net, x, y);"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; s(); s();"
+        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)"
+    )
+    command = [sys.executable, "-c", code, str(Path(__file__).parent)]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def rows(model: str, width: float, batch: int, repeats: int, layout: bool) -> list[dict[str, Any]]:
+    """All rows of one network."""
+    ann, network, x, y = networks(model, width, batch)
+    network.channels_last = layout
+    where = f"{model} ×{width:g}, batch {batch}"
+    table: list[dict[str, Any]] = []
+
+    def add(case: str, peer: str, pair: tuple[float, float]) -> None:
+        table.append({"case": f"{case}, {where}", "ours_ms": pair[0], "peer": peer, "peer_ms": pair[1],
+                      "ratio": pair[0] / pair[1], **stamp(0)})  # fmt: skip
+        print(
+            f"{table[-1]['case']:44} {pair[0]:9.2f} / {pair[1]:9.2f} = {table[-1]['ratio']:.3f}", flush=True
+        )
+
+    network.eval()
+    naive = Naive(network)
+    with torch.no_grad(), backend.use("reference"):
+        want = naive(x)
+    with torch.no_grad():
+        worst = (network(x) - want).abs().max().item() / want.abs().max().item()
+    if worst > 1e-3:
+        raise SystemExit(f"{where}: scores differ by {worst:.1e} of the largest; nothing was timed.")
+    theirs = stepper(ann, x, y)
+    for steps in (5, 1):
+        network.steps = steps
+        add(f"step_T{steps}", "its ANN", medians(stepper(network, x, y), theirs, repeats))
+    network.steps = 5
+    add("naive_T5", "loop over steps, plain torch",
+        medians(stepper(network, x, y), stepper(naive, x, y), max(repeats // 2, 2)))  # fmt: skip
+    add("memory_T5", "its ANN", (kept_mib(network, x, y), kept_mib(ann, x, y)))
+    add("peak_T5", "its ANN", (peak_mib(model, width, batch, "snn"), peak_mib(model, width, batch, "ann")))
+    network.steps = 1
+    folded = fold_batchnorm(ann).eval()
+    network.eval()
+
+    def silent(module: nn.Module) -> Callable[[], None]:
+        def call() -> None:
+            with torch.no_grad():
+                module(x)
+
+        return call
+
+    add("forward_T1", "its ANN, batch norm folded", medians(silent(network), silent(folded), 2 * repeats))
+    return table
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--width", type=float, default=0.25)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
+    parser.add_argument("--channels-last", action="store_true")
+    arguments = parser.parse_args()
+    table: list[dict[str, Any]] = []
+    for model in arguments.models:
+        table += rows(model, arguments.width, arguments.batch, arguments.repeats, arguments.channels_last)
+    with atomic(RESULTS) as temporary:
+        temporary.write_text(json.dumps(table, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
