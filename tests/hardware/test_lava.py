@@ -1,0 +1,141 @@
+"""What is handed to Lava; and, where .venv-lava is there (make lava), what real Lava makes of it."""
+
+import json
+from pathlib import Path
+
+import networks
+import numpy as np
+import pytest
+
+from snnkit.errors import ExportError, MissingExtraError
+from snnkit.graph import INPUT, Graph, Population, Projection
+from snnkit.hardware import lava, loihi
+from snnkit.hardware.quantise import quantise
+
+PYTHON = Path(__file__).parents[2] / ".venv-lava" / "bin" / "python"
+
+
+@pytest.mark.parametrize("shift", [0, 3])
+@pytest.mark.parametrize(
+    ("low", "high", "factor", "mode"),
+    [
+        (-128, 127, 1, "MIXED"),
+        (-128, 127, 8, "MIXED"),
+        (0, 255, 1, "EXCITATORY"),
+        (0, 255, 4, "EXCITATORY"),
+        (-255, 0, 2, "INHIBITORY"),
+        (-128, 127, 2, "MIXED"),
+    ],
+)
+def test_lavas_synapse_acts_with_the_graphs_weights(low, high, factor, mode, shift):
+    """Through the model of Lava's own clipping, bit cutting and shifting of sums."""
+    r = np.random.default_rng(0)
+    weight = r.integers(low, high + 1, (6, 9)) * factor
+    weight[0, 0], weight[5, 8] = low * factor, high * factor
+    given, exponent, bits, found = lava.weight_arguments(weight, shift, "p")
+    assert found == mode
+    acting = loihi.effective_weights(given, bits, found.lower())
+    sums, want = acting.sum(1), weight.sum(1) >> shift
+    np.testing.assert_array_equal(sums << exponent if exponent > 0 else sums >> -exponent, want)
+
+
+def test_weights_beyond_eight_bits_are_refused():
+    with pytest.raises(ExportError, match=r"p: weights -300\.\.299 are no 8-bit numbers"):
+        lava.weight_arguments(np.array([-300, 299]), 0, "p")
+
+
+def test_biases_become_mantissa_and_exponent():
+    bias = np.array([0, 1, -5, 4095, 4096, 64 * 4095, -(4095 << 7)])
+    mantissa, exponent = lava._bias("n", bias)
+    np.testing.assert_array_equal(mantissa << exponent, bias)
+    assert np.abs(mantissa).max() <= 4095
+    assert 0 <= exponent.min() <= exponent.max() <= 7
+    with pytest.raises(ExportError, match=r"neuron 0: bias 4097 is no 13-bit number"):
+        lava._bias("n", np.array([4097]))
+
+
+def test_the_plan_names_every_process():
+    graph, events = networks.network(recurrent=True), networks.spikes()
+    integer = quantise(graph, calibration=events)
+    x = events.to_dense(dtype=np.int64)[:, 0]
+    plan = lava.plan(integer, x, 80)
+    spec = json.loads(str(plan["spec"]))
+    assert [p["name"] for p in spec["populations"]] == list(graph.populations)
+    assert [s["name"] for s in spec["synapses"]] == [p.name for p in graph.projections]
+    assert plan["p0_x"].shape == (21, 80)
+    np.testing.assert_array_equal(plan["p0_x"][:, :60], x.T)
+    np.testing.assert_array_equal(
+        plan["s0_delay"], np.where(integer.projections[0].weight != 0, graph.projections[0].delay, 0)
+    )
+    assert spec["populations"][1]["reset_offset"] == 2
+    assert spec["synapses"][0]["num_message_bits"] == 0
+    assert json.loads(str(lava.plan(integer, 2 * x)["spec"]))["synapses"][0]["num_message_bits"] > 0
+
+
+def test_what_lava_has_no_model_of_is_refused():
+    graph = Graph({"in": Population("in", INPUT, (1, 3, 3))}, [])
+    graph.populations["n"] = loihi.population("n", (1, 3, 3), du=0, dv=0, vth=9, refractory=2)
+    graph.projections.append(Projection("p", "in", "n", np.ones((1, 1, 1, 1), int), np.array(3), "conv"))
+    with pytest.raises(ExportError, match=r"'n': refractory period; lava-nc has no fixed-point model"):
+        lava.plan(graph)
+    graph.populations["n"] = loihi.population("n", (1, 3, 3), du=0, dv=0, vth=9)
+    with pytest.raises(ExportError, match=r"'p': a convolution with delays"):
+        lava.plan(graph)
+    graph.projections[0] = Projection("p", "in", "n", np.ones((9, 9), int), np.array(65))
+    with pytest.raises(ExportError, match=r"'p': delay 64 is beyond Lava's 63 steps"):
+        lava.plan(graph)
+
+
+def test_without_lava_it_says_what_is_needed(tmp_path):
+    integer = quantise(networks.network())
+    with pytest.raises(MissingExtraError, match=r"snnkit\[lava\]"):
+        lava.build(integer)
+    with pytest.raises(MissingExtraError, match=r"it needs Python 3\.10 with lava-nc"):
+        lava.run(integer, np.zeros((3, 21), int), python="/bin/false")
+
+
+def image_network():
+    r = np.random.default_rng(0)
+    graph = Graph({"in": Population("in", INPUT, (2, 5, 6))}, [])
+    graph.populations["conv"] = loihi.population(
+        "conv", (4, 3, 3), du=1000, dv=300, vth=90, bias=r.integers(-90, 90, (4, 1, 1))
+    )
+    graph.populations["rec"] = loihi.population(
+        "rec", 36, du=4095, dv=60, vth=150, reset_interval=7, reset_offset=3
+    )
+    graph.populations["out"] = loihi.population("out", 3, du=700, dv=0, vth=loihi.SILENT)
+    options = {"stride": 2, "padding": 1, "groups": 2}
+    graph.projections += [
+        Projection(
+            "a", "in", "conv", r.integers(-60, 127, (4, 1, 3, 3)), np.array(1), "conv", options=options
+        ),
+        Projection("b", "conv", "rec", r.integers(20, 120, 36), r.integers(1, 9, 36), "one_to_one"),
+        Projection(
+            "c",
+            "rec",
+            "rec",
+            r.integers(-90, 90, (36, 36)),
+            r.integers(1, 30, (36, 36)),
+            options={"shift": 2},
+        ),
+        Projection("d", "conv", "out", r.integers(-90, 90, (3, 36)), r.integers(1, 30, (3, 36))),
+    ]
+    return graph, (r.random((50, 60)) < 0.1).astype(int)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not PYTHON.exists(), reason="no .venv-lava: run make lava first")
+@pytest.mark.parametrize("case", ["image", "counts", "relays"])
+def test_real_lava_computes_the_same(case):
+    if case == "image":
+        graph, x = image_network()
+    else:
+        events = networks.spikes(largest=4 if case == "counts" else 1)
+        real = networks.network(bias=0.1) if case == "counts" else networks.network(longest=120, bias=0.0)
+        graph = quantise(real, calibration=events, relay_delays=case == "relays")
+        x = events.to_dense(dtype=np.int64)[:, 0]
+    theirs, ours = lava.run(graph, x, python=PYTHON), loihi.reference(graph, x[:, None])
+    assert ours.spikes["conv" if case == "image" else "hidden0"].any()
+    for name in theirs.u:
+        for k in ("u", "v", "spikes"):
+            np.testing.assert_array_equal(getattr(theirs, k)[name], getattr(ours, k)[name])
