@@ -58,9 +58,8 @@ def _array(x: Tensor) -> np.ndarray:
 
 
 def _sigma(sigma: Tensor, like: Tensor) -> np.ndarray:
-    return (
-        _array(sigma.to(like.dtype)) if sigma.ndim else np.full((1, 1, 1), float(sigma), _array(like).dtype)
-    )
+    """σ of every tap, in the shape and dtype of the weights."""
+    return _array(sigma.to(like.dtype).expand(like.shape))
 
 
 def _taps(sigma: Tensor, version: str, window: int, tolerance: float) -> tuple[int, int | None]:
@@ -256,7 +255,7 @@ def _channel(
     tolerance: float,
 ) -> Tensor:
     needed, _ = _taps(sigma, version, window, tolerance)
-    parts = _array(weight[None]), _array(position[None]), _sigma(sigma, weight), window, version
+    parts = _array(weight[None]), _array(position[None]), _sigma(sigma, weight[None]), window, version
     return torch.from_numpy(shift_cpu.forward(_array(x), *parts, needed, x.shape[0] + padding_right))
 
 
@@ -277,7 +276,7 @@ def _channel_gradient(
     tolerance: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     needed, _ = _taps(sigma, version, window, tolerance)
-    parts = _array(weight[None]), _array(position[None]), _sigma(sigma, weight), window, version
+    parts = _array(weight[None]), _array(position[None]), _sigma(sigma, weight[None]), window, version
     gx, *found = shift_cpu.gradient(_array(g), _array(x), *parts, needed)
     gw, gp, gs = (torch.from_numpy(a[0]) for a in found)
     return torch.from_numpy(gx), gw, gp, gs

@@ -158,7 +158,7 @@ def _tables(weight, position, sigma, window, width, version, first, table):  # t
         k, dp, ds = np.empty(width), np.empty(width), np.empty(width)
         for i in range(weight.shape[1]):
             for c in range(weight.shape[2]):
-                s = sigma[o, i, c] if sigma.shape[0] > 1 else sigma[0, 0, 0]
+                s = sigma[o, i, c]
                 n = _first(position[o, i, c], width, window)
                 _kernel(position[o, i, c], s, n, width, window, version, k, dp, ds)
                 first[o, i, c] = n
@@ -172,7 +172,7 @@ def _adjoint(weight, position, sigma, window, width, version, sums, gw, gp, gs):
         k, dp, ds = np.empty(width), np.empty(width), np.empty(width)
         for i in range(weight.shape[1]):
             for c in range(weight.shape[2]):
-                s = sigma[o, i, c] if sigma.shape[0] > 1 else sigma[0, 0, 0]
+                s = sigma[o, i, c]
                 n = _first(position[o, i, c], width, window)
                 _kernel(position[o, i, c], s, n, width, window, version, k, dp, ds)
                 a, b, e = 0.0, 0.0, 0.0
@@ -326,7 +326,7 @@ def forward(
     width: int,
     steps_out: int,
 ) -> np.ndarray:
-    """y ``[steps_out, B, O]`` with the `width` taps nearest to each position; σ is ``[O, I, K]`` or 1."""
+    """y ``[steps_out, B, O]`` with the `width` taps nearest to each position; parameters ``[O, I, K]``."""
     outputs, inputs, count = weight.shape
     first = np.empty(weight.shape, np.int32)
     table = np.empty((*weight.shape, width), weight.dtype)
@@ -380,7 +380,7 @@ def _spread(weight, position, sigma, window, width, version, out):  # type: igno
         k, dp, ds = np.empty(width), np.empty(width), np.empty(width)
         for i in range(weight.shape[1]):
             for c in range(weight.shape[2]):
-                s = sigma[o, i, c] if sigma.shape[0] > 1 else sigma[0, 0, 0]
+                s = sigma[o, i, c]
                 n = _first(position[o, i, c], width, window)
                 _kernel(position[o, i, c], s, n, width, window, version, k, dp, ds)
                 for j in range(width):
@@ -393,7 +393,7 @@ def _gather(weight, position, sigma, window, width, version, gk, gw, gp, gs):  #
         k, dp, ds = np.empty(width), np.empty(width), np.empty(width)
         for i in range(weight.shape[1]):
             for c in range(weight.shape[2]):
-                s = sigma[o, i, c] if sigma.shape[0] > 1 else sigma[0, 0, 0]
+                s = sigma[o, i, c]
                 n = _first(position[o, i, c], width, window)
                 _kernel(position[o, i, c], s, n, width, window, version, k, dp, ds)
                 a, b, e = 0.0, 0.0, 0.0

@@ -84,17 +84,35 @@ def test_every_way_is_the_reference(
 
 
 @pytest.mark.parametrize("version", ["gauss", "triangle"])
-def test_a_width_that_is_learned_gets_its_gradient(version):
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_a_width_that_is_learned_gets_its_gradient(version, outputs):
     torch.manual_seed(0)
-    module = DelayedLinear(4, 3, 8, 2, version, 0.6, learn_sigma=True).double()
+    module = DelayedLinear(4, outputs, 8, 2, version, 0.6, learn_sigma=True).double()
     with torch.no_grad():
-        module._sigma.mul_(torch.rand(3, 4, 2) + 0.5)
+        module._sigma.mul_(torch.rand(outputs, 4, 2) + 0.5)
     x = spikes(15, 2, 4)
     got, want = [], []
     for used, found in (("reference", want), ("numba", got)):
         with backend.use(used):
             found += torch.autograd.grad(module(x).square().sum(), list(module.parameters()))
     for a, b in zip(got, want, strict=True):
+        close(a, b, 1e-10)
+
+
+@pytest.mark.parametrize("neurons", [1, 5])
+def test_neurons_delays_with_widths_of_their_own(neurons):
+    g = torch.Generator().manual_seed(0)
+    weight, position, sigma = (
+        (scale * torch.rand(neurons, 2, generator=g, dtype=torch.float64)).requires_grad_()
+        for scale in (1, 6, 0.8)
+    )
+    x = spikes(15, 2, neurons).requires_grad_()
+    inputs = [x, weight, position, sigma]
+    want = reference.channel_delay(*inputs, 7, padding_right=3)
+    got = ops.channel_delay(*inputs, 7, padding_right=3)
+    close(got, want, 1e-11)
+    cotangent = torch.randn(want.shape, generator=g, dtype=torch.float64)
+    for a, b in zip(*(torch.autograd.grad(y, inputs, cotangent) for y in (got, want)), strict=True):
         close(a, b, 1e-10)
 
 
