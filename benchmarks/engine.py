@@ -349,22 +349,27 @@ def clip_batch1(a):
     spikes = np.mean([simulate(graph, b).counts["spikes"]["l1"][0] for b in batches[:10]])
     engine, dense = Engine(graph, record=[("l3", "v")], spikes=()), torch_dense(graph, torch.float32)
     tensors = [torch.as_tensor(x[:, 0].T)[None] for x in clips]
-    mine, theirs, events = [], [], 0
+    mine, theirs, events, used = [], [], 0, []
     for x, batch in zip(tensors, batches, strict=True):
-        began = time.perf_counter()
+        cpu, began = time.thread_time(), time.perf_counter()
         engine.reset()
         engine.push(batch)
         result = engine.advance(steps)
         mine.append(time.perf_counter() - began)
+        cpu_ours = time.thread_time() - cpu
         events += sum(int(c[0]) for c in result.counts["synops"].values())
-        began = time.perf_counter()
+        cpu, began = time.thread_time(), time.perf_counter()
         dense(x)
         theirs.append(time.perf_counter() - began)
+        used.append((cpu_ours, time.thread_time() - cpu))
     ours, torch_s = np.median(mine), np.median(theirs)
     per = events / len(clips)
     return [
         figure(
             "clip_batch1", 1, ours / per * 1e9, "torch", torch_s / per * 1e9, ours_ms=ours * 1e3,
+            ours_cpu_ns_per_event=np.median(used, 0)[0] / per * 1e9,
+            peer_cpu_ns_per_event=np.median(used, 0)[1] / per * 1e9,
+            ratio_cpu=np.median(used, 0)[1] / np.median(used, 0)[0],
             ours_p99_ms=np.percentile(mine, 99) * 1e3, ours_min_ms=min(mine) * 1e3, torch_ms=torch_s * 1e3,
             torch_p99_ms=np.percentile(theirs, 99) * 1e3, hidden_spikes=spikes, steps=steps,
         )
@@ -417,6 +422,16 @@ def figure(case, threads, ours, peer=None, theirs=None, **more):
         "seed": SEED,
         "date": datetime.date.today().isoformat(),
     }  # fmt: skip
+    if threads == 1 and "peer_cpu_ns_per_event" in more:
+        # one thread: CPU time, which other work on the machine does not stretch, and Brian2 reports
+        row |= {
+            "clock": "cpu",
+            "ours_ns_per_event": row["ours_cpu_ns_per_event"],
+            "peer_ns_per_event": row["peer_cpu_ns_per_event"],
+            "ratio": row["ratio_cpu"],
+            "ours_wall_ns_per_event": float(ours),
+            "peer_wall_ns_per_event": float(theirs),
+        }
     if peer == "torch":
         import torch
 

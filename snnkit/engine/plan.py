@@ -182,6 +182,7 @@ def build(
     dtype: str | None = None,
     *,
     parts: int = 1,
+    copies: int = 1,
     max_delay: int | None = None,
     memory_limit: int | None = None,
     keep_zeros: bool = False,
@@ -189,6 +190,7 @@ def build(
     """Pack `graph`. Raises `GraphError`, `ParameterError` or, before it allocates, `TooLargeError`.
 
     parts         partitions of each population, one a thread
+    copies        samples that run at a time, each with states and rings of its own
     max_delay     longest delay the rings must hold; a longer one in the graph is an error
     memory_limit  bytes the run may take; default: what the machine has left
     """
@@ -211,7 +213,7 @@ def build(
     if chunks and max(chunks) < span:
         span -= span % max(chunks)
     lanes = [_lane(graph, k, span, types) for k in range(len(graph.projections))]
-    needed = _bytes(graph, lanes, span, types, parts)
+    needed = _bytes(graph, lanes, span, types, parts, copies)
     limit = available_memory() if memory_limit is None else memory_limit
     if needed > limit:
         raise TooLargeError(
@@ -288,15 +290,16 @@ def _synapse_bytes(graph: Graph, lane: Lane, types: Types, parts: int) -> int:
     return weights * (item + (0 if lane.layout == "dense" else 4))
 
 
-def _bytes(graph: Graph, lanes: list[Lane], span: int, types: Types, parts: int) -> int:
+def _bytes(graph: Graph, lanes: list[Lane], span: int, types: Types, parts: int, copies: int) -> int:
     wide = types.wide.itemsize
-    total = sum(_synapse_bytes(graph, lane, types, parts) + lane.rows * lane.size * wide for lane in lanes)
+    shared = sum(_synapse_bytes(graph, lane, types, parts) for lane in lanes)
+    own = sum(lane.rows * lane.size * wide for lane in lanes)
     for population in graph.populations.values():
         if population.neuron != INPUT:
             neuron = resolve(population.neuron, population.options)
             arrays = len(neuron.state) + len(neuron.params) + 2
-            total += population.size * (arrays * wide + span * (wide + 24))
-    return total
+            own += population.size * (arrays * wide + span * (wide + 24))
+    return shared + copies * own
 
 
 def _largest(graph: Graph, lanes: list[Lane], types: Types) -> str:

@@ -124,7 +124,8 @@ def simulate(
     threads = _threads(threads, batch)
     make, parts = _core(chosen, threads if batch == 1 else 1)
     threads = 1 if chosen == "cuda" else threads
-    plan = plans.build(graph, dtype, parts=parts, memory_limit=memory_limit)
+    copies = min(threads, batch)
+    plan = plans.build(graph, dtype, parts=parts, copies=copies, memory_limit=memory_limit)
     watches = _watches(plan, record)
     wide = plan.types.wide
 

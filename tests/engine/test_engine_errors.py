@@ -60,7 +60,7 @@ def test_an_event_out_of_order():
 
 
 def test_an_event_that_carries_no_number():
-    with pytest.raises(DataError, match="event 0 carries nan"):
+    with pytest.raises(DataError, match=r"event 0 (carries|is) nan"):
         simulate(chain(), one(0, 0, values=np.array([np.nan])))
 
 
@@ -83,6 +83,10 @@ def test_too_large_for_memory_is_said_with_the_bytes_before_anything_is_allocate
     with pytest.raises(TooLargeError, match=f"needs {needed:,} bytes .* and {needed - 1:,} are to be had"):
         simulate(graph, one(0, 0, 5), memory_limit=needed - 1)
     simulate(graph, one(0, 0, 5), memory_limit=needed)
+    four = events(np.random.default_rng(0), 5, [3] * 4)
+    with pytest.raises(TooLargeError):  # two threads have states and rings of their own
+        simulate(graph, four, memory_limit=needed, threads=2)
+    simulate(graph, four, memory_limit=needed, threads=1)
 
     monkeypatch.setattr("snnkit.engine.plan._pack", lambda *_: pytest.fail("packed before it was checked"))
     size = 1 << 40  # a broadcast view: the weights themselves take no memory
