@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..datasets import Splits
 from ..engine import simulate
@@ -35,7 +36,7 @@ from ..training.checkpoint import load_network
 from ..training.config import Config, Model, parse_config
 from ..training.evaluation import as_tensors, evaluate
 from ..training.lowering import lower
-from ..training.network import SpikingClassifier, TimeBatchNorm, build
+from ..training.network import Layer, SpikingClassifier, TimeBatchNorm, build
 from ..training.trainer import Trainer
 
 BinCost = Callable[[Graph, Any], dict[str, float]]
@@ -105,18 +106,21 @@ def rescale(fine: SpikingClassifier, coarse: SpikingClassifier) -> None:
 
 def _keep_gain(fine: SpikingClassifier, coarse: SpikingClassifier) -> None:
     """With decay_input, x is weighed by 1 − λ: the norms' γ and β, or the weights, make up for its change."""
-    pairs = [
-        *((a.neuron, b.neuron, b.norm) for a, b in zip(fine.layers, coarse.layers, strict=True)),
-        (fine.readout, coarse.readout, None),
-    ]
-    for before, after, norm in pairs:
-        factor = before.per_step()["gain"] / after.per_step()["gain"]
-        if norm is not None:
-            norm.weight.mul_(factor)
-            norm.bias.mul_(factor)
-        else:
-            weight = coarse.readout_synapses.weight
-            weight.mul_(factor.reshape(-1, *[1] * (weight.ndim - 1)))
+    for a, b in zip(fine.layers, coarse.layers, strict=True):
+        assert isinstance(a, Layer)
+        assert isinstance(b, Layer)
+        factor = _gain(a.neuron) / _gain(b.neuron)
+        b.norm.weight.mul_(factor)
+        b.norm.bias.mul_(factor)
+    weight = coarse.readout_synapses.weight
+    assert isinstance(weight, Tensor)
+    factor = _gain(fine.readout) / _gain(coarse.readout)
+    weight.mul_(factor.reshape(-1, *[1] * (weight.ndim - 1)))
+
+
+def _gain(neuron: Any) -> Tensor:
+    gain: Tensor = neuron.per_step()["gain"]
+    return gain
 
 
 @torch.no_grad()
@@ -126,7 +130,7 @@ def renormalise(network: SpikingClassifier, data: Any, ratio: float, samples: in
     indices = np.linspace(0, len(data) - 1, min(samples, len(data))).astype(np.int64)
     x, lengths, _ = as_tensors(data.batch(indices), network)
     for norm in [m for m in network.modules() if isinstance(m, TimeBatchNorm)]:
-        seen: list[torch.Tensor] = []
+        seen: list[Tensor] = []
         hook = norm.register_forward_pre_hook(
             lambda _, inputs, seen=seen: seen.append(inputs[0].flatten(0, 1))
         )

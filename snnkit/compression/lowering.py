@@ -174,7 +174,9 @@ def _as_conv(layers: list[nn.Module], shape: tuple[int, ...]) -> tuple[Tensor, d
     layers = list(layers)
     scale = torch.ones(1, dtype=torch.float64)
     while isinstance(layers[-1], ChannelScale):
-        scale = scale * layers.pop().weight.detach()
+        weight = layers.pop().weight
+        assert isinstance(weight, Tensor)
+        scale = scale * weight.detach()
     pool = layers.pop(0) if isinstance(layers[0], nn.AvgPool2d) else None
     size = (1, 1)
     if isinstance(pool, nn.AvgPool2d):

@@ -105,8 +105,8 @@ class SpikingLayer(nn.Module):
         rows = 1 if static else steps
         batch = x.shape[0] // rows
         if backend.choose("soft_reset_lif", x.device.type, ("numba", "reference")) == "reference":
-            parts = [self.shaped(p, x.ndim) for p in (self.decay, self.v_th)]
-            s = reference.soft_reset_lif(x.view(rows, batch, *x.shape[1:]), *parts, steps)
+            decay, v_th = self.shaped(self.decay, x.ndim), self.shaped(self.v_th, x.ndim)
+            s = reference.soft_reset_lif(x.view(rows, batch, *x.shape[1:]), decay, v_th, steps)
             return s.flatten(0, 1)
         # any layout will do if all neurons are alike, as long as time is outermost
         wide = x.is_contiguous(memory_format=torch.channels_last) if x.ndim == 4 else False
@@ -115,7 +115,7 @@ class SpikingLayer(nn.Module):
         else:
             wide, flat = False, x.reshape(rows, -1)
         width = flat[0].numel() // (batch * self.channels) if self.channels else kernels_cpu.WIDTH
-        s = _Fused.apply(flat, self.decay, self.v_th, steps, width)
+        s = _Fused.apply(flat, self.decay, self.v_th, steps, width)  # type: ignore[no-untyped-call]
         if wide:
             n, c, h, w = steps * batch, *x.shape[1:]
             return s.view(n, h, w, c).permute(0, 3, 1, 2)

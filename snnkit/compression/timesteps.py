@@ -80,11 +80,11 @@ def augmented(x: np.ndarray, rng: np.random.Generator, amount: int) -> np.ndarra
     batch, _, height, width = x.shape
     wide = np.pad(x, ((0, 0), (0, 0), (amount, amount), (amount, amount)))
     down, right = rng.integers(0, 2 * amount + 1, (2, batch))
-    mirrored = rng.random(batch) < 0.5
+    mirrored = rng.integers(0, 2, batch)
     y = np.empty_like(x)
-    for b in range(batch):
+    for b, turned in enumerate(mirrored):
         cut = wide[b, :, down[b] : down[b] + height, right[b] : right[b] + width]
-        y[b] = cut[:, :, ::-1] if mirrored[b] else cut
+        y[b] = cut[:, :, ::-1] if turned else cut
     return y
 
 
@@ -149,7 +149,7 @@ def train_images(
             labels = torch.from_numpy(y[chosen]).to(parameter.device)
             loss = F.cross_entropy(network(images), labels)
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+            torch.autograd.backward(loss)
             optimiser.step()
             if clamp is not None:
                 clamp()

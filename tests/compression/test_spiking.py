@@ -17,7 +17,7 @@ from snnkit.errors import ParameterError, ShapeError
 @pytest.mark.parametrize("static", [True, False], ids=["static", "moving"])
 @pytest.mark.parametrize("channels", [None, 3], ids=["one", "per channel"])
 @pytest.mark.parametrize(("T", "shape"), [(1, (3, 1, 1)), (5, (3, 5, 7)), (9, (3,)), (4, (3, 40, 61))])
-def test_spikes_and_gradients_are_the_references(T, shape, channels, static, dtype, poison_empty):
+def test_spikes_and_gradients_are_the_references(T, shape, channels, static, dtype):
     g = torch.Generator().manual_seed(T)
     layer = SpikingLayer(0.7, 0.9, channels).to(dtype)
     if channels:
