@@ -212,7 +212,7 @@ def delayed_product(
     tolerance  kernel values below this share of the largest may be left out; 0 for none; default 1e-5 in
                float32, 1e-13 in float64
     bfloat16   products of the input's gradient with factors of 8 bits: about three times as fast where
-               the CPU has the instruction, an error of about 0.3 % in that gradient
+               the CPU has the instruction, an error of less than 1 % in that gradient
     """
     chosen = _backend("delayed_product", x.device.type)
     if chosen == "reference":
