@@ -262,6 +262,7 @@ class _Cell:
     keep_u     what u keeps of itself in a step [N]
     keep_v     what v keeps [N]
     spikes     False for a read-out
+    start_u, start_v  where current and potential start, in units of `unit` [N]
     """
 
     name: str
@@ -273,6 +274,8 @@ class _Cell:
     bias: np.ndarray
     spikes: bool
     refractory: int
+    start_u: np.ndarray
+    start_v: np.ndarray
 
     @classmethod
     def of(cls, p: Population, decays: str, graph: Graph, use: _Use) -> _Cell:
@@ -330,7 +333,23 @@ class _Cell:
                 )
             keeps.append(np.full(p.size, value.mean()) if decays == "shared" else value)
         bias = np.broadcast_to(p.bias, p.shape).reshape(-1).astype(np.float64)
-        return cls(p.name, p.shape, gain / unit, unit, keeps[0], keeps[1], bias, spikes, int(wait[0]))
+        begins = {
+            key: np.broadcast_to(p.initial.get(key, np.zeros(())), p.shape).reshape(-1).astype(np.float64)
+            for key in ("i", "v")
+        }
+        return cls(
+            p.name,
+            p.shape,
+            gain / unit,
+            unit,
+            keeps[0],
+            keeps[1],
+            bias,
+            spikes,
+            int(wait[0]),
+            begins["i"] / unit,
+            (begins["v"] - rest) / unit,
+        )
 
 
 def _reach(
@@ -397,9 +416,10 @@ def _scaled(
             f"population {cell.name!r}, neuron {worst}: bias {cell.bias[worst]:g} is {mantissa[worst]} · "
             f"2^{exponent}, beyond the chip's {chip.bias_bits} bits. Pass bias_exponent=None."
         )
-    u = np.zeros(1, np.int64)
+    u = np.round(cell.start_u * ONE * k).astype(np.int64)
+    v = np.round(cell.start_v * ONE * k).astype(np.int64)
     if cell.keep_u.any() and bias.any() and not settled_bias:
-        u = -np.round(bias * ONE * k).astype(np.int64)
+        u = u - np.round(bias * ONE * k).astype(np.int64)
         if np.abs(u).max() >= FULL:
             raise ExportError(f"population {cell.name!r}: the bias needs u = {u.min()}, beyond 24 bits.")
         report.warnings.append(
@@ -424,7 +444,8 @@ def _scaled(
         dv=_one_or_all(dv, cell.shape),
         vth=vth,
         bias=_one_or_all(mantissa << exponent, cell.shape),
-        u=_one_or_all(u, cell.shape) if u.size > 1 else u,
+        u=_one_or_all(u, cell.shape),
+        v=_one_or_all(v, cell.shape),
         refractory=cell.refractory,
     )
     if cell.refractory:

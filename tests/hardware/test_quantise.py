@@ -126,12 +126,23 @@ def test_gain_and_resting_potential_are_folded():
     for name in ("hidden0", "hidden1"):
         p = graph.populations[name]
         params = {"decay": 0.3, "gain": 0.5, "v_th": 3.0, "v_reset": 2.0, "v_rest": 2.0}
-        graph.populations[name] = replace(p, params=params, bias=p.bias * 2)
+        graph.populations[name] = replace(p, params=params, bias=p.bias * 2, initial={"v": np.array(2.0)})
     graph.projections[:2] = [replace(p, weight=p.weight * 2) for p in graph.projections[:2]]
     got = quantise(graph.validate(), calibration=events)
     for p, q in zip(want.projections, got.projections, strict=True):
         assert abs(p.weight - q.weight).max() <= 1
     assert equal_spikes(graph, got, events) > 0.93
+
+
+def test_a_potential_that_starts_off_rest_starts_so_on_the_chip():
+    graph, events = networks.network((21, 34, 7), bias=0.0, decay=0.95, gain=0.5), networks.spikes()
+    p = graph.populations["hidden0"]
+    start = np.linspace(-1, 0.95, 34)
+    graph.populations["hidden0"] = replace(p, initial={"v": start})
+    integer = quantise(graph, calibration=events)
+    k = Report.of(integer).populations["hidden0"].threshold_units
+    np.testing.assert_array_equal(integer.populations["hidden0"].initial["v"], np.round(start * 64 * k))
+    assert equal_spikes(graph, integer, events) > 0.85
 
 
 @pytest.mark.parametrize("settled", [False, True])
