@@ -1,1 +1,1 @@
-""""""
+"""Networks and checkpoints of other libraries, in and out."""
