@@ -18,9 +18,9 @@ from ..errors import ConfigError
 from ..files import PathLike, atomic
 from ..training.record import stamp
 from .ann import MODELS, build_ann
-from .convert import convert
+from .conversion import convert
 from .lowering import lower_spiking
-from .measure import accuracy, measure
+from .measuring import accuracy, measure
 from .timesteps import MILESTONES, Cost, Schedule, compress_timesteps, train_images
 
 

@@ -19,7 +19,8 @@ from ..datasets.images import ImageSplits
 from ..errors import CheckpointError, ParameterError
 from ..files import PathLike
 from ..training.checkpoint import load_checkpoint, load_weights, save_checkpoint
-from .measure import Measured, accuracy, measure
+from ..training.record import stamp
+from .measuring import Measured, accuracy, measure
 from .spiking import SpikingNet
 
 Cost = Callable[[SpikingNet, np.ndarray], dict[str, float]]
@@ -123,10 +124,11 @@ def train_images(
     plan = {**asdict(schedule), "milestones": list(schedule.milestones), "seed": seed}
     if path is not None and resume and path.exists():
         content = load_checkpoint(path)
-        if content["plan"] != plan:
-            changed = [k for k in plan if content["plan"].get(k) != plan[k]]
+        then = content["record"]["plan"]
+        if then != plan:
+            changed = [k for k in plan if then.get(k) != plan[k]]
             raise CheckpointError(
-                f"{path} was trained with {changed[0]} = {content['plan'].get(changed[0])!r}, not "
+                f"{path} was trained with {changed[0]} = {then.get(changed[0])!r}, not "
                 f"{plan[changed[0]]!r}; resume with its own configuration or choose another folder."
             )
         load_weights(network, content["last"], path)
@@ -165,7 +167,8 @@ def train_images(
         if path is not None:
             save_checkpoint(
                 path,
-                {"plan": plan, "epoch": epoch + 1, "fit": asdict(fit), "best": best,
+                {"record": {"plan": plan, **stamp(seed)}, "classes": list(data.classes),
+                 "inputs": list(x.shape[1:]), "epoch": epoch + 1, "fit": asdict(fit), "best": best,
                  "last": dict(network.state_dict()), "optimiser": optimiser.state_dict()},
             )  # fmt: skip
     network.load_state_dict(best)
@@ -261,7 +264,9 @@ def compress_timesteps(
         raise ParameterError(f"there are {len(plan)} stages and {len(schedules)} schedules; give one each.")
     for name, layer in network.spiking():
         if not bool((layer.v_th > 0).all()):
-            raise ParameterError(f"layer {name!r}: threshold {float(layer.v_th.min())} must be positive.")
+            raise ParameterError(
+                f"layer {name!r}: threshold {float(layer.v_th.detach().min())} must be positive."
+            )
     converted = copy.deepcopy(network.state_dict())
     done = Compression([])
 

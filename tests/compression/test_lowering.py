@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
+from snnkit.compression import convert
 from snnkit.compression.ann import Residual, resnet20, vgg
-from snnkit.compression.convert import convert
 from snnkit.compression.lowering import encode, lower_spiking
 from snnkit.compression.spiking import Fused, walk
 from snnkit.engine import simulate

@@ -34,16 +34,26 @@ def test_folding_keeps_what_the_network_computes(make):
     assert all(torch.equal(before[k], v) for k, v in ann.state_dict().items())
 
 
+def short():
+    """Two residual sums, one over a pooling shortcut."""
+    narrow = nn.Sequential(nn.Conv2d(6, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 6, 1))
+    wide = nn.Sequential(nn.Conv2d(6, 6, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(6))
+    return nn.Sequential(
+        nn.Conv2d(2, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), Residual(narrow), nn.ReLU(),
+        Residual(wide, nn.AvgPool2d(2)), nn.ReLU(), nn.Flatten(), nn.Linear(54, 4),
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize(
-    "make", [lambda: vgg(5, 4, 2, 8, width=0.1, hidden=9), lambda: resnet20(4, 2, 8, width=0.2)]
+    "make", [lambda: vgg(5, 4, 2, 8, width=0.1, hidden=9), short], ids=["vgg5", "residual"]
 )
 @pytest.mark.parametrize("per_channel", [False, True])
 def test_over_many_steps_a_converted_network_is_its_ann(make, per_channel):
     ann = trained(make().double(), (2, 8, 8)).eval()
     x = torch.randn(12, 2, 8, 8, dtype=torch.float64)
-    network = convert(ann, x, 100, steps=300, calibration_steps=5, per_channel=per_channel)
+    network = convert(ann, x, 100, steps=400, calibration_steps=20, per_channel=per_channel)
     with torch.no_grad():
-        want, got = ann(x), network(x) / 300
+        want, got = ann(x), network(x) / 400
     assert (got - want).abs().mean() < 0.1 * want.abs().mean()
 
 
