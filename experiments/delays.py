@@ -197,6 +197,13 @@ def reference(data: str, workers: int, seeds: int = 3) -> None:
     save(f"reference_{data}.json", rows)
 
 
+def stamp_of(seed: int) -> dict[str, Any]:
+    """Machine, versions, seed and date, for rows made outside `run`."""
+    from snnkit.training.record import stamp
+
+    return stamp(seed)
+
+
 def row(result: dict[str, Any]) -> dict[str, Any]:
     """The figures of a run, with the share of correct clips of each test speaker."""
     correct, speaker = np.array(result["correct"]), np.array(result["speaker"])

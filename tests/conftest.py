@@ -3,8 +3,6 @@
 import os
 from pathlib import Path
 
-import numba
-import numba.extending
 import numpy as np
 import pytest
 import torch
@@ -29,40 +27,22 @@ def recordings() -> Path:
     return RECORDINGS
 
 
-def poisoned(make):
-    """`make` whose floating-point arrays are full of NaN."""
-
-    def empty(*args, **kwargs):
-        array = make(*args, **kwargs)
-        if isinstance(array, torch.Tensor):
-            return array.fill_(float("nan")) if array.is_floating_point() else array
-        if array.dtype.kind == "f":
-            array.fill(np.nan)
-        return array
-
-    return empty
-
-
-POISONED = [(m, n, poisoned(getattr(m, n))) for m in (np, torch) for n in ("empty", "empty_like")]
-_empty, _empty_like = np.empty, np.empty_like
-
-
-@numba.extending.overload(POISONED[0][2])
-def _compiled_empty(shape, dtype=float):
-    """A kernel compiled while the poison is in place gets NumPy's own."""
-    return lambda shape, dtype=float: _empty(shape, dtype)
-
-
-@numba.extending.overload(POISONED[1][2])
-def _compiled_empty_like(a, dtype=None):
-    return lambda a, dtype=None: _empty_like(a, dtype)
-
-
 @pytest.fixture
 def poison_empty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`np.empty` and `torch.empty` give NaN, so that an output nobody wrote cannot pass."""
-    for module, name, function in POISONED:
-        monkeypatch.setattr(module, name, function)
+    """`torch.empty` gives NaN, so that an output nobody wrote cannot pass.
+
+    NumPy's is left alone: Numba compiles its own `zeros` by looking `numpy.empty` up.
+    """
+
+    def poisoned(make):
+        def empty(*args, **kwargs):
+            tensor = make(*args, **kwargs)
+            return tensor.fill_(float("nan")) if tensor.is_floating_point() else tensor
+
+        return empty
+
+    for name in ("empty", "empty_like"):
+        monkeypatch.setattr(torch, name, poisoned(getattr(torch, name)))
 
 
 def order_task(clips, seed, steps=16, channels=8):

@@ -121,14 +121,30 @@ def unpack(archive: PathLike, folder: PathLike, members: tuple[str, ...] = ()) -
                 packed.extractall(partial, names)
         else:
             with tarfile.open(archive) as packed_tar:
-                chosen = [m for m in packed_tar if not members or any(part in m.name for part in members)]
-                packed_tar.extractall(partial, chosen, filter="data")
+                for member in packed_tar:
+                    if not members or any(part in member.name for part in members):
+                        _extract(packed_tar, member, partial)
         partial.replace(folder)
     except (OSError, EOFError, zlib.error, tarfile.TarError, zipfile.BadZipFile) as error:
         raise DataError(f"{archive} can't be unpacked ({error}); delete it and fetch it again.") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder
+
+
+def _extract(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
+    """Write a plain file of the archive below `folder`; links and devices are left out.
+
+    tarfile's own "data" filter does more, but Python 3.11 has it only from 3.11.4 on.
+    """
+    target = (folder / member.name).resolve()
+    if not target.is_relative_to(folder.resolve()):
+        raise tarfile.TarError(f"{member.name!r} would be written outside the archive's folder")
+    source = archive.extractfile(member) if member.isfile() else None
+    if source is not None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with source, open(target, "wb") as out:
+            shutil.copyfileobj(source, out)
 
 
 def unpack_member(archive: PathLike, member: str, path: PathLike) -> Path:
