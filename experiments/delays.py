@@ -60,7 +60,7 @@ DATA: dict[str, dict[str, Any]] = {
     "spoken_words": {"runs": [(s, None) for s in range(5)], "epochs": 35, "tuning_epochs": 20},
     "spoken_digits": {"runs": list(enumerate(SPEAKERS)), "epochs": 18, "tuning_epochs": 9},
 }
-REFERENCE_EPOCHS = 15
+REFERENCE_EPOCHS = 8
 
 
 def configuration(

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from ..engine.readout import scores
 from ..errors import ParameterError
 from ..events import EventBatch
 from ..graph import Graph
 from .quantise import quantise
-from .readout import scores
 
 
 @dataclass

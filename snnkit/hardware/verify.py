@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from .. import engine
+from ..engine.readout import classify, output_of, recorded, slice_of
 from ..errors import DataError, ExportError, GraphError, ParameterError, SnnkitError
 from ..events import EventBatch
 from ..files import open_h5
 from ..graph import INPUT, Graph, Population, Projection
 from . import loihi, netx
 from .quantise import latencies
-from .readout import classify, output_of, slice_of
 
 Run = Callable[[Graph, Any, int], loihi.Trace]
 
@@ -289,13 +289,11 @@ def ladder(
 
 def outcome(graph: Graph, events: EventBatch, *, batch: int = 64, dtype: str | None = None) -> Outcome:
     """Run a graph, float or integer; the chip's latency is taken out of the spikes' times."""
-    name = output_of(graph)
-    record = [] if graph.metadata.get("readout") == "spike_count" else [(name, "v")]
     latency: dict[str, int] = graph.metadata.get("latencies", {})
     scores, pieces = [], []
     for start in range(0, len(events), batch):
         part = slice_of(events, start, min(start + batch, len(events)))
-        result = engine.simulate(graph, part, record=record, dtype=dtype)
+        result = engine.simulate(graph, part, record=recorded(graph), dtype=dtype)
         scores.append(classify(result, graph, part.lengths))
         pieces.append(result.spikes)
     spikes = {}

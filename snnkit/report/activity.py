@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from .. import engine
+from ..engine.readout import classify, output_of
 from ..errors import ParameterError
 from ..events import EventBatch
 from ..files import PathLike, atomic
 from ..graph import INPUT, Graph
-from ..hardware.readout import classify, output_of
 
 INK, ACCENT, PALE = "#1f2933", "#c2410c", "#94a3b8"
 

@@ -14,13 +14,13 @@ import numpy as np
 
 from .. import engine
 from ..datasets.splits import Data
+from ..engine.readout import classify, recorded
 from ..errors import ParameterError
 from ..files import PathLike
 from ..graph import Graph
 from ..hardware import netx, nir
 from ..hardware.energy import Estimate, estimate, human, human_time
 from ..hardware.quantise import Report, quantise
-from ..hardware.readout import classify, output_of
 from ..hardware.verify import Ladder, ladder, load
 from ..training.run import compare, graph_data
 
@@ -57,13 +57,12 @@ def simulate_on_data(
     graph = load(Path(net))
     data = data_of(graph, split, settings, limit)
     simulate = simulator(engine)
-    record = [] if graph.metadata.get("readout") == "spike_count" else [(output_of(graph), "v")]
     options = {} if dtype is None else {"dtype": dtype}
     started = time.perf_counter()
     scores, spikes, synops = [], 0, 0
     for start in range(0, len(data), 64):
         events = data.subset(np.arange(start, min(start + 64, len(data)))).events
-        result = simulate(graph, events, record=record, **options)
+        result = simulate(graph, events, record=recorded(graph), **options)
         scores.append(classify(result, graph, events.lengths))
         spikes += sum(len(s.times) for n, s in result.spikes.items() if n not in graph.inputs)
         synops += sum(int(n.sum()) for n in result.counts.get("synops", {}).values())

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from ..datasets.splits import Splits
+from ..engine.readout import accuracy
 from ..hardware.energy import Study, estimate, tune
 from ..hardware.quantise import quantise
-from ..hardware.readout import accuracy
 from ..training import Trainer, lower
 from ..training.config import Config, parse_config
 from ..training.run import load_data

@@ -12,14 +12,13 @@ import torch
 from .. import datasets
 from ..datasets.splits import Data, Splits
 from ..engine import simulate
-from ..errors import DataError, ParameterError
-from ..events import EventBatch
+from ..engine.readout import classify, recorded
+from ..errors import DataError
 from ..files import PathLike
 from ..graph import Graph
 from .checkpoint import load_network
 from .config import Config, parse_config
 from .evaluation import as_tensors, evaluate
-from .losses import READOUTS, valid_steps
 from .lowering import lower
 from .network import SpikingClassifier
 from .trainer import Trainer
@@ -143,28 +142,6 @@ def graph_data(graph: Graph, split: str, settings: dict[str, Any] | None = None)
     return data
 
 
-def classify(graph: Graph, events: EventBatch, **options: Any) -> tuple[np.ndarray, Any]:
-    """Class scores ``[B, C]`` of a Graph by the event-driven engine, and the engine's `Result`.
-
-    Reads out as ``graph.metadata["readout"]`` says, over each sample's length and the tail.
-    """
-    readout = graph.metadata.get("readout")
-    if readout not in READOUTS or len(graph.outputs) != 1:
-        raise ParameterError(
-            f"a Graph that classifies has one output and a readout in its metadata, one of "
-            f"{', '.join(READOUTS)}; this has outputs {graph.outputs} and readout {readout!r}."
-        )
-    out = graph.outputs[0]
-    counted = readout == "spike_count"
-    result = simulate(graph, events, record=() if counted else [(out, "v")], **options)
-    steps = int(result.steps.max(initial=0))
-    v = result.spikes[out].to_dense(steps) if counted else result.recorded[out, "v"]
-    mask = valid_steps(v.shape[0], torch.from_numpy(result.steps))
-    values = torch.from_numpy(np.ascontiguousarray(v)).double()
-    scale = graph.metadata.get("readout_scale", 1.0)
-    return READOUTS[readout](values * scale, mask).numpy(), result
-
-
 @torch.no_grad()
 def compare(network: SpikingClassifier, graph: Graph, data: Data, dtype: str = "float32") -> dict[str, Any]:
     """Hold the engine's spikes and predictions on `data` against the trained network's own.
@@ -184,7 +161,9 @@ def compare(network: SpikingClassifier, graph: Graph, data: Data, dtype: str = "
         indices = np.arange(start, min(start + 64, len(data)))
         x, lengths, labels = as_tensors(data.batch(indices), network)
         out = network(x, lengths, whole=True)
-        scores, result = classify(graph, data.subset(indices).events, dtype=dtype, progress=False)
+        events = data.subset(indices).events
+        result = simulate(graph, events, record=recorded(graph), dtype=dtype, progress=False)
+        scores = classify(result, graph, events.lengths)
         right["network"] += int((out.scores.argmax(1) == labels).sum())
         right["graph"] += int((scores.argmax(1) == labels.numpy()).sum())
         for name, s in zip(names, out.spikes, strict=True):

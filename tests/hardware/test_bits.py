@@ -4,8 +4,8 @@ import networks
 import numpy as np
 import pytest
 
+from snnkit.engine import readout
 from snnkit.errors import ParameterError
-from snnkit.hardware import readout
 from snnkit.hardware.bits import _hull, choose_bits
 from snnkit.hardware.quantise import quantise
 

@@ -6,10 +6,10 @@ import networks
 import numpy as np
 import pytest
 
-from snnkit.engine import simulate
+from snnkit.engine import readout, simulate
 from snnkit.errors import ExportError, ParameterError
 from snnkit.graph import INPUT, Graph, Population, Projection
-from snnkit.hardware import loihi, readout
+from snnkit.hardware import loihi
 from snnkit.hardware.quantise import Report, coarser, coarser_events, latencies, quantise
 from snnkit.hardware.verify import compare, ladder, outcome
 

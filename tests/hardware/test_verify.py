@@ -8,10 +8,10 @@ import networks
 import numpy as np
 import pytest
 
-from snnkit.engine import simulate
+from snnkit.engine import readout, simulate
 from snnkit.errors import DataError, GraphError, ParameterError
 from snnkit.graph import Graph
-from snnkit.hardware import loihi, netx, readout, verify
+from snnkit.hardware import loihi, netx, verify
 from snnkit.hardware.quantise import quantise
 
 GOLDEN = Path(__file__).parent / "golden"

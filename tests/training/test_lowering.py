@@ -6,13 +6,14 @@ import torch
 from torch import nn
 
 from snnkit.engine import simulate
+from snnkit.engine.readout import scores
 from snnkit.errors import GraphError
 from snnkit.events import EventBatch
 from snnkit.graph import Graph
 from snnkit.neurons import LI, LIF
 from snnkit.training import Trainer, lower
 from snnkit.training.network import TimeBatchNorm
-from snnkit.training.run import classify, compare
+from snnkit.training.run import compare
 
 
 @pytest.fixture
@@ -54,9 +55,7 @@ def test_scores_are_the_networks_to_rounding(task, trained, tmp_path):
     x, lengths, _ = task.test.batch(np.arange(10))
     with torch.no_grad():
         want = network(torch.from_numpy(x).double(), torch.from_numpy(lengths)).scores
-    got, _ = classify(
-        Graph.load(tmp_path / "net.h5"), task.test.subset(np.arange(10)).events, dtype="float64"
-    )
+    got = scores(Graph.load(tmp_path / "net.h5"), task.test.subset(np.arange(10)).events, dtype="float64")
     np.testing.assert_allclose(got, want, rtol=1e-9)
 
 

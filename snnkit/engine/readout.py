@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from .. import engine
 from ..errors import GraphError, ParameterError
 from ..events import EventBatch
 from ..graph import Graph
+from .simulate import Result, simulate
 
 READOUTS = ("softmax_sum", "max_over_time", "last_step", "mean", "spike_count")
 
@@ -25,7 +25,12 @@ def output_of(graph: Graph) -> str:
     return graph.outputs[0]
 
 
-def classify(result: engine.Result, graph: Graph, lengths: np.ndarray) -> np.ndarray:
+def recorded(graph: Graph) -> list[tuple[str, str]]:
+    """What `simulate` must record for `classify`."""
+    return [] if graph.metadata.get("readout") == "spike_count" else [(output_of(graph), "v")]
+
+
+def classify(result: Result, graph: Graph, lengths: np.ndarray) -> np.ndarray:
     """Scores ``[B, C]`` of a run; the prediction is their argmax.
 
     result   of `snnkit.engine.simulate`, with v of the output recorded (unless spikes are counted)
@@ -57,12 +62,11 @@ def classify(result: engine.Result, graph: Graph, lengths: np.ndarray) -> np.nda
 
 def scores(graph: Graph, events: EventBatch, batch: int = 64, **options: Any) -> np.ndarray:
     """Scores ``[B, C]`` of all samples, `batch` at a time."""
-    record = [] if graph.metadata.get("readout") == "spike_count" else [(output_of(graph), "v")]
     kept = [output_of(graph)]
     rows = []
     for start in range(0, len(events), batch):
         part = slice_of(events, start, min(start + batch, len(events)))
-        result = engine.simulate(graph, part, record=record, spikes=kept, **options)
+        result = simulate(graph, part, record=recorded(graph), spikes=kept, **options)
         rows.append(classify(result, graph, part.lengths))
     return np.concatenate(rows)
 
