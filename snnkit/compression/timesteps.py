@@ -81,7 +81,7 @@ def augmented(x: np.ndarray, rng: np.random.Generator, amount: int) -> np.ndarra
     batch, _, height, width = x.shape
     wide = np.pad(x, ((0, 0), (0, 0), (amount, amount), (amount, amount)))
     down, right = rng.integers(0, 2 * amount + 1, (2, batch))
-    mirrored: np.ndarray = rng.integers(0, 2, batch)
+    mirrored = rng.integers(0, 2, (batch,))
     y = np.empty_like(x)
     for b, turned in enumerate(mirrored):
         cut = wide[b, :, down[b] : down[b] + height, right[b] : right[b] + width]
