@@ -1,6 +1,8 @@
 """What every test shares: hypothesis without deadlines, `empty` arrays full of NaN, a timing task."""
 
+import contextlib
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,9 @@ from snnkit.training.config import parse_config
 
 settings.register_profile("snnkit", deadline=None, derandomize=True)  # first calls compile
 settings.load_profile("snnkit")
+
+with contextlib.suppress(ValueError):  # a shell's background jobs start with Ctrl-C ignored
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 RECORDINGS = Path(os.environ.get("SNNKIT_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
