@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .modules import IF, LI, LIF, AdLIF, CubaLIF
 
 _MODULES = ("LIF", "CubaLIF", "IF", "LI", "AdLIF")
-_SUBMODULES = ("modules", "scan", "fused")
+_SUBMODULES = ("modules", "scan")
 
 __all__ = [
     "IF", "LI", "LIF", "NEURONS", "SURROGATES", "AdLIF", "CubaLIF", "Neuron", "Surrogate", "register",

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...engine import simulate
+from ...engine.readout import slice_of
 from ...errors import ExportError, ParameterError
 from ...events import EventBatch
 from ...files import atomic
@@ -97,7 +98,7 @@ def _measure(
     parts: list[list[Counts]] = [[] for _ in mappings]
     for start in range(0, batch, chunk):
         stop = min(start + chunk, batch)
-        piece = {n: e if len(e) < batch else _slice(e, start, stop) for n, e in given.items()}
+        piece = {n: e if len(e) < batch else slice_of(e, start, stop) for n, e in given.items()}
         result = simulate(graph, dict(piece), record=states, spikes=list(graph.populations), dtype=dtype)
         for into, mapping in zip(parts, mappings, strict=True):
             into.append(count(graph, result.spikes, result.recorded, lengths=result.steps, mapping=mapping))
@@ -128,18 +129,6 @@ def _cut(e: EventBatch, lengths: np.ndarray) -> EventBatch:
     offsets = np.concatenate([[0], np.cumsum(np.bincount(sample[inside], minlength=len(e)))])
     values = None if e.values is None else e.values[inside]
     return EventBatch(e.times[inside], e.neurons[inside], offsets, lengths, e.size, values)
-
-
-def _slice(e: EventBatch, start: int, stop: int) -> EventBatch:
-    lo, hi = e.offsets[start], e.offsets[stop]
-    return EventBatch(
-        e.times[lo:hi],
-        e.neurons[lo:hi],
-        e.offsets[start : stop + 1] - lo,
-        e.lengths[start:stop],
-        e.size,
-        None if e.values is None else e.values[lo:hi],
-    )
 
 
 @dataclass(frozen=True)
