@@ -50,7 +50,8 @@ class Training(Section):
     weight_decay: float = Field(0.0, ge=0)
     milestones: tuple[float, ...] = MILESTONES
     factor: float = Field(5.0, ge=1, description="lr is divided by it at each milestone")
-    augment: int = Field(0, ge=0, description="largest shift, pixels; also mirrors")
+    augment: int = Field(0, ge=0, description="largest shift, pixels; 0 for no augmentation")
+    mirror: bool = Field(True, description="also mirror, where augment > 0; not for digits")
 
     def schedule(self) -> Schedule:
         """The same for `train_images`."""

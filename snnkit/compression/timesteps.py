@@ -37,7 +37,8 @@ class Schedule:
     lr            divided by `factor` at these shares of the epochs (`milestones`)
     optimiser     "adam" (amsgrad) or "sgd" (momentum 0.9)
     weight_decay  on all parameters
-    augment       shift by up to so many pixels, and mirror; 0 for neither
+    augment       shift by up to so many pixels; 0 for neither shifts nor mirrors
+    mirror        mirror half of the images that `augment` shifts; False for digits and letters
     """
 
     epochs: int = 10
@@ -48,6 +49,7 @@ class Schedule:
     milestones: tuple[float, ...] = MILESTONES
     factor: float = 5.0
     augment: int = 0
+    mirror: bool = True
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch < 1 or not self.lr > 0 or self.augment < 0:
@@ -74,8 +76,11 @@ class Fit:
     history: list[dict[str, float]] = field(default_factory=list)
 
 
-def augmented(x: np.ndarray, rng: np.random.Generator, amount: int) -> np.ndarray:
-    """Images ``[B, C, H, W]`` shifted by up to `amount` pixels (0 comes in), half of them mirrored."""
+def augmented(x: np.ndarray, rng: np.random.Generator, amount: int, mirror: bool = True) -> np.ndarray:
+    """Images ``[B, C, H, W]`` shifted by up to `amount` pixels (0 comes in), half of them mirrored.
+
+    What is drawn for the shifts does not depend on `mirror`.
+    """
     if not amount:
         return x
     batch, _, height, width = x.shape
@@ -85,7 +90,7 @@ def augmented(x: np.ndarray, rng: np.random.Generator, amount: int) -> np.ndarra
     y = np.empty_like(x)
     for b, turned in enumerate(mirrored):
         cut = wide[b, :, down[b] : down[b] + height, right[b] : right[b] + width]
-        y[b] = cut[:, :, ::-1] if turned else cut
+        y[b] = cut[:, :, ::-1] if turned and mirror else cut
     return y
 
 
@@ -124,7 +129,7 @@ def train_images(
     plan = {**asdict(schedule), "milestones": list(schedule.milestones), "seed": seed}
     if path is not None and resume and path.exists():
         content = load_checkpoint(path)
-        then = content["record"]["plan"]
+        then = {"mirror": True, **content["record"]["plan"]}
         if then != plan:
             changed = [k for k in plan if then.get(k) != plan[k]]
             raise CheckpointError(
@@ -147,7 +152,7 @@ def train_images(
             chosen = order[first : first + schedule.batch]
             if len(chosen) == 1 and first:
                 continue  # batch norm has no statistics of one sample
-            images = torch.from_numpy(augmented(x[chosen], rng, schedule.augment)).to(parameter)
+            images = torch.from_numpy(augmented(x[chosen], rng, schedule.augment, schedule.mirror)).to(parameter)
             labels = torch.from_numpy(y[chosen]).to(parameter.device)
             loss = F.cross_entropy(network(images), labels)
             optimiser.zero_grad(set_to_none=True)

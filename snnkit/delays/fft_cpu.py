@@ -2,8 +2,7 @@
 
 Columns go through in blocks of 2 × 16: two real columns are the real and imaginary part of one complex
 signal, 16 such side by side in vectors; there must be 32 at least, and the last block may overlap
-the one before it. The transform is Stockham's, each pass a small dense product
-with the twiddle factors folded in, so that any factors of the length will do.
+the one before it. The transform is Stockham's, with passes of 2, 3, 4, 5 and 7.
 """
 
 import math
@@ -17,6 +16,8 @@ from .simd import vector
 WIDE = 16
 _GROUP = 8  # blocks that one task takes
 _FACTORS = (4, 2, 3, 5, 7)
+_COS = np.cos(2 * np.pi * np.outer(1 / np.arange(1, 8), np.arange(4)))[np.r_[0, :7]]  # [r, k]
+_SIN = np.sin(2 * np.pi * np.outer(1 / np.arange(1, 8), np.arange(4)))[np.r_[0, :7]]
 load, store, splat, fma, add, sub, mul, _ = vector(WIDE)
 
 
@@ -37,47 +38,158 @@ def _rest(n: int) -> int:
 
 @lru_cache(maxsize=64)
 def plan(length: int, dtype: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Radix of each pass, where its table starts, and all tables: cos, sin of ``[p, k, u]``."""
+    """Radix of each pass, where its turns start, and all turns: cos, sin of ``[p, k]``, k from 1 on."""
     radices, n = [], length
     for factor in _FACTORS:
         while n % factor == 0:
             radices.append(factor)
             n //= factor
-    tables, starts, n = [], [0], length
+    tables, starts, n = [np.zeros(1)], [1], length
     for radix in radices:
         m = n // radix
-        p, k, u = np.ogrid[:m, :radix, :radix]
-        angle = -2 * math.pi * ((p * k / n) + (u * k % radix) / radix)
+        angle = -2 * math.pi / n * (np.arange(m)[:, None] * np.arange(1, radix))
         tables.append(np.stack([np.cos(angle), np.sin(angle)], -1).ravel())
         starts.append(starts[-1] + tables[-1].size)
         n = m
-    table = np.concatenate(tables) if tables else np.zeros(0)
-    return np.array(radices, np.int64), np.array(starts, np.int64), table.astype(dtype)
+    return np.array(radices, np.int64), np.array(starts, np.int64), np.concatenate(tables).astype(dtype)
+
+
+# Butterflies: z[k] = Σ_u x[u]·exp(−2πi·u·k/r) of r vectors at distance `d` in (re, im), turned by
+# exp(−2πi·p·k/n), to distance `e` in (re2, im2). For odd r the inputs u and r − u are added and
+# subtracted first: z[k], z[r − k] = (R ± S') + i(I ∓ S) with R, I the sums of cosines and S, S' of sines.
 
 
 @njit(inline="always")
+def _put(re2, im2, at, table, turn, a, b, turned):  # type: ignore[no-untyped-def]
+    """Store the vector a + ib, turned by the angle at `turn` of the table."""
+    if turned:
+        c, s = splat(table, table[turn]), splat(table, table[turn + 1])
+        a, b = sub(mul(c, a), mul(s, b)), fma(c, b, mul(s, a))
+    store(re2, at, a)
+    store(im2, at, b)
+
+
+@njit(inline="always")
+def _two(re, im, re2, im2, at, d, to, e, table, turn, turned):  # type: ignore[no-untyped-def]
+    x0, x1 = load(re, at), load(re, at + d)
+    y0, y1 = load(im, at), load(im, at + d)
+    _put(re2, im2, to, table, turn, add(x0, x1), add(y0, y1), False)
+    _put(re2, im2, to + e, table, turn, sub(x0, x1), sub(y0, y1), turned)
+
+
+@njit(inline="always")
+def _three(re, im, re2, im2, at, d, to, e, table, turn, turned):  # type: ignore[no-untyped-def]
+    kind = table.dtype.type
+    c, s = splat(table, kind(_COS[3, 1])), splat(table, kind(_SIN[3, 1]))
+    x0, x1, x2 = load(re, at), load(re, at + d), load(re, at + 2 * d)
+    y0, y1, y2 = load(im, at), load(im, at + d), load(im, at + 2 * d)
+    a, b, f, g = add(x1, x2), sub(x1, x2), add(y1, y2), sub(y1, y2)
+    _put(re2, im2, to, table, turn, add(x0, a), add(y0, f), False)
+    r, i, v, w = fma(c, a, x0), fma(c, f, y0), mul(s, g), mul(s, b)
+    _put(re2, im2, to + e, table, turn, add(r, v), sub(i, w), turned)
+    _put(re2, im2, to + 2 * e, table, turn + 2, sub(r, v), add(i, w), turned)
+
+
+@njit(inline="always")
+def _four(re, im, re2, im2, at, d, to, e, table, turn, turned):  # type: ignore[no-untyped-def]
+    x0, x1, x2, x3 = load(re, at), load(re, at + d), load(re, at + 2 * d), load(re, at + 3 * d)
+    y0, y1, y2, y3 = load(im, at), load(im, at + d), load(im, at + 2 * d), load(im, at + 3 * d)
+    a, b, f, g = add(x0, x2), sub(x0, x2), add(y0, y2), sub(y0, y2)
+    h, k, v, w = add(x1, x3), sub(x1, x3), add(y1, y3), sub(y1, y3)
+    _put(re2, im2, to, table, turn, add(a, h), add(f, v), False)
+    _put(re2, im2, to + e, table, turn, add(b, w), sub(g, k), turned)
+    _put(re2, im2, to + 2 * e, table, turn + 2, sub(a, h), sub(f, v), turned)
+    _put(re2, im2, to + 3 * e, table, turn + 4, sub(b, w), add(g, k), turned)
+
+
+@njit(inline="always")
+def _five(re, im, re2, im2, at, d, to, e, table, turn, turned):  # type: ignore[no-untyped-def]
+    kind = table.dtype.type
+    c1, c2 = splat(table, kind(_COS[5, 1])), splat(table, kind(_COS[5, 2]))
+    s1, s2 = splat(table, kind(_SIN[5, 1])), splat(table, kind(_SIN[5, 2]))
+    x0, x1, x2 = load(re, at), load(re, at + d), load(re, at + 2 * d)
+    x3, x4 = load(re, at + 3 * d), load(re, at + 4 * d)
+    y0, y1, y2 = load(im, at), load(im, at + d), load(im, at + 2 * d)
+    y3, y4 = load(im, at + 3 * d), load(im, at + 4 * d)
+    a1, b1, f1, g1 = add(x1, x4), sub(x1, x4), add(y1, y4), sub(y1, y4)
+    a2, b2, f2, g2 = add(x2, x3), sub(x2, x3), add(y2, y3), sub(y2, y3)
+    _put(re2, im2, to, table, turn, add(x0, add(a1, a2)), add(y0, add(f1, f2)), False)
+    r, i = fma(c1, a1, fma(c2, a2, x0)), fma(c1, f1, fma(c2, f2, y0))
+    v, w = fma(s1, g1, mul(s2, g2)), fma(s1, b1, mul(s2, b2))
+    _put(re2, im2, to + e, table, turn, add(r, v), sub(i, w), turned)
+    _put(re2, im2, to + 4 * e, table, turn + 6, sub(r, v), add(i, w), turned)
+    r, i = fma(c2, a1, fma(c1, a2, x0)), fma(c2, f1, fma(c1, f2, y0))
+    v, w = sub(mul(s2, g1), mul(s1, g2)), sub(mul(s2, b1), mul(s1, b2))
+    _put(re2, im2, to + 2 * e, table, turn + 2, add(r, v), sub(i, w), turned)
+    _put(re2, im2, to + 3 * e, table, turn + 4, sub(r, v), add(i, w), turned)
+
+
+@njit(inline="always")
+def _seven(re, im, re2, im2, at, d, to, e, table, turn, turned):  # type: ignore[no-untyped-def]
+    kind = table.dtype.type
+    c1, c2, c3 = (
+        splat(table, kind(_COS[7, 1])), splat(table, kind(_COS[7, 2])), splat(table, kind(_COS[7, 3]))
+    )  # fmt: skip
+    s1, s2, s3 = (
+        splat(table, kind(_SIN[7, 1])), splat(table, kind(_SIN[7, 2])), splat(table, kind(_SIN[7, 3]))
+    )  # fmt: skip
+    x0, x1, x2, x3 = load(re, at), load(re, at + d), load(re, at + 2 * d), load(re, at + 3 * d)
+    x4, x5, x6 = load(re, at + 4 * d), load(re, at + 5 * d), load(re, at + 6 * d)
+    y0, y1, y2, y3 = load(im, at), load(im, at + d), load(im, at + 2 * d), load(im, at + 3 * d)
+    y4, y5, y6 = load(im, at + 4 * d), load(im, at + 5 * d), load(im, at + 6 * d)
+    a1, b1, f1, g1 = add(x1, x6), sub(x1, x6), add(y1, y6), sub(y1, y6)
+    a2, b2, f2, g2 = add(x2, x5), sub(x2, x5), add(y2, y5), sub(y2, y5)
+    a3, b3, f3, g3 = add(x3, x4), sub(x3, x4), add(y3, y4), sub(y3, y4)
+    a, b = add(x0, add(a1, add(a2, a3))), add(y0, add(f1, add(f2, f3)))
+    _put(re2, im2, to, table, turn, a, b, False)
+    r = fma(c1, a1, fma(c2, a2, fma(c3, a3, x0)))
+    i = fma(c1, f1, fma(c2, f2, fma(c3, f3, y0)))
+    v, w = fma(s1, g1, fma(s2, g2, mul(s3, g3))), fma(s1, b1, fma(s2, b2, mul(s3, b3)))
+    _put(re2, im2, to + e, table, turn, add(r, v), sub(i, w), turned)
+    _put(re2, im2, to + 6 * e, table, turn + 10, sub(r, v), add(i, w), turned)
+    r = fma(c2, a1, fma(c3, a2, fma(c1, a3, x0)))
+    i = fma(c2, f1, fma(c3, f2, fma(c1, f3, y0)))
+    v = sub(mul(s2, g1), fma(s3, g2, mul(s1, g3)))
+    w = sub(mul(s2, b1), fma(s3, b2, mul(s1, b3)))
+    _put(re2, im2, to + 2 * e, table, turn + 2, add(r, v), sub(i, w), turned)
+    _put(re2, im2, to + 5 * e, table, turn + 8, sub(r, v), add(i, w), turned)
+    r = fma(c3, a1, fma(c1, a2, fma(c2, a3, x0)))
+    i = fma(c3, f1, fma(c1, f2, fma(c2, f3, y0)))
+    v = sub(fma(s3, g1, mul(s2, g3)), mul(s1, g2))
+    w = sub(fma(s3, b1, mul(s2, b3)), mul(s1, b2))
+    _put(re2, im2, to + 3 * e, table, turn + 4, add(r, v), sub(i, w), turned)
+    _put(re2, im2, to + 4 * e, table, turn + 6, sub(r, v), add(i, w), turned)
+
+
+@njit(inline="always")
+def _butterfly(radix, re, im, re2, im2, at, d, to, e, table, turn, turned):  # type: ignore[no-untyped-def]
+    if radix == 2:
+        _two(re, im, re2, im2, at, d, to, e, table, turn, turned)
+    elif radix == 3:
+        _three(re, im, re2, im2, at, d, to, e, table, turn, turned)
+    elif radix == 4:
+        _four(re, im, re2, im2, at, d, to, e, table, turn, turned)
+    elif radix == 5:
+        _five(re, im, re2, im2, at, d, to, e, table, turn, turned)
+    else:
+        _seven(re, im, re2, im2, at, d, to, e, table, turn, turned)
+
+
+@njit(cache=True)
 def _transform(re, im, re2, im2, length, radices, starts, table):  # type: ignore[no-untyped-def]
     """Complex transform of ``[length]`` vectors; gives the pair of arrays that holds the result."""
-    zero = splat(table, table.dtype.type(0))
     done, n = 1, length
     for step in range(len(radices)):
         radix = radices[step]
         m = n // radix
-        for p in range(m):
-            for k in range(radix):
-                at = starts[step] + (p * radix + k) * radix * 2
-                for q in range(done):
-                    a, b = zero, zero
-                    for u in range(radix):
-                        c = splat(table, table[at + 2 * u])
-                        s = splat(table, table[at + 2 * u + 1])
-                        source = (q + done * (p + u * m)) * WIDE
-                        x, y = load(re, source), load(im, source)
-                        a = fma(c, x, sub(a, mul(s, y)))
-                        b = fma(c, y, fma(s, x, b))
-                    target = (q + done * (radix * p + k)) * WIDE
-                    store(re2, target, a)
-                    store(im2, target, b)
+        d, e = done * m * WIDE, done * WIDE
+        for q in range(done):  # angle 0
+            _butterfly(radix, re, im, re2, im2, q * WIDE, d, q * WIDE, e, table, 0, False)
+        for p in range(1, m):
+            turn = starts[step] + p * (radix - 1) * 2
+            for q in range(done):
+                at, to = (q + done * p) * WIDE, (q + done * radix * p) * WIDE
+                _butterfly(radix, re, im, re2, im2, at, d, to, e, table, turn, True)
         done *= radix
         n = m
         re, re2, im, im2 = re2, re, im2, im
