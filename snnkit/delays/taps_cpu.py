@@ -22,6 +22,7 @@ from .simd import vector
 BATCH_BLOCK = 32
 """Samples of one tile: 16 outputs × 32 samples × some 150 steps of float32 fit a core's cache."""
 OUTPUT_BLOCK = 16
+_PHASES = 16
 WIDTHS = (8, 16)
 """Taps that the kernels come in."""
 load, store, splat, fma, add = vector(8)[:5]  # what the loops below read as, for one of the widths
@@ -95,15 +96,16 @@ def _list_events(x, block, stride):  # type: ignore[no-untyped-def]
     for k in prange(blocks):
         place = pointer[k * inputs : (k + 1) * inputs].copy()
         low, high = least[k], most[k]
-        for t in range(steps):
-            for b in range(k * block, min(batch, (k + 1) * block)):
-                for i in range(inputs):
-                    v = x[t, b, i]
-                    if v != 0:
-                        at[place[i]] = (b - k * block) * stride + t
-                        value[place[i]] = v
-                        place[i] += 1
-                        low, high = min(low, v), max(high, v)
+        for phase in range(_PHASES):
+            for t in range(phase, steps, _PHASES):
+                for b in range(k * block, min(batch, (k + 1) * block)):
+                    for i in range(inputs):
+                        v = x[t, b, i]
+                        if v != 0:
+                            at[place[i]] = (b - k * block) * stride + t
+                            value[place[i]] = v
+                            place[i] += 1
+                            low, high = min(low, v), max(high, v)
         least[k], most[k] = low, high
     if blocks == 0:
         return pointer, at, value, x.dtype.type(0), x.dtype.type(0)

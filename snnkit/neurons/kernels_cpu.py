@@ -23,23 +23,12 @@ from .surrogate import SURROGATES
 WIDTH = 4096
 """Columns in a block: its states and parameters stay in the second-level cache while time runs."""
 
+KEPT = 1 << 17
+"""Numbers that the backward pass works out again and keeps for a block, which stay there as well."""
+
 # A row has up to a dozen arrays that could overlap for all LLVM knows; by default it gives up on
 # vectorising after eight comparisons.
 llvmlite.binding.set_option("snnkit", "-runtime-memory-check-threshold=400")
-
-
-def tape(neuron: Neuron, learn: bool) -> tuple[str, ...]:
-    """State variables whose value before each step is stored for the backward pass."""
-    if neuron.taped is None:
-        return neuron.state
-    if not learn:
-        return neuron.taped
-    return tuple(n for n in neuron.state if n in neuron.taped or n not in neuron.rewound)
-
-
-def scratch(neuron: Neuron, learn: Collection[str]) -> list[str]:
-    """State variables that the backward pass works out again from the stored h."""
-    return [n for n in neuron.rewound if learn and n not in (neuron.taped or ())]
 
 
 def columns(*names: str) -> str:
@@ -47,13 +36,15 @@ def columns(*names: str) -> str:
     return "".join(f"{name}, " for name in names)
 
 
-def definitions(neuron: Neuron, surrogate: str, dtype: str, jit_line: str) -> list[str]:
-    """Source lines that define `real`, `step`, `adjoint`, `rewind` and `surrogate`."""
+def definitions(
+    neuron: Neuron, surrogate: str, dtype: str, jit_line: str, names: Collection[str]
+) -> list[str]:
+    """Source lines that define `real` and those of step, adjoint, rewind and surrogate that `names` has."""
     parts = [f"real = np.{dtype}\n"]
     functions = {"step": neuron.step, "adjoint": neuron.adjoint, "rewind": neuron.rewind}
     functions["surrogate"] = SURROGATES[surrogate].ds_dh
     for name, function in functions.items():
-        if function is not None:
+        if function is not None and name in names:
             parts.append(f"{jit_line}\n{kernel_source(function, name)}")
     return parts
 
@@ -82,36 +73,43 @@ def lines(indent: int, text: list[str]) -> str:
     return "\n".join(" " * indent + line for line in text)
 
 
-def forward_source(neuron: Neuron, surrogate: str, dtype: str, keep_h: bool, taped: tuple[str, ...]) -> str:
-    """Source of ``forward(x, s, h, *taped, *state, *params, width, per_neuron, first, last)``.
+def forward_source(
+    neuron: Neuron, surrogate: str, dtype: str, keep_h: bool, normed: bool = False, masked: bool = False
+) -> str:
+    """Source of ``forward(x, s, h, d, mask, scale, shift, *state, *params, width, per_neuron, first, last)``.
 
     The state is updated in place. Items `first` to `last` are the blocks that this call does, of
     rows · ⌈columns / width⌉.
+
+    normed  the neuron sees scale · x + shift
+    masked  also d = s · mask is written
     """
     p = [f"p_{n}" for n in neuron.params]
     v = list(neuron.state)
-    tapes = [f"tape_{n}" for n in taped]
-    rows = ["x", *(["s"] if neuron.spiking else []), *(["h"] if keep_h else []), *tapes]
-    values = [f"{n}[j]" for n in (*v, "x", *p)]
-    body = [f"tape_{n}[j] = {n}[j]" for n in taped]
-    body.append(f"s_, h_, {', '.join(f'{n}_' for n in v)} = step({', '.join(values)})")
+    rows = ["x", *(["s"] if neuron.spiking else []), *(["h"] if keep_h else []), *(["d"] if masked else [])]
+    lines_of = ["mask"] if masked else []
+    affine = ["scale", "shift"] if normed else []
+    seen = "scale[j] * x[j] + shift[j]" if normed else "x[j]"
+    values = [*(f"{n}[j]" for n in v), seen, *(f"{n}[j]" for n in p)]
+    body = [f"s_, h_, {', '.join(f'{n}_' for n in v)} = step({', '.join(values)})"]
     body += ["s[j] = s_"] if neuron.spiking else []
+    body += ["d[j] = s_ * mask[j]"] if masked else []
     body += ["h[j] = h_"] if keep_h else []
     body += [f"{n}[j] = {n}_" for n in v]
     cut = "[t, r, lo:hi]"
     return "\n".join(
         [
             "from math import exp\n\nimport numpy as np\nfrom numba import njit\n",
-            *definitions(neuron, surrogate, dtype, '@njit(error_model="numpy")'),
+            *definitions(neuron, surrogate, dtype, '@njit(error_model="numpy")', ("step",)),
             f"""
 @njit(error_model="numpy")
-def row({columns(*rows, *v, *p)}):
+def row({columns(*rows, *lines_of, *affine, *v, *p)}):
     for j in range(x.shape[0]):
 {lines(8, body)}
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def forward(x, s, h, {columns(*tapes, *v, *p)}width, per_neuron, first, last):
+def forward(x, s, h, d, mask, scale, shift, {columns(*v, *p)}width, per_neuron, first, last):
     blocks = (x.shape[2] + width - 1) // width
     for item in range(first, last):
         r = item // blocks
@@ -122,6 +120,8 @@ def forward(x, s, h, {columns(*tapes, *v, *p)}width, per_neuron, first, last):
         for t in range(x.shape[0]):
             row(
                 {columns(*(n + cut for n in rows))}
+                {columns(*(f"{n}[r, lo:hi]" for n in lines_of))}
+                {columns(*(f"{n}[a:b]" for n in affine))}
                 {columns(*(f"{n}[r, lo:hi]" for n in v))}
                 {columns(*(f"{n}[a:b]" for n in p))}
             )
@@ -131,93 +131,111 @@ def forward(x, s, h, {columns(*tapes, *v, *p)}width, per_neuron, first, last):
 
 
 def backward_source(
-    neuron: Neuron, surrogate: str, dtype: str, grads: str, learn: tuple[str, ...], taped: tuple[str, ...]
+    neuron: Neuron, surrogate: str, dtype: str, grads: str, learn: tuple[str, ...], normed: bool = False
 ) -> str:
-    """Source of ``backward(gs, gh, h, *taped, x, *state, *old, *gstate, gx, *glearn, *params, alpha,
-    through, width, per_neuron, first, last)``; `state` is the one before the first step,
-    `old` room for the variables that `scratch` names, gstate and glearn are updated in place.
+    """Source of ``backward(gs, gh, gd, mask, x, scale, shift, mean, rstd, *state, *gstate, gx, *glearn,
+    sums, *params, alpha, through, width, per_neuron, first, last)``; `state` is the one before the first
+    step, gstate and glearn are updated in place.
 
-    grads  which cotangents of the output there are: "s", "h" or "sh"
+    A block of columns is run forward again first, which keeps what the adjoint needs of all its steps in
+    cache: the forward pass stores none of it.
+
+    grads   which cotangents of the output there are, of "s", "h" and "d" (of s · mask)
+    normed  as in `forward_source`; gx is scale times the cotangent g of what the neuron saw, and
+            sums[0] += Σ_t g, sums[1] += Σ_t g · (x − mean) · rstd
     """
     p = [f"p_{n}" for n in neuron.params]
-    tapes = [f"tape_{n}" for n in taped]
-    gstate = [f"g_{n}" for n in neuron.state]
+    v = list(neuron.state)
+    gstate = [f"g_{n}" for n in v]
     glearn = [f"gp_{n}" for n in learn]
-    rewound = scratch(neuron, learn)
+    affine = ["scale", "shift", "mean", "rstd"] if normed else []
+    needed = v if learn or neuron.taped is None else list(neuron.taped)
+    kept = [*(["h"] if neuron.spiking or learn else []), *(f"old_{n}" for n in needed)]
     outputs = [f"g{c}" for c in grads]
-    inputs = ["x"] if learn else []
-    rows = [*outputs, "h", *tapes, *inputs, "gx"]
-    before = [f"old_{n}" for n in rewound]
+    lines_of = ["mask"] if "d" in grads else []
+    seen = "scale[j] * x[j] + shift[j]" if normed else "x[j]"
+    values = [*(f"{n}[j]" for n in v), seen, *(f"{n}[j]" for n in p)]
+    again = [f"old_{n}[j] = {n}[j]" for n in needed]
+    again.append(f"s_, h_, {', '.join(f'{n}_' for n in v)} = step({', '.join(values)})")
+    again += ["h[j] = h_"] if "h" in kept else []
+    again += [f"{n}[j] = {n}_" for n in v]
 
-    def value(n: str) -> str:
-        return f"tape_{n}[j]" if n in taped else f"old_{n}[j]" if n in rewound else "real(0)"
-
-    ds_dh = "surrogate(h[j] - p_v_th[j], alpha)" if neuron.spiking else "real(0)"
+    gs = " + ".join((["gs[j]"] if "s" in grads else []) + (["gd[j] * mask[j]"] if "d" in grads else []))
+    h = "h[j]" if "h" in kept else "real(0)"
     arguments = [
-        *(f"g{c}[j]" if c in grads else "real(0)" for c in "sh"),
+        gs or "real(0)",
+        "gh[j]" if "h" in grads else "real(0)",
         *(f"{n}[j]" for n in gstate),
-        "h[j]",
-        ds_dh,
+        h,
+        f"surrogate({h} - p_v_th[j], alpha)" if neuron.spiking else "real(0)",
         "through",
-        *(value(n) for n in neuron.state),
-        "x[j]" if learn else "real(0)",
+        *(f"old_{n}[j]" if n in needed else "real(0)" for n in v),
+        seen if learn else "real(0)",
         *(f"{n}[j]" for n in p),
     ]
     results = [*(f"{n}_" for n in gstate), "gx_", *(f"gp_{n}_" for n in neuron.params)]
-    body = [
-        f"{', '.join(results)} = adjoint({', '.join(arguments)})",
-        "gx[j] = gx_",
-        *(f"{n}[j] = {n}_" for n in gstate),
-        *(f"{n}[j] += {n}_" for n in glearn),
-    ]
-    cut = "[t, r, lo:hi]"
-    rewinding = ""
-    if rewound:
-        (name,) = rewound
-        kept = [f"tape_{n}" for n in neuron.taped or ()]
-        rewinding = f"""
-            if t == 0:
-                for j in range(hi - lo):
-                    old_{name}[r, lo + j] = {name}[r, lo + j]
-            else:
-                rewind_row(old_{name}[r, lo:hi], h[t - 1, r, lo:hi],
-                           {columns(*(f"{n}[t - 1, r, lo:hi]" for n in kept))}
-                           {columns(*(f"{n}[a:b]" for n in p))})"""
-        row = f"""
-@njit(error_model="numpy")
-def rewind_row(old, h, {columns(*kept, *p)}):
-    for j in range(h.shape[0]):
-        old[j] = rewind(h[j], {columns(*(f"{n}[j]" for n in (*kept, *p)))})
-"""
+    body = [f"{', '.join(results)} = adjoint({', '.join(arguments)})"]
+    if normed:
+        body += [
+            "gx[j] = scale[j] * gx_",
+            "sum_g[j] += gx_",
+            "sum_gx[j] += gx_ * ((x[j] - mean[j]) * rstd[j])",
+        ]
+    else:
+        body += ["gx[j] = gx_"]
+    body += [*(f"{n}[j] = {n}_" for n in gstate), *(f"{n}[j] += {n}_" for n in glearn)]
+    inputs = ["x"] if learn or normed else []
+    sums = ["sum_g", "sum_gx"] if normed else []
+    cut, steps = "[t, r, lo:hi]", "x.shape[0]" if kept else "0"
     return "\n".join(
         [
             "from math import exp\n\nimport numpy as np\nfrom numba import njit\n",
-            *definitions(neuron, surrogate, dtype, '@njit(error_model="numpy")'),
-            row if rewound else "",
+            *definitions(
+                neuron, surrogate, dtype, '@njit(error_model="numpy")', ("step", "adjoint", "surrogate")
+            ),
             f"""
 @njit(error_model="numpy")
-def row({columns(*rows, *gstate, *before, *glearn, *p)}alpha, through):
-    for j in range(h.shape[0]):
+def again({columns("x", *kept, *affine, *v, *p)}):
+    for j in range(x.shape[0]):
+{lines(8, again)}
+
+
+@njit(error_model="numpy")
+def row({columns(*outputs, *inputs, "gx", *kept, *lines_of, *gstate, *glearn, *sums, *affine, *p)}
+        alpha, through):
+    for j in range(gx.shape[0]):
 {lines(8, body)}
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def backward(gs, gh, h, {columns(*tapes)}x, {columns(*neuron.state, *before, *gstate)}gx,
-             {columns(*glearn, *p)}
+def backward(gs, gh, gd, mask, x, scale, shift, mean, rstd, {columns(*v, *gstate)}gx,
+             {columns(*glearn)}sums, {columns(*p)}
              alpha, through, width, per_neuron, first, last):
-    blocks = (h.shape[2] + width - 1) // width
+    blocks = (gx.shape[2] + width - 1) // width
+    kept = np.empty(({len(kept)}, {steps}, width), gx.dtype)
+    now = np.empty(({len(v)}, width), gx.dtype)
     for item in range(first, last):
         r = item // blocks
         lo = (item % blocks) * width
-        hi = min(lo + width, h.shape[2])
+        hi = min(lo + width, gx.shape[2])
         a = lo if per_neuron else 0
         b = a + hi - lo
-        for t in range(h.shape[0] - 1, -1, -1):{rewinding}
-            row(
-                {columns(*(n + cut for n in rows))}
-                {columns(*(f"{n}[r, lo:hi]" for n in gstate))}
-                {columns(*(f"{n}[r, lo:hi]" for n in (*before, *glearn)))}
+{lines(8, [f"now[{k}, : hi - lo] = {n}[r, lo:hi]" for k, n in enumerate(v)])}
+        for t in range({steps}):
+            again(
+                x[t, r, lo:hi],
+                {columns(*(f"kept[{k}, t, : hi - lo]" for k in range(len(kept))))}
+                {columns(*(f"{n}[a:b]" for n in affine))}
+                {columns(*(f"now[{k}, : hi - lo]" for k in range(len(v))))}
                 {columns(*(f"{n}[a:b]" for n in p))}
+            )
+        for t in range(gx.shape[0] - 1, -1, -1):
+            row(
+                {columns(*(n + cut for n in (*outputs, *inputs, "gx")))}
+                {columns(*(f"kept[{k}, t, : hi - lo]" for k in range(len(kept))))}
+                {columns(*(f"{n}[r, lo:hi]" for n in (*lines_of, *gstate, *glearn)))}
+                {columns(*(f"sums[{k}, r, lo:hi]" for k in range(len(sums))))}
+                {columns(*(f"{n}[a:b]" for n in (*affine, *p)))}
                 alpha, through,
             )
 """,
@@ -227,18 +245,19 @@ def backward(gs, gh, h, {columns(*tapes)}x, {columns(*neuron.state, *before, *gs
 
 @functools.lru_cache(maxsize=256)
 def forward(
-    neuron: str, options: str, surrogate: str, dtype: str, keep_h: bool, taped: tuple[str, ...]
-) -> ModuleType:
+    neuron: str, options: str, surrogate: str, dtype: str, keep_h: bool, normed: bool = False,
+    masked: bool = False,
+) -> ModuleType:  # fmt: skip
     """Module with the compiled ``forward`` of this neuron; options as JSON."""
-    equations = resolve(neuron, json.loads(options))
-    return jit.build(f"{neuron}_forward", forward_source(equations, surrogate, dtype, keep_h, taped))
+    source = forward_source(resolve(neuron, json.loads(options)), surrogate, dtype, keep_h, normed, masked)
+    return jit.build(f"{neuron}_forward", source)
 
 
 @functools.lru_cache(maxsize=256)
 def backward(
     neuron: str, options: str, surrogate: str, dtype: str, grads: str, learn: tuple[str, ...],
-    taped: tuple[str, ...],
+    normed: bool = False,
 ) -> ModuleType:  # fmt: skip
     """Module with the compiled ``backward`` of this neuron; options as JSON."""
-    equations = resolve(neuron, json.loads(options))
-    return jit.build(f"{neuron}_backward", backward_source(equations, surrogate, dtype, grads, learn, taped))
+    source = backward_source(resolve(neuron, json.loads(options)), surrogate, dtype, grads, learn, normed)
+    return jit.build(f"{neuron}_backward", source)

@@ -7,20 +7,35 @@ threads read neighbouring inputs. Works under Numba's CUDA simulator as well.
 import functools
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from types import ModuleType
 from typing import Any
 
 import torch
 
 from .. import jit
-from .kernels_cpu import columns, definitions, lines, scratch
+from .kernels_cpu import columns, definitions, lines
 from .neuron import Neuron, resolve
 
 THREADS = 128
 """Threads in a block."""
 
+_ADJOINT = ("adjoint", "rewind", "surrogate")
 _HEAD = "from math import exp\n\nimport numpy as np\nfrom numba import cuda\n"
+
+
+def tape(neuron: Neuron, learn: bool) -> tuple[str, ...]:
+    """State variables whose value before each step is stored for the backward pass."""
+    if neuron.taped is None:
+        return neuron.state
+    if not learn:
+        return neuron.taped
+    return tuple(n for n in neuron.state if n in neuron.taped or n not in neuron.rewound)
+
+
+def scratch(neuron: Neuron, learn: Collection[str]) -> list[str]:
+    """State variables that the backward pass works out again from the stored h."""
+    return [n for n in neuron.rewound if learn and n not in (neuron.taped or ())]
 
 
 def forward_source(neuron: Neuron, surrogate: str, dtype: str, keep_h: bool, taped: tuple[str, ...]) -> str:
@@ -39,7 +54,7 @@ def forward_source(neuron: Neuron, surrogate: str, dtype: str, keep_h: bool, tap
     return "\n".join(
         [
             _HEAD,
-            *definitions(neuron, surrogate, dtype, "@cuda.jit(device=True)"),
+            *definitions(neuron, surrogate, dtype, "@cuda.jit(device=True)", ("step",)),
             f"""
 @cuda.jit
 def forward(x, s, h, {", ".join((*tapes, *v, *p))}):
@@ -101,7 +116,7 @@ def backward_source(
     return "\n".join(
         [
             _HEAD,
-            *definitions(neuron, surrogate, dtype, "@cuda.jit(device=True)"),
+            *definitions(neuron, surrogate, dtype, "@cuda.jit(device=True)", _ADJOINT),
             f"""
 @cuda.jit
 def backward(gs, gh, h, {columns(*tapes)}x, {columns(*neuron.state, *gstate)}gx, {columns(*glearn, *p)}

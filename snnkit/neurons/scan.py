@@ -226,7 +226,7 @@ def reference(
     return Run(s, torch.stack(trace), now)
 
 
-class _Layout(NamedTuple):
+class Layout(NamedTuple):
     """How [T, ...] is seen by the kernels: [T, rows, columns], parameters along the columns."""
 
     rows: int
@@ -240,21 +240,22 @@ class _Layout(NamedTuple):
         return self.rows * -(-self.columns // self.width)
 
 
-def _layout(shape: Sequence[int], params: Sequence[Tensor]) -> _Layout:
+def layout(shape: Sequence[int], params: Sequence[Tensor], widest: int = kernels_cpu.WIDTH) -> Layout:
+    """How the kernels see ``[T, *shape]``, in blocks of at most `widest` columns (but 64 at least)."""
     size = math.prod(shape)
     axes = max((p.ndim for p in params), default=0)
     share = -(-size // (4 * torch.get_num_threads()))
-    width = min(kernels_cpu.WIDTH, max(64, -(-share // 16) * 16))
+    width = max(64, min(widest, -(-share // 16) * 16))
     if axes == 0:
-        return _Layout(1, size, width, False)
+        return Layout(1, size, width, False)
     neurons = math.prod(shape[len(shape) - axes :])
     rows = size // max(neurons, 1)
     # Several short rows side by side are one row with its parameters repeated.
     together = max((k for k in range(1, rows + 1) if rows % k == 0 and k * neurons <= width), default=1)
-    return _Layout(rows // together, neurons * together, width, True)
+    return Layout(rows // together, neurons * together, width, True)
 
 
-def _columns(p: Tensor, shape: Sequence[int], axes: int, layout: _Layout) -> np.ndarray:
+def along_columns(p: Tensor, shape: Sequence[int], axes: int, layout: Layout) -> np.ndarray:
     """A parameter as the kernels read it: one value per column, or `width` copies of the one value."""
     if not layout.per_neuron:
         return np.full(min(layout.width, layout.columns), p.item(), dtype=p.numpy().dtype)
@@ -275,16 +276,22 @@ def _per_column(params: Sequence[Tensor], shape: Sequence[int]) -> list[Tensor]:
     return [p.broadcast_to(shape[len(shape) - axes :]).contiguous().view(-1) for p in params]
 
 
-def _seen(t: Tensor, layout: _Layout) -> np.ndarray:
+def seen(t: Tensor, layout: Layout) -> np.ndarray:
+    """``[T, rows, columns]`` of a tensor of all steps; of one step, T = 1."""
     t = t.contiguous()
     return t.view(-1, layout.rows, layout.columns).numpy()
 
 
-def _keeps_h(neuron: Neuron, trace: bool, tape: bool) -> bool:
-    return trace or tape or not neuron.spiking
+def _keeps_h(neuron: Neuron, trace: bool, tape: bool, used: str) -> bool:
+    """On the CPU the backward pass works h out again."""
+    return trace or (tape and used == "cuda") or not neuron.spiking
 
 
-def _room(like: Tensor) -> Tensor:
+def _tape(neuron: Neuron, tape: bool, learn: str, used: str) -> tuple[str, ...]:
+    return kernels_cuda.tape(neuron, bool(learn)) if tape and used == "cuda" else ()
+
+
+def room(like: Tensor) -> Tensor:
     """An unwritten contiguous tensor of this shape, on large pages where it is large."""
     new = torch.empty_like(like, memory_format=torch.contiguous_format)
     if new.device.type == "cpu" and not isinstance(new, FakeTensor) and new.nbytes >= memory.LARGE:
@@ -293,13 +300,12 @@ def _room(like: Tensor) -> Tensor:
 
 
 def _outputs(
-    neuron: Neuron, x: Tensor, state: Sequence[Tensor], trace: bool, tape: bool, learn: str
+    neuron: Neuron, x: Tensor, state: Sequence[Tensor], trace: bool, tape: bool, learn: str, used: str
 ) -> tuple[Tensor, Tensor, list[Tensor], list[Tensor]]:
     """Unwritten s, h, final state and tape."""
-    s = _room(x) if neuron.spiking else x.new_empty(0)
-    h = _room(x) if _keeps_h(neuron, trace, tape) else x.new_empty(0)
-    taped = kernels_cpu.tape(neuron, bool(learn)) if tape else ()
-    tapes = [_room(x) for _ in taped]
+    s = room(x) if neuron.spiking else x.new_empty(0)
+    h = room(x) if _keeps_h(neuron, trace, tape, used) else x.new_empty(0)
+    tapes = [room(x) for _ in _tape(neuron, tape, learn, used)]
     return s, h, [torch.empty_like(v, memory_format=torch.contiguous_format) for v in state], tapes
 
 
@@ -318,35 +324,37 @@ def _scan(
     used: str,
 ) -> list[Tensor]:
     neuron = _resolve(name, options)
-    s, h, final, tapes = _outputs(neuron, x, state, trace, tape, learn)
+    s, h, final, tapes = _outputs(neuron, x, state, trace, tape, learn, used)
     for new, old in zip(final, state, strict=True):
         new.copy_(old)
     if x.numel() == 0:
         return [s, h, *final, *tapes]
-    taped = kernels_cpu.tape(neuron, bool(learn)) if tape else ()
-    variant = (name, options, surrogate, str(x.dtype)[6:], _keeps_h(neuron, trace, tape), taped)
+    variant = (name, options, surrogate, str(x.dtype)[6:], h.numel() > 0)
     if used == "cuda":
-        seen = [_steps(t, x) for t in (x, s, h, *tapes)]
-        arguments = [*seen, *(v.view(-1) for v in final), *_per_column(params, x.shape[1:])]
-        kernels_cuda.launch(kernels_cuda.forward(*variant).forward, final[0].numel(), arguments)
+        steps = [_steps(t, x) for t in (x, s, h, *tapes)]
+        arguments = [*steps, *(v.view(-1) for v in final), *_per_column(params, x.shape[1:])]
+        kernel = kernels_cuda.forward(*variant, _tape(neuron, tape, learn, used))
+        kernels_cuda.launch(kernel.forward, final[0].numel(), arguments)
         return [s, h, *final, *tapes]
     shape = x.shape[1:]
-    layout = _layout(shape, params)
+    view = layout(shape, params)
     axes = max((p.ndim for p in params), default=0)
-    kernel = kernels_cpu.forward(*variant)
-    nothing = np.empty((0, 0, 0), str(x.dtype)[6:])
+    none = [np.empty((0,) * n, str(x.dtype)[6:]) for n in range(4)]
     call = functools.partial(
-        kernel.forward,
-        _seen(x, layout),
-        _seen(s, layout) if neuron.spiking else nothing,
-        _seen(h, layout) if h.numel() else nothing,
-        *(_seen(t, layout) for t in tapes),
-        *(_seen(v, layout)[0] for v in final),
-        *(_columns(p, shape, axes, layout) for p in params),
-        layout.width,
-        layout.per_neuron,
+        kernels_cpu.forward(*variant).forward,
+        seen(x, view),
+        seen(s, view) if neuron.spiking else none[3],
+        seen(h, view) if h.numel() else none[3],
+        none[3],
+        none[2],
+        none[1],
+        none[1],
+        *(seen(v, view)[0] for v in final),
+        *(along_columns(p, shape, axes, view) for p in params),
+        view.width,
+        view.per_neuron,
     )
-    kernels_cpu.spread(call, layout.items, torch.get_num_threads())
+    kernels_cpu.spread(call, view.items, torch.get_num_threads())
     return [s, h, *final, *tapes]
 
 
@@ -354,7 +362,7 @@ def _scan_backward(
     gs: Tensor | None,
     gh: Tensor | None,
     gstate: Sequence[Tensor],
-    h: Tensor,
+    h: Tensor | None,
     tapes: Sequence[Tensor],
     x: Tensor | None,
     state: Sequence[Tensor],
@@ -368,48 +376,56 @@ def _scan_backward(
     used: str,
 ) -> list[Tensor]:
     neuron = _resolve(name, options)
-    gx = _room(h)
+    like = _either(x, h)
+    gx = room(like)
     g0 = [g.clone(memory_format=torch.contiguous_format) for g in gstate]
     names = tuple(learn.split(",")) if learn else ()
-    gp = [h.new_zeros(h.shape[1:]) for _ in names]
-    if h.numel() == 0:
+    gp = [like.new_zeros(like.shape[1:]) for _ in names]
+    if like.numel() == 0:
         return [gx, *g0, *gp]
     grads = ("s" if gs is not None else "") + ("h" if gh is not None else "")
-    taped = kernels_cpu.tape(neuron, bool(learn))
-    variant = (name, options, surrogate, str(h.dtype)[6:], grads, names, taped)
-    shape = h.shape[1:]
-    dtype = np.dtype(str(h.dtype)[6:])
+    variant = (name, options, surrogate, str(like.dtype)[6:], grads, names)
+    shape = like.shape[1:]
+    dtype = np.dtype(str(like.dtype)[6:])
+    scalars = dtype.type(alpha), dtype.type(through)
     if used == "cuda":
-        seen = [_steps(t, h) for t in (gs, gh, h, *tapes, x)]
+        steps = [_steps(t, like) for t in (gs, gh, h, *tapes, x)]
         columns = [v.contiguous().view(-1) for v in (*state, *g0)]
-        arguments = [*seen, *columns, _steps(gx, h), *(g.view(-1) for g in gp), *_per_column(params, shape)]
-        scalars = dtype.type(alpha), dtype.type(through)
-        kernels_cuda.launch(kernels_cuda.backward(*variant).backward, g0[0].numel(), [*arguments, *scalars])
+        arguments = [*steps, *columns, _steps(gx, like), *(g.view(-1) for g in gp)]
+        kernel = kernels_cuda.backward(*variant, kernels_cuda.tape(neuron, bool(learn)))
+        arguments += [*_per_column(params, shape), *scalars]
+        kernels_cuda.launch(kernel.backward, g0[0].numel(), arguments)
         return [gx, *g0, *gp]
-    layout = _layout(shape, params)
+    view = layout(shape, params, kernels_cpu.KEPT // len(like))
     axes = max((p.ndim for p in params), default=0)
-    kernel = kernels_cpu.backward(*variant)
-    nothing = np.empty((0, 0, 0), dtype)
+    none = [np.empty((0,) * n, dtype) for n in range(4)]
     call = functools.partial(
-        kernel.backward,
-        nothing if gs is None else _seen(gs, layout),
-        nothing if gh is None else _seen(gh, layout),
-        _seen(h, layout),
-        *(_seen(t, layout) for t in tapes),
-        nothing if x is None else _seen(x, layout),
-        *(_seen(v, layout)[0] for v in state),
-        *(np.empty((layout.rows, layout.columns), dtype) for _ in kernels_cpu.scratch(neuron, names)),
-        *(_seen(g, layout)[0] for g in g0),
-        _seen(gx, layout),
-        *(_seen(g, layout)[0] for g in gp),
-        *(_columns(p, shape, axes, layout) for p in params),
-        dtype.type(alpha),
-        dtype.type(through),
-        layout.width,
-        layout.per_neuron,
+        kernels_cpu.backward(*variant).backward,
+        none[3] if gs is None else seen(gs, view),
+        none[3] if gh is None else seen(gh, view),
+        none[3],
+        none[2],
+        none[3] if x is None else seen(x, view),
+        *(none[1] for _ in ("scale", "shift", "mean", "rstd")),
+        *(seen(v, view)[0] for v in state),
+        *(seen(g, view)[0] for g in g0),
+        seen(gx, view),
+        *(seen(g, view)[0] for g in gp),
+        none[3],
+        *(along_columns(p, shape, axes, view) for p in params),
+        *scalars,
+        view.width,
+        view.per_neuron,
     )
-    kernels_cpu.spread(call, layout.items, torch.get_num_threads())
+    kernels_cpu.spread(call, view.items, torch.get_num_threads())
     return [gx, *g0, *gp]
+
+
+def _either(x: Tensor | None, h: Tensor | None) -> Tensor:
+    """What tells the shape of the input in a backward pass."""
+    like = h if x is None else x
+    assert like is not None
+    return like
 
 
 _scan_op = torch.library.custom_op(
@@ -423,7 +439,7 @@ _scan_backward_op = torch.library.custom_op(
     "snnkit::scan_backward",
     _scan_backward,
     mutates_args=(),
-    schema="(Tensor? gs, Tensor? gh, Tensor[] gstate, Tensor h, Tensor[] tapes, Tensor? x, Tensor[] state, "
+    schema="(Tensor? gs, Tensor? gh, Tensor[] gstate, Tensor? h, Tensor[] tapes, Tensor? x, Tensor[] state, "
     "Tensor[] params, str name, str options, str surrogate, float alpha, bool through, str learn, "
     "str used) -> Tensor[]",
 )
@@ -434,45 +450,52 @@ def _(
     x: Tensor, state: Sequence[Tensor], params: Sequence[Tensor], name: str, options: str, surrogate: str,
     alpha: float, through: bool, trace: bool, tape: bool, learn: str, used: str,
 ) -> list[Tensor]:  # fmt: skip
-    s, h, final, tapes = _outputs(_resolve(name, options), x, state, trace, tape, learn)
+    s, h, final, tapes = _outputs(_resolve(name, options), x, state, trace, tape, learn, used)
     return [s, h, *final, *tapes]
 
 
 @_scan_backward_op.register_fake
 def _(
-    gs: Tensor | None, gh: Tensor | None, gstate: Sequence[Tensor], h: Tensor, tapes: Sequence[Tensor],
-    x: Tensor | None, state: Sequence[Tensor], params: Sequence[Tensor], name: str, options: str,
-    surrogate: str, alpha: float, through: bool, learn: str, used: str,
+    gs: Tensor | None, gh: Tensor | None, gstate: Sequence[Tensor], h: Tensor | None,
+    tapes: Sequence[Tensor], x: Tensor | None, state: Sequence[Tensor], params: Sequence[Tensor],
+    name: str, options: str, surrogate: str, alpha: float, through: bool, learn: str, used: str,
 ) -> list[Tensor]:  # fmt: skip
-    shape = h.shape[1:]
+    like = _either(x, h)
     learned = learn.split(",") if learn else []
-    return [torch.empty_like(h), *(h.new_empty(shape) for _ in [*gstate, *learned])]
+    return [
+        torch.empty_like(like, memory_format=torch.contiguous_format),
+        *(like.new_empty(like.shape[1:]) for _ in [*gstate, *learned]),
+    ]
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
     x, state, params, *static = inputs
-    name, options, learn = static[0], static[1], static[7]
-    count = len(_resolve(name, options).state)
+    name, options, learn, used = static[0], static[1], static[7], static[8]
+    neuron = _resolve(name, options)
     ctx.set_materialize_grads(False)
     ctx.static = static
-    ctx.counts = len(state), len(params), len(output) - 2 - count
-    ctx.save_for_backward(output[1], *output[2 + count :], *state, *params, *([x] if learn else []))
+    tapes = output[2 + len(neuron.state) :]
+    ctx.counts = len(state), len(params), len(tapes)
+    keeps_x = bool(learn) or (neuron.spiking and used != "cuda")
+    keeps_h = not keeps_x or used == "cuda"
+    ctx.save_for_backward(x if keeps_x else None, output[1] if keeps_h else None, *tapes, *state, *params)
 
 
 def _backward(ctx: Any, grads: Sequence[Tensor | None]) -> tuple[Any, ...]:
     name, options, surrogate, alpha, through, _, _, learn, used = ctx.static
     n_state, n_params, n_tapes = ctx.counts
-    h, *saved = ctx.saved_tensors
+    x, h, *saved = ctx.saved_tensors
     tapes, saved = saved[:n_tapes], saved[n_tapes:]
-    state, params, rest = saved[:n_state], saved[n_state : n_state + n_params], saved[n_state + n_params :]
+    state, params = saved[:n_state], saved[n_state:]
     neuron = _resolve(name, options)
+    like = _either(x, h)
     gs = grads[0] if neuron.spiking else None
     gh = grads[1]
     if gs is None and gh is None:
-        gh = torch.zeros_like(h)
-    gstate = [h.new_zeros(h.shape[1:]) if g is None else g for g in grads[2 : 2 + n_state]]
+        gh = torch.zeros_like(like)
+    gstate = [like.new_zeros(like.shape[1:]) if g is None else g for g in grads[2 : 2 + n_state]]
     gx, *others = torch.ops.snnkit.scan_backward(
-        gs, gh, gstate, h, tapes, rest[0] if rest else None, state, params,
+        gs, gh, gstate, h, tapes, x, state, params,
         name, options, surrogate, alpha, through, learn, used,
     )  # fmt: skip
     gparams: list[Tensor | None] = [None] * n_params

@@ -76,7 +76,7 @@ def test_kernels_compile_to_ptx(name, options, learn, chip, dtype, monkeypatch):
     monkeypatch.setattr("numba.cuda.cuda_paths._get_nvrtc_path", lambda: None)
 
     neuron = resolve(name, options)
-    taped = kernels_cpu.tape(neuron, bool(learn))
+    taped = kernels_cuda.tape(neuron, bool(learn))
     number = from_dtype(np.dtype(dtype))
     plane, line = number[:, ::1], number[::1]
     text = kernels_cuda.json.dumps(options)
