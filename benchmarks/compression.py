@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -126,23 +127,46 @@ def kept_mib(module: nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:
     return sum(storage.nbytes() for storage in held.values()) / 2**20
 
 
+PEAK = """
+import ctypes, sys
+import torch
+import compression as bench
+
+model, width, batch, which = sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+torch.set_num_threads(1)
+
+def memory(key):
+    with open("/proc/self/status") as lines:
+        return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(key))
+
+ann, network, x, y = bench.networks(model, width, 2)
+module = ann if which == "ann" else network
+bench.stepper(module, x, y)()  # kernels are compiled
+module.zero_grad(set_to_none=True)
+x, y = torch.randn(batch, 3, 32, 32), torch.randint(0, 10, (batch,))
+step = bench.stepper(module, x, y)
+ctypes.CDLL("libc.so.6").malloc_trim(0)
+with open("/proc/self/clear_refs", "w") as file:
+    file.write("5")  # the peak starts again from here
+before = memory("VmRSS")
+step()
+step()
+print(memory("VmHWM") - before)
+"""
+
+
 def peak_mib(model: str, width: float, batch: int, which: str) -> float:
-    """Peak resident memory of two steps above that before them, in a process of its own."""
-    code = (
-        "import resource, sys; sys.path.insert(0, sys.argv[1]); import torch; import compression as b;"
-        "torch.set_num_threads(1);"
-        f"ann, net, x, y = b.networks({model!r}, {width}, 2);"
-        f"s = b.stepper(ann if {which!r} == 'ann' else net, x, y);"
-        f"s(); x, y = torch.randn({batch}, 3, 32, 32), torch.randint(0, 10, ({batch},));"
-        f"s = b.stepper(ann if {which!r} == 'ann' else net, x, y);"
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; s(); s();"
-        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)"
-    )
-    command = [sys.executable, "-c", code, str(Path(__file__).parent)]
-    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    """Peak resident memory of two steps, MiB, above that before them, in a process of its own (Linux)."""
+    command = [sys.executable, "-c", PEAK, model, str(width), str(batch), which]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    environment["MALLOC_MMAP_THRESHOLD_"] = str(1 << 18)  # memory given back counts as given back
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if done.returncode:
+        raise SystemExit(f"the process that measures memory failed:\n{done.stderr}")
+    return float(done.stdout)
 
 
-def rows(model: str, width: float, batch: int, repeats: int, layout: bool) -> list[dict[str, Any]]:
+def rows(model: str, width: float, batch: int, repeats: int, layout: bool = True) -> list[dict[str, Any]]:
     """All rows of one network."""
     ann, network, x, y = networks(model, width, batch)
     network.channels_last = layout
@@ -168,7 +192,9 @@ def rows(model: str, width: float, batch: int, repeats: int, layout: bool) -> li
     for steps in (5, 1):
         network.steps = steps
         add(f"step_T{steps}", "its ANN", medians(stepper(network, x, y), theirs, repeats))
-    network.steps = 5
+    network.steps, network.mixed = 5, True
+    add("mixed_T5", "its ANN", medians(stepper(network, x, y), theirs, repeats))
+    network.mixed = False
     add("naive_T5", "loop over steps, plain torch",
         medians(stepper(network, x, y), stepper(naive, x, y), max(repeats // 2, 2)))  # fmt: skip
     add("memory_T5", "its ANN", (kept_mib(network, x, y), kept_mib(ann, x, y)))

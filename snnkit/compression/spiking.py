@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -24,32 +25,66 @@ from ..neurons.kernels_cpu import spread
 from . import kernels_cpu, reference
 from .ann import Residual, leaves
 
+BFLOAT16_ONE = np.int16(0x3F80)
 LEAST_THRESHOLD = 1e-3
 """Training keeps thresholds at or above this share of their start."""
 
 
 class _Fused(torch.autograd.Function):
-    """`reference.soft_reset_lif` for arrays ``[Tx, M]`` by the kernels."""
+    """`reference.soft_reset_lif` for arrays ``[Tx, M]`` by the kernels; pooled where `row` > 0."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, decay: Tensor, v_th: Tensor, steps: int, width: int) -> Tensor:
-        s = x.new_empty((steps, x.shape[1]))
+    def forward(
+        ctx: Any, x: Tensor, decay: Tensor, v_th: Tensor, steps: int, width: int, row: int, inner: int
+    ) -> Tensor:
+        s = x.new_empty((steps, x.shape[1] // 4 if row else x.shape[1]))
         arrays = [a.detach().numpy() for a in (x, s, decay, v_th)]
-        blocks = -(-x.shape[1] // width)
-        spread(partial(_call, kernels_cpu.forward, *arrays, x.shape[1], width), blocks, _threads())
+        ctx.shape = x.shape[1], width, row, inner
+        spread(partial(_call, kernels_cpu.forward, *arrays, *ctx.shape), -(-x.shape[1] // width), _threads())
         ctx.save_for_backward(x, decay, v_th)
-        ctx.width = width
         return s
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, decay, v_th = ctx.saved_tensors
-        gs, blocks = grads[0].contiguous(), -(-x.shape[1] // ctx.width)
+        gs, blocks = grads[0].contiguous(), -(-x.shape[1] // ctx.shape[1])
         gx, shares = torch.empty_like(x), x.new_empty((2, blocks))
         arrays = [a.detach().numpy() for a in (gs, x, gx, shares[0], shares[1], decay, v_th)]
-        spread(partial(_call, kernels_cpu.backward, *arrays, x.shape[1], ctx.width), blocks, _threads())
+        spread(partial(_call, kernels_cpu.backward, *arrays, *ctx.shape), blocks, _threads())
         gdecay, gv_th = shares.view(2, -1, len(v_th)).sum(1)
-        return gx, gdecay, gv_th, None, None
+        return gx, gdecay, gv_th, None, None, None, None
+
+
+class _MixedConv(torch.autograd.Function):
+    """A convolution in float32 whose gradients are worked out in bfloat16, sums in float32.
+
+    Spikes have their exact value in both; those that `bits` knows are kept as bits.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, bits: _Bits | None, options: tuple[Any, ...]
+    ) -> Tensor:
+        half = torch.bfloat16
+        ctx.kept = bits.pack(x) if bits is not None and bits.holds(x) else x.to(half)
+        ctx.save_for_backward(weight)
+        ctx.bits, ctx.options, ctx.bias = bits, options, bias is not None
+        return F.conv2d(x, weight, bias, *options)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (weight,) = ctx.saved_tensors
+        x, worth = (ctx.kept, 1.0) if isinstance(ctx.kept, Tensor) else ctx.bits.unpack_half(ctx.kept)
+        g, half = grads[0], torch.bfloat16
+        stride, padding, dilation, groups = ctx.options
+        mask = [ctx.needs_input_grad[0], ctx.needs_input_grad[1], False]
+        gx, gweight, _ = torch.ops.aten.convolution_backward(
+            g.to(half), x, weight.to(half), None, stride, padding, dilation, False, [0, 0], groups, mask
+        )
+        gbias = g.sum((0, 2, 3)) if ctx.bias else None
+        gx = None if gx is None else gx.to(g.dtype)
+        gweight = None if gweight is None else gweight.to(g.dtype).mul_(worth)
+        return gx, gweight, gbias, None, None
 
 
 def _call(kernel: Callable[..., None], *arguments: Any) -> None:
@@ -98,28 +133,41 @@ class SpikingLayer(nn.Module):
         """A parameter so that it broadcasts to ``[B, C, …]`` of so many axes."""
         return parameter.view(-1, *[1] * (axes - 2)) if self.channels else parameter
 
-    def forward(self, x: Tensor, steps: int = 1, static: bool = False) -> Tensor:
-        """Currents ``[T·B, …]``, or ``[B, …]`` if static → spikes ``[T·B, …]``."""
+    def forward(self, x: Tensor, steps: int = 1, static: bool = False, pool: bool = False) -> Tensor:
+        """Currents ``[T·B, …]``, or ``[B, …]`` if static → spikes ``[T·B, …]``.
+
+        pool  for ``[T·B, C, H, W]`` with even H and W: spikes averaged over 2×2 pixels
+        """
         if self.channels is not None and x.shape[1] != self.channels:
             raise ShapeError(f"SpikingLayer has {self.channels} channels, the input is {list(x.shape)}.")
         rows = 1 if static else steps
         batch = x.shape[0] // rows
         if backend.choose("soft_reset_lif", x.device.type, ("numba", "reference")) == "reference":
             decay, v_th = self.shaped(self.decay, x.ndim), self.shaped(self.v_th, x.ndim)
-            s = reference.soft_reset_lif(x.view(rows, batch, *x.shape[1:]), decay, v_th, steps)
-            return s.flatten(0, 1)
+            s = reference.soft_reset_lif(x.view(rows, batch, *x.shape[1:]), decay, v_th, steps).flatten(0, 1)
+            return F.avg_pool2d(s, 2) if pool else s
         # any layout will do if all neurons are alike, as long as time is outermost
         wide = x.is_contiguous(memory_format=torch.channels_last) if x.ndim == 4 else False
         if wide and self.channels is None:
             flat = x.permute(0, 2, 3, 1).reshape(rows, -1)
         else:
             wide, flat = False, x.reshape(rows, -1)
-        width = flat[0].numel() // (batch * self.channels) if self.channels else kernels_cpu.WIDTH
-        s = _Fused.apply(flat, self.decay, self.v_th, steps, width)  # type: ignore[no-untyped-call]
+        row, inner = (x.shape[3] * x.shape[1], x.shape[1]) if wide else (x.shape[-1], 1)
+        width = kernels_cpu.WIDTH
+        if self.channels:
+            width = flat[0].numel() // (batch * self.channels)
+        elif pool:
+            width = max(1, width // (2 * row)) * 2 * row
+        s = _Fused.apply(  # type: ignore[no-untyped-call]
+            flat, self.decay, self.v_th, steps, width, row if pool else 0, inner
+        )
+        n, shape = steps * batch, x.shape[1:]
+        if pool:
+            shape = torch.Size((shape[0], shape[1] // 2, shape[2] // 2))
         if wide:
-            n, c, h, w = steps * batch, *x.shape[1:]
+            c, h, w = shape
             return s.view(n, h, w, c).permute(0, 3, 1, 2)
-        return s.view(steps * batch, *x.shape[1:])
+        return s.view(n, *shape)
 
     def extra_repr(self) -> str:
         return f"v_th={self.v_th.detach().mean():.4g}, decay={self.decay.detach().mean():.4g}"
@@ -177,13 +225,26 @@ class _Bits:
         if isinstance(held, Tensor):
             return held
         bits, shape, stride, dtype, value = held
-        flat = torch.empty((self.steps, bits.shape[1]), dtype=dtype)
-        array = flat.numpy()
-        spread(
-            partial(_call, kernels_cpu.unpack, bits.numpy(), array, array.dtype.type(value)),
-            bits.shape[1], _threads(),
-        )  # fmt: skip
-        return torch.as_strided(flat, shape, stride)
+        one = torch.tensor(value, dtype=dtype).numpy()[()]
+        return torch.as_strided(self._spikes(bits, one), shape, stride)
+
+    def unpack_half(self, held: Any) -> tuple[Tensor, float]:
+        """Spikes in bfloat16, each 1, and what one is worth."""
+        bits, shape, stride, _, value = held
+        ones = self._spikes(bits, BFLOAT16_ONE).view(torch.bfloat16)
+        return torch.as_strided(ones, shape, stride), value
+
+    def _spikes(self, bits: Tensor, value: Any) -> Tensor:
+        array = np.empty((self.steps, bits.shape[1]), value.dtype)
+        spread(partial(_call, kernels_cpu.unpack, bits.numpy(), array, value), bits.shape[1], _threads())
+        return torch.from_numpy(array)
+
+
+def _halves(pool: nn.Module) -> bool:
+    """True for average pooling of whole 2×2 tiles."""
+    if not isinstance(pool, nn.AvgPool2d) or pool.divisor_override is not None:
+        return False
+    return pool.kernel_size in (2, (2, 2)) and pool.stride in (2, (2, 2)) and pool.padding in (0, (0, 0))
 
 
 def _dense(x: Tensor) -> bool:
@@ -197,12 +258,26 @@ class Fused:
            samples and steps, and its number of neurons
     """
 
-    def __init__(self, steps: int, bits: _Bits | None = None, rates: list[Any] | None = None) -> None:
-        self.steps, self.bits, self.rates = steps, bits, rates
+    def __init__(
+        self, steps: int, bits: _Bits | None = None, rates: list[Any] | None = None, mixed: bool = False
+    ) -> None:
+        self.steps, self.bits, self.rates, self.mixed = steps, bits, rates, mixed
 
     def synapses(self, layer: nn.Module, x: Tensor, static: bool) -> Tensor:
-        y: Tensor = layer(x)
+        if self.mixed and isinstance(layer, nn.Conv2d) and layer.padding_mode == "zeros":
+            options = list(layer.stride), list(layer.padding), list(layer.dilation), layer.groups
+            y: Tensor = _MixedConv.apply(  # type: ignore[no-untyped-call]
+                x, layer.weight, layer.bias, self.bits, options
+            )
+            return y
+        y = layer(x)
         return y
+
+    def pooled(self, layer: SpikingLayer, pool: nn.Module, x: Tensor, static: bool) -> Tensor | None:
+        """Spikes and the pooling behind them in one pass, or None where that can't be done."""
+        if type(self) is not Fused or self.rates is not None or not _halves(pool) or x.ndim != 4:
+            return None
+        return None if x.shape[2] % 2 or x.shape[3] % 2 else layer(x, self.steps, static, pool=True)
 
     def spike(self, name: str, layer: SpikingLayer, x: Tensor, static: bool) -> Tensor:
         s = layer(x, self.steps, static)
@@ -261,7 +336,17 @@ class Step(Fused):
 def walk(module: nn.Module, x: Tensor, static: bool, run: Fused, prefix: str = "") -> tuple[Tensor, bool]:
     """Send x through layers; static says that it is ``[B, …]``, the same in every step."""
     if isinstance(module, nn.Sequential):
-        for name, part in module.named_children():
+        parts = list(module.named_children())
+        done = False
+        for k, (name, part) in enumerate(parts):
+            if done:
+                done = False
+                continue
+            if isinstance(part, SpikingLayer) and k + 1 < len(parts):
+                both = run.pooled(part, parts[k + 1][1], x, static)
+                if both is not None:
+                    x, static, done = both, False, True
+                    continue
             x, static = walk(part, x, static, run, f"{prefix}.{name}" if prefix else name)
         return x, static
     if isinstance(module, Residual):
@@ -284,6 +369,10 @@ class SpikingNet(nn.Module):
     head    synapses and what else follows it; integrates, never spikes
     steps   T
 
+    Attributes that one may set: `channels_last`, the layout of the images inside; `mixed`, gradients of
+    convolutions in bfloat16, while spikes and potentials stay as they are; `save_bits`, spikes kept for the
+    backward pass as bits.
+
     Made by `convert`; `lower_spiking` makes a Graph of it.
     """
 
@@ -292,7 +381,8 @@ class SpikingNet(nn.Module):
         self.layers, self.head = layers, head
         self.steps = steps
         self.save_bits = True
-        self.channels_last = False
+        self.channels_last = True
+        self.mixed = False
         self._affine = not any(isinstance(m, nn.MaxPool2d) for m in head.modules())
 
     @property
@@ -328,7 +418,7 @@ class SpikingNet(nn.Module):
             else torch.autograd.graph.saved_tensors_hooks(bits.pack, bits.unpack)
         )
         with saving:
-            s, _ = walk(self.layers, x, True, Fused(self.steps, bits, rates))
+            s, _ = walk(self.layers, x, True, Fused(self.steps, bits, rates, self.mixed))
             return self.integrate(s)
 
     def integrate(self, s: Tensor) -> Tensor:

@@ -152,7 +152,9 @@ def train_images(
             chosen = order[first : first + schedule.batch]
             if len(chosen) == 1 and first:
                 continue  # batch norm has no statistics of one sample
-            images = torch.from_numpy(augmented(x[chosen], rng, schedule.augment, schedule.mirror)).to(parameter)
+            images = torch.from_numpy(augmented(x[chosen], rng, schedule.augment, schedule.mirror)).to(
+                parameter
+            )
             labels = torch.from_numpy(y[chosen]).to(parameter.device)
             loss = F.cross_entropy(network(images), labels)
             optimiser.zero_grad(set_to_none=True)
