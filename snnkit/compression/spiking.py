@@ -410,7 +410,7 @@ class SpikingNet(nn.Module):
         bits = None
         if self.save_bits and self.steps > 1 and x.device.type == "cpu" and torch.is_grad_enabled():
             bits = _Bits(self.steps)
-        if self.channels_last:
+        if self.channels_last and x.ndim == 4:
             x = x.contiguous(memory_format=torch.channels_last)
         saving: AbstractContextManager[Any] = (
             nullcontext()

@@ -40,6 +40,56 @@ def test_spikes_and_gradients_are_the_references(T, shape, channels, static, dty
         torch.testing.assert_close(a, torch.zeros_like(a) if b is None else b, **tolerance)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("static", [True, False], ids=["static", "moving"])
+@pytest.mark.parametrize("wide", [True, False], ids=["channels last", "channels first"])
+@pytest.mark.parametrize("channels", [None, 3], ids=["one", "per channel"])
+@pytest.mark.parametrize(("T", "size"), [(1, (2, 2)), (5, (6, 4)), (3, (2, 10)), (4, (40, 62))])
+def test_spikes_pooled_in_the_same_pass_are_spikes_then_pooled(T, size, channels, wide, static, dtype):
+    g = torch.Generator().manual_seed(T)
+    layer = SpikingLayer(0.7, 0.9, channels).to(dtype)
+    if channels:
+        layer.v_th.data += torch.tensor([0.0, 0.2, -0.3])
+    x = torch.randn((1 if static else T) * 2, 3, *size, generator=g, dtype=dtype)
+    if wide:
+        x = x.contiguous(memory_format=torch.channels_last)
+    cotangent = torch.randn(T * 2, 3, size[0] // 2, size[1] // 2, generator=g, dtype=dtype)
+    wanted = [x.requires_grad_(), layer.v_th, layer.decay]
+
+    with backend.use("reference"):
+        want = torch.nn.functional.avg_pool2d(layer(x, T, static), 2)
+        want_grads = torch.autograd.grad(want, wanted, cotangent, allow_unused=True)
+    got = layer(x, T, static, pool=True)
+    grads = torch.autograd.grad(got, wanted, cotangent)
+
+    assert torch.equal(got, want)
+    tolerance = {"rtol": 1e-4, "atol": 2e-3} if dtype == torch.float32 else {"rtol": 1e-9, "atol": 1e-9}
+    for a, b in zip(grads, want_grads, strict=True):
+        torch.testing.assert_close(a, torch.zeros_like(a) if b is None else b, **tolerance)
+
+
+@pytest.mark.parametrize(
+    ("pool", "size", "fits"),
+    [
+        (nn.AvgPool2d(2), (4, 6), True),
+        (nn.AvgPool2d((2, 2), (2, 2)), (4, 6), True),
+        (nn.AvgPool2d(2), (5, 6), False),
+        (nn.AvgPool2d(2, 1), (4, 6), False),
+        (nn.AvgPool2d(2, padding=1), (4, 6), False),
+        (nn.AvgPool2d(2, divisor_override=3), (4, 6), False),
+        (nn.AvgPool2d(3), (6, 6), False),
+        (nn.MaxPool2d(2), (4, 6), False),
+    ],
+    ids=str,
+)
+def test_only_pooling_by_whole_tiles_of_2x2_is_merged(pool, size, fits):
+    layer, x = SpikingLayer(0.4, 0.9), torch.randn(10, 3, *size, dtype=torch.float64)
+    merged = Fused(5).pooled(layer, pool, x, False)
+    assert (merged is not None) is fits
+    network = nn.Sequential(layer, pool)
+    assert torch.equal(walk(network, x, False, Fused(5))[0], pool(layer(x, 5)))
+
+
 def test_a_neuron_at_its_threshold_spikes_and_keeps_the_rest():
     layer = SpikingLayer(0.5, 1.0)
     x = torch.tensor([[0.5, 0.25, 1.25]])
@@ -112,8 +162,25 @@ def test_spikes_saved_as_bits_give_the_same_gradients(name, dropout, steps):
             torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize("name", ["vgg5", "resnet20"])
+def test_gradients_in_bfloat16_point_the_same_way_and_spikes_stay(name, dropout):
+    network, x = random_net(name, dropout).float().train(), torch.randn(16, 2, 8, 8)
+    scores, grads = [], []
+    for network.mixed in (False, True):
+        torch.manual_seed(1)
+        scores.append(network(x))
+        grads.append(torch.autograd.grad(scores[-1].square().sum(), list(network.parameters())))
+    assert torch.equal(*scores)
+    for (key, _), a, b in zip(network.named_parameters(), *grads, strict=True):
+        if b.numel() > 1 and a.any():
+            assert torch.cosine_similarity(a.flatten(), b.flatten(), 0) > 0.999, key
+            assert float(b.norm() / a.norm()) == pytest.approx(1, abs=0.02)
+    assert any(not torch.equal(a, b) for a, b in zip(*grads, strict=True))
+
+
 def test_spikes_are_kept_as_bits():
-    network, x = random_net("vgg5").train(), torch.randn(8, 2, 8, 8, dtype=torch.float64)
+    network, x = random_net("resnet20").train(), torch.randn(8, 2, 8, 8, dtype=torch.float64)
     kept = []
     for bits in (_Bits(5), None):
 

@@ -151,6 +151,19 @@ def test_augmentation_shifts_and_mirrors_but_keeps_what_is_inside():
     assert augmented(x, np.random.default_rng(0), 0) is x
 
 
+def test_digits_are_shifted_as_before_but_not_mirrored():
+    x = np.random.default_rng(1).random((40, 2, 8, 8)).astype(np.float32)
+    both = augmented(x, np.random.default_rng(0), 1)
+    plain = augmented(x, np.random.default_rng(0), 1, mirror=False)
+    same = np.array([np.array_equal(a, b) for a, b in zip(both, plain, strict=True)])
+    assert 10 < same.sum() < 30
+    wide = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    for image, shifted in zip(wide, plain, strict=True):
+        assert any(
+            np.array_equal(image[:, i : i + 8, j : j + 8], shifted) for i in range(3) for j in range(3)
+        )
+
+
 def test_measured_energy_is_the_papers_formula(data, start):
     network = fresh(start)
     network.steps = 3
