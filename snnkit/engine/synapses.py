@@ -51,28 +51,27 @@ def _convolution(p: Projection, source: tuple[int, ...], target: tuple[int, ...]
     (sy, sx), (py, px), (dy, dx) = conv_geometry(p)
     groups = int(p.options.get("groups", 1))
     c_out, c_in, k_y, k_x = p.weight.shape
-    delay = p.delays
-    parts = []
-    for o in range(c_out):
-        for c in range(c_in):
-            channel = o // (c_out // groups) * c_in + c
-            for a in range(k_y):
-                for b in range(k_x):
-                    i, j = np.meshgrid(np.arange(target[1]), np.arange(target[2]), indexing="ij")
-                    y, x = i * sy - py + a * dy, j * sx - px + b * dx
-                    inside = (y >= 0) & (y < source[1]) & (x >= 0) & (x < source[2])
-                    pre = (channel * source[1] + y[inside]) * source[2] + x[inside]
-                    post = (o * target[1] + i[inside]) * target[2] + j[inside]
-                    count = len(pre)
-                    parts.append(
-                        Synapses(
-                            pre,
-                            post,
-                            np.full(count, p.weight[o, c, a, b]),
-                            np.full(count, delay[o, c, a, b], np.int64),
-                        )
-                    )
-    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    taps, pre, post = [], [], []
+    i, j = np.meshgrid(np.arange(target[1]), np.arange(target[2]), indexing="ij")
+    for a in range(k_y):
+        for b in range(k_x):
+            y, x = i * sy - py + a * dy, j * sx - px + b * dx
+            inside = (y >= 0) & (y < source[1]) & (x >= 0) & (x < source[2])
+            pre.append(y[inside] * source[2] + x[inside])
+            post.append(i[inside] * target[2] + j[inside])
+            taps.append(np.full(len(pre[-1]), a * k_x + b))
+    tap = np.concatenate(taps)
+    # the same pixels for every pair of channels [C_out, C_in]
+    out, into = np.arange(c_out)[:, None], np.arange(c_in)
+    channel = out // (c_out // groups) * c_in + into
+    pixels = source[1] * source[2], target[1] * target[2]
+    columns = [
+        channel[..., None] * pixels[0] + np.concatenate(pre),
+        np.broadcast_to((out * pixels[1])[..., None] + np.concatenate(post), (c_out, c_in, len(tap))),
+        p.weight.reshape(c_out, c_in, -1)[..., tap],
+        p.delays.reshape(c_out, c_in, -1)[..., tap].astype(np.int64),
+    ]
+    columns = [column.reshape(-1) for column in columns]
     order = np.argsort(columns[0], kind="stable")
     return Synapses(*(column[order] for column in columns))
 
