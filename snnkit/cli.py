@@ -145,16 +145,24 @@ def compress(
     from .report.compress import compress as run
 
     def line(row: dict[str, Any]) -> None:
-        name = f"T={row['T']}" if row["T"] else "ANN"
-        err.print(f"{name} epoch {row['epoch'] + 1}: valid {row['valid_accuracy']:.4f}", highlight=False)
+        name = f"T={row['T']} from {row['stage_from']}" if row["T"] else "ANN"
+        err.print(
+            f"{name}, epoch {row['epoch'] + 1} of {row['epochs']}: loss {row['loss']:.4f}, valid "
+            f"{row['valid_accuracy']:.4f}", highlight=False,
+        )  # fmt: skip
 
-    result = run(config, folder, settings or [], resume=resume, report=line)
-    if not as_json:
-        for row in result.pop("stages"):
-            show(
-                {k: row[k] for k in row if k not in ("versions", "machine", "date")}, f"T = {row['T']}", False
-            )
-    show(result, str(folder), as_json)
+    try:
+        result = run(config, folder, settings or [], resume=resume, report=line)
+    except KeyboardInterrupt:
+        err.print(f"interrupted; {folder} has all finished epochs, go on with --resume", highlight=False)
+        raise typer.Exit(130) from None
+    if as_json:
+        print(json.dumps(result))
+        return
+    from .report.compress import stage_table
+
+    out.print(stage_table(result))
+    out.print(f"wrote {folder / 'result.json'} and {result['graph']}", highlight=False, soft_wrap=True)
 
 
 Net = Annotated[Path, typer.Argument(help="Graph file, e.g. runs/x/graph.h5.")]

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from ..datasets import images
 from ..errors import ConfigError
@@ -21,7 +21,7 @@ from .ann import MODELS, build_ann
 from .conversion import convert
 from .lowering import lower_spiking
 from .measuring import accuracy, measure
-from .timesteps import MILESTONES, Cost, Schedule, compress_timesteps, train_images
+from .timesteps import MILESTONES, Cost, Schedule, check_stages, compress_timesteps, train_images
 
 
 class Section(BaseModel):
@@ -79,6 +79,22 @@ class Snn(Training):
     per_channel: bool = False
     floor: float | None = Field(None, description="stop below this validation accuracy")
     direct: bool = Field(True, description="also T = 1 straight from the ANN, for as many epochs")
+    stage_epochs: tuple[int, ...] = Field((), description="epochs of each stage, in place of `epochs`")
+    gradients: Literal["float32", "bfloat16"] = Field("float32", description="of convolutions")
+
+    @field_validator("stages")
+    @classmethod
+    def _falling(cls, stages: tuple[int, ...]) -> tuple[int, ...]:
+        check_stages(stages)
+        return stages
+
+    @field_validator("stage_epochs")
+    @classmethod
+    def _one_each(cls, epochs: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
+        stages = info.data.get("stages", ())
+        if epochs and (len(epochs) != len(stages) or min(epochs) < 1):
+            raise ValueError(f"give each of the {len(stages)} stages its number of epochs, at least 1")
+        return epochs
 
 
 class Run(Section):
@@ -87,6 +103,7 @@ class Run(Section):
     seed: int = 0
     threads: int | None = Field(None, ge=1)
     device: str = "cpu"
+    chip: str | None = Field("loihi2_scaled", description="profile for energy and latency on a chip")
 
 
 class CompressionConfig(Section):
@@ -131,7 +148,8 @@ def _explain(problem: Any) -> str:
     *parents, key = problem["loc"]
     table = f"[{'.'.join(map(str, parents))}] " if parents else ""
     if problem["type"] != "extra_forbidden":
-        return f"{table}{key} = {problem['input']!r}: {problem['msg']}"
+        message = problem["msg"].removeprefix("Value error, ").rstrip(".")
+        return f"{table}{key} = {problem['input']!r}: {message}"
     fields: Any = CompressionConfig.model_fields
     for parent in parents:
         fields = fields[parent].annotation.model_fields
@@ -181,7 +199,9 @@ def compress_run(
         ann, shown[chosen], s.percentile, steps=s.stages[0], calibration_steps=s.calibration_steps,
         per_channel=s.per_channel,
     )  # fmt: skip
-    one = Schedule(**{k: v for k, v in s.model_dump().items() if k in Training.model_fields})
+    network.mixed = s.gradients == "bfloat16"
+    settings = {k: v for k, v in s.model_dump().items() if k in Training.model_fields}
+    one = [Schedule(**{**settings, "epochs": n}) for n in s.stage_epochs or [s.epochs] * len(s.stages)]
     done = compress_timesteps(
         network, data, s.stages, one, seed=seed, folder=folder, resume=resume, floor=s.floor,
         direct=s.direct, cost=cost, report=report,

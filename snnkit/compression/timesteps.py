@@ -109,7 +109,7 @@ def train_images(
     Order, augmentation and dropout of an epoch follow from (seed, epoch). With `checkpoint`, a file is
     written after every epoch; with `resume`, a run that was stopped goes on from it to the same numbers.
 
-    report  called with each row of the history
+    report  called with each row of the history, and how many epochs there are
     """
     parameter = next(network.parameters())
     (x, y), (x_valid, y_valid) = data.normalised("train"), data.normalised("valid")
@@ -170,7 +170,7 @@ def train_images(
             fit.valid_accuracy, fit.best_epoch = valid, epoch
             best = {k: v.detach().clone() for k, v in network.state_dict().items()}
         if report is not None:
-            report(row)
+            report({**row, "epochs": schedule.epochs})
         if path is not None:
             save_checkpoint(
                 path,
@@ -233,6 +233,13 @@ class Compression:
         return [stage.row() for stage in self.stages]
 
 
+def check_stages(stages: Sequence[int]) -> None:
+    """Raise `ParameterError` if there are none or the steps do not fall."""
+    plan = list(stages)
+    if not plan or plan[-1] < 1 or any(a <= b for a, b in itertools.pairwise(plan)):
+        raise ParameterError(f"stages {plan} must fall from stage to stage and end at 1 or more.")
+
+
 def compress_timesteps(
     network: SpikingNet,
     data: ImageSplits,
@@ -264,8 +271,7 @@ def compress_timesteps(
     report    called with a row after each epoch
     """
     plan = list(stages)
-    if not plan or plan[-1] < 1 or any(a <= b for a, b in itertools.pairwise(plan)):
-        raise ParameterError(f"stages {plan} must fall from stage to stage and end at 1 or more.")
+    check_stages(plan)
     schedules = [schedule] * len(plan) if isinstance(schedule, Schedule) else list(schedule)
     if len(schedules) != len(plan):
         raise ParameterError(f"there are {len(plan)} stages and {len(schedules)} schedules; give one each.")

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
+from rich.table import Table
 
 from ..compression.lowering import dense_graph, encode, lower_spiking
 from ..compression.run import compress_run, load_compression
 from ..compression.spiking import SpikingNet
+from ..errors import ExportError
 from ..files import PathLike
-from ..hardware.energy import load_profile, measure, price
+from ..hardware.energy import load_profile, measure, place, price
 from ..hardware.energy.baseline import dense_pj
 
 
@@ -23,16 +26,19 @@ def stage_cost(images: int = 8, dense: str = "lemaire45", chip: str | None = Non
     synops               synaptic operations of an inference
 
     images  so many of the images given are run by the engine, spread over them
-    chip    also ``energy_pj_<chip>`` and ``latency_us_<chip>`` by this profile
+    chip    also ``energy_pj_<chip>`` and ``latency_us_<chip>`` by this profile, if the network fits
     """
 
     def cost(network: SpikingNet, x: np.ndarray) -> dict[str, float]:
-        from ..hardware.energy import place
-
         shape = tuple(x.shape[1:])
         chosen = x[np.linspace(0, len(x) - 1, min(images, len(x))).astype(np.int64)]
         graph = lower_spiking(network, shape)
-        counts = measure(graph, encode(chosen, network.steps))
+        profile = None if chip is None else load_profile(chip)
+        cores = None
+        if profile is not None and profile.mesh is not None:
+            with suppress(ExportError):  # larger than the chip: no price on it
+                cores = place(graph, profile.mesh)
+        counts = measure(graph, encode(chosen, network.steps), mapping=cores)
         whole = measure(dense_graph(network, shape), encode(np.zeros((1, *shape), np.float32), 1))
         ours = price(counts, load_profile(dense)).total_pj
         figures = {
@@ -40,17 +46,39 @@ def stage_cost(images: int = 8, dense: str = "lemaire45", chip: str | None = Non
             "energy_ratio_memory": float(dense_pj(whole, dense, 32, "once")[1] / ours),
             "synops": float(counts.synops.mean()),
         }
-        if chip is not None:
-            profile = load_profile(chip)
-            assert profile.mesh is not None
-            placed = measure(graph, encode(chosen, network.steps), mapping=place(graph, profile.mesh))
-            on_chip = price(placed, profile)
+        if profile is not None and (profile.mesh is None or cores is not None):
+            on_chip = price(counts, profile)
             figures[f"energy_pj_{chip}"] = float(on_chip.total_pj)
             if on_chip.latency_us is not None:
                 figures[f"latency_us_{chip}"] = float(on_chip.latency_us.mean())
         return figures
 
     return cost
+
+
+def stage_table(result: dict[str, Any]) -> Table:
+    """What `compress_run` gives, a row a stage."""
+    rows = result["stages"]
+    priced = {key.removeprefix("energy_pj_") for row in rows for key in row if key.startswith("energy_pj_")}
+    chips = sorted(priced - {"paper", "memory"})
+    table = Table(title=f"{rows[0]['case']}: ANN {result['ann_accuracy']:.4f} on test", title_justify="left")
+    for head in ("T", "from", "valid", "test", "spikes a neuron", "energy, paper", "with memory"):
+        table.add_column(head, justify="left" if head == "from" else "right")
+    for chip in chips:
+        table.add_column(f"{chip}, µJ", justify="right")
+        table.add_column("latency, ms", justify="right")
+    for row in rows:
+        cells = [
+            str(row["T"]), row["stage_from"], f"{row['valid_accuracy']:.4f}", f"{row['accuracy']:.4f}",
+            f"{row['spikes_per_neuron']:.3f}", f"ANN / {row['energy_ratio_paper']:.1f}",
+            f"ANN / {row['energy_ratio_memory']:.2f}" if "energy_ratio_memory" in row else "",
+        ]  # fmt: skip
+        for chip in chips:
+            for key in (f"energy_pj_{chip}", f"latency_us_{chip}"):
+                cells.append(f"{row[key] / (1e6 if 'pj' in key else 1e3):.4g}" if key in row else "")
+        table.add_row(*cells)
+    table.caption = result["stopped"] or None
+    return table
 
 
 def compress(
@@ -62,4 +90,7 @@ def compress(
     report: Callable[[dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
     """Run the TOML file `config` into `folder`; see `compress_run`."""
-    return compress_run(load_compression(config, overrides), folder, resume, cost=stage_cost(), report=report)
+    plan = load_compression(config, overrides)
+    if plan.run.chip is not None:
+        load_profile(plan.run.chip)  # a wrong name is said before anything is trained
+    return compress_run(plan, folder, resume, cost=stage_cost(chip=plan.run.chip), report=report)
