@@ -62,22 +62,26 @@ def stage_table(result: dict[str, Any]) -> Table:
     priced = {key.removeprefix("energy_pj_") for row in rows for key in row if key.startswith("energy_pj_")}
     chips = sorted(priced - {"paper", "memory"})
     table = Table(title=f"{rows[0]['case']}: ANN {result['ann_accuracy']:.4f} on test", title_justify="left")
-    for head in ("T", "from", "valid", "test", "spikes a neuron", "energy, paper", "with memory"):
+    heads = ["T", "from", "valid", "test", "spikes", "paper", "memory"]
+    for head in [*heads, *(f"{chip.replace('_', ' ')} {unit}" for chip in chips for unit in ("µJ", "µs"))]:
         table.add_column(head, justify="left" if head == "from" else "right")
-    for chip in chips:
-        table.add_column(f"{chip}, µJ", justify="right")
-        table.add_column("latency, ms", justify="right")
     for row in rows:
-        cells = [
+        keys = [
+            "energy_ratio_memory",
+            *(k for chip in chips for k in (f"energy_pj_{chip}", f"latency_us_{chip}")),
+        ]
+        numbers = [row[k] / (1e6 if "pj" in k else 1) if k in row else None for k in keys]
+        table.add_row(
             str(row["T"]), row["stage_from"], f"{row['valid_accuracy']:.4f}", f"{row['accuracy']:.4f}",
-            f"{row['spikes_per_neuron']:.3f}", f"ANN / {row['energy_ratio_paper']:.1f}",
-            f"ANN / {row['energy_ratio_memory']:.2f}" if "energy_ratio_memory" in row else "",
-        ]  # fmt: skip
-        for chip in chips:
-            for key in (f"energy_pj_{chip}", f"latency_us_{chip}"):
-                cells.append(f"{row[key] / (1e6 if 'pj' in key else 1e3):.4g}" if key in row else "")
-        table.add_row(*cells)
-    table.caption = result["stopped"] or None
+            f"{row['spikes_per_neuron']:.3f}", f"{row['energy_ratio_paper']:.3g}",
+            *("" if number is None else f"{number:.4g}" for number in numbers),
+        )  # fmt: skip
+    notes = [
+        "spikes: of a neuron, all steps; paper, memory: energy of the ANN over that of the network, by the "
+        "paper's formula and by a profile with memory"
+    ]
+    table.caption = "\n".join([*notes, *[result["stopped"]] * bool(result["stopped"])])
+    table.caption_justify = "left"
     return table
 
 
