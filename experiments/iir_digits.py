@@ -21,8 +21,8 @@ from snnkit.report.compress import compress
 ROOT = Path(__file__).parent
 COLUMNS = (
     "case", "T", "stage_from", "accuracy", "ann_accuracy", "valid_accuracy", "spikes_per_neuron",
-    "energy_ratio_paper", "energy_ratio_memory", "synops", "latency_us_loihi2_scaled", "epochs", "seconds", "seed",
-    "machine", "versions", "date",
+    "energy_ratio_paper", "energy_ratio_memory", "synops", "latency_us_loihi2_scaled", "epochs",
+    "seconds", "seed", "machine", "versions", "date",
 )  # fmt: skip
 
 
