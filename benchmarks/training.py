@@ -25,12 +25,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import snnkit  # noqa: F401  before torch: it sets how OpenMP's threads wait
+
+# isort: split
 import numba
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from snnkit import memory
 from snnkit.delays import DelayedLinear, sigma_at
 from snnkit.neurons import LI, LIF
 from snnkit.training.dropout import Dropout
@@ -66,10 +70,10 @@ class Ours(nn.Module):
 
     def forward(self, x: Tensor, watch: bool = False) -> Tensor:
         for layer, norm, neuron in zip(self.delays, self.norms, self.neurons, strict=False):
-            s, _ = neuron(norm(layer(x)))
+            y = layer(x)
+            s, x = neuron.after_norm(y, norm, self.dropout.shared(y))
             if watch:
                 self.rates.append(s.mean().item())
-            x = self.dropout(s)
         v, _ = self.readout(self.delays[-1](x))
         return v
 
@@ -339,6 +343,7 @@ def main() -> None:
     if options.processor:
         torch.set_num_threads(1)
         numba.set_num_threads(1)
+    memory.keep_freed()  # as the trainer does; the peer has the good of it too
     clock = time.thread_time if options.processor else time.perf_counter
     groups: dict[str, Callable[[], list[dict[str, Any]]]] = {
         "step": lambda: step_rows(options.repeats, clock, options.epochs),

@@ -18,7 +18,7 @@ _GROUP = 8  # blocks that one task takes
 _FACTORS = (4, 2, 3, 5, 7)
 _COS = np.cos(2 * np.pi * np.outer(1 / np.arange(1, 8), np.arange(4)))[np.r_[0, :7]]  # [r, k]
 _SIN = np.sin(2 * np.pi * np.outer(1 / np.arange(1, 8), np.arange(4)))[np.r_[0, :7]]
-load, store, splat, fma, add, sub, mul, _ = vector(WIDE)
+load, store, splat, fma, add, sub, mul = vector(WIDE)[:7]
 
 
 def good_length(least: int) -> int:

@@ -175,7 +175,7 @@ def gradient(
     spectrum = analyse(kernel.contiguous(), geometry) if kernel is not None else None
     if bfloat16 and spectrum is not None:
         spectrum = spectrum.bfloat16()
-    gm = room(points, outputs, inputs, like=x).zero_() if of_kernel else None
+    gm = room(points, outputs, inputs, like=x) if of_kernel else None
     chunk = min(batch, _chunk(geometry, max(inputs, outputs)))
     one, two = room(points, chunk, outputs, like=x), room(points, chunk, inputs, like=x)
     for b in range(0, batch, chunk):
@@ -188,7 +188,11 @@ def gradient(
                 torch.bmm(part, spectrum, out=m)
             synthesise(m, geometry, gx[:, b : b + chunk], adjoint=True)
         if gm is not None:
-            gm.baddbmm_(part.transpose(1, 2), analyse(x[:, b : b + chunk], geometry, out=two))
+            spikes = analyse(x[:, b : b + chunk], geometry, out=two)
+            if b == 0:
+                torch.bmm(part.transpose(1, 2), spikes, out=gm)
+            else:
+                gm.baddbmm_(part.transpose(1, 2), spikes)
     gk = None
     if gm is not None:
         gk = room(window, outputs, inputs, like=x)

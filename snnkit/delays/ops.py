@@ -20,31 +20,32 @@ TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-13}
 
 # nanoseconds of one core: per event and synapse and per output for the taps of 8 and 16, per number
 # transformed and per multiply-add for the frequencies
-_TAP_FORWARD = {8: (0.8, 2.0), 16: (1.3, 2.0)}
-_TAP_GRADIENT = {8: (0.45, 3.0), 16: (0.75, 3.0)}
-_TRANSFORM, _MULTIPLY = 1.75, 0.032
+_TAP_FORWARD = {8: (0.8, 2.2), 16: (1.3, 2.2)}
+_TAP_GRADIENT = {8: (0.42, 2.5), 16: (0.75, 2.5)}
+_TRANSFORM, _MULTIPLY = 1.0, 0.032
 
 _kept: OrderedDict[tuple[int, ...], taps_cpu.Events] = OrderedDict()
 _lock = threading.Lock()
 
 
-def _events(x: Tensor, window: int, steps_out: int, keep: bool, take: bool = False) -> taps_cpu.Events:
-    """The non-zero entries of x; listed once for the forward and backward pass of a step.
+def _key(x: Tensor, window: int, steps_out: int) -> tuple[int, ...]:
+    """While a backward pass is still to come autograd holds x, so that nothing else can have its address,
+    and its version tells whether it was written to."""
+    return (x.data_ptr(), x._version, *x.shape, window, steps_out)
 
-    While a backward pass is still to come autograd holds x, so that nothing else can have its address,
-    and its version tells whether it was written to.
-    """
-    key = (x.data_ptr(), x._version, *x.shape, window, steps_out)
+
+def _keep(x: Tensor, window: int, steps_out: int, events: taps_cpu.Events) -> None:
+    """Remember the non-zero entries of x from the forward to the backward pass."""
     with _lock:
-        events = _kept.pop(key, None) if take else None
-    if events is None:
-        events = taps_cpu.find_events(x.numpy(), window, steps_out)
-    if keep:
-        with _lock:
-            _kept[key] = events
-            while len(_kept) > 32:
-                _kept.popitem(last=False)
-    return events
+        _kept[_key(x, window, steps_out)] = events
+        while len(_kept) > 32:
+            _kept.popitem(last=False)
+
+
+def _take(x: Tensor, window: int, steps_out: int) -> taps_cpu.Events | None:
+    """What `_keep` remembers of x, which is then forgotten."""
+    with _lock:
+        return _kept.pop(_key(x, window, steps_out), None)
 
 
 @torch.compiler.assume_constant_result
@@ -69,8 +70,14 @@ def _taps(sigma: Tensor, version: str, window: int, tolerance: float) -> tuple[i
     return needed, next((w for w in taps_cpu.WIDTHS if needed <= w), None)
 
 
+def _density(x: Tensor) -> float:
+    """Share of x that is not 0, from some 16 of its steps."""
+    some = x[:: max(1, len(x) // 16)]
+    return int(torch.count_nonzero(some)) / max(1, some.numel())
+
+
 def _cheaper_by_taps(
-    costs: dict[int, tuple[float, float]], width: int | None, synaptic: int, outputs: int, other: float
+    costs: dict[int, tuple[float, float]], width: int | None, synaptic: float, outputs: int, other: float
 ) -> bool:
     if width is None:
         return False
@@ -102,12 +109,14 @@ def _product(
     needed, width = _taps(sigma, version, window, tolerance)
     batch = x.shape[1]
     if width is not None:
-        events = _events(x, window, steps_out, keep)
         points = fourier.Geometry(x.shape[0], window, steps_out).points
         columns = batch * (inputs + outputs) + inputs * outputs
         dense = points * (_TRANSFORM * columns + _MULTIPLY * batch * inputs * outputs)
-        synaptic = len(events.at) * outputs * count
+        synaptic = _density(x) * x.numel() * outputs * count
         if _cheaper_by_taps(_TAP_FORWARD, width, synaptic, steps_out * batch * outputs, dense):
+            events = taps_cpu.find_events(x.numpy(), window, steps_out)
+            if keep:
+                _keep(x, window, steps_out, events)
             return torch.from_numpy(taps_cpu.forward(events, *parts, width, steps_out))
     kernel = taps_cpu.dense_kernel(*parts, needed)
     return fourier.product(x, torch.from_numpy(kernel), steps_out)
@@ -132,7 +141,7 @@ def _gradient(
     of_synapses: bool,
     bfloat16: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    take = x.is_contiguous()
+    events = _take(x, window, g.shape[0]) if x.is_contiguous() else None
     g, x = g.contiguous(), x.contiguous()
     none = x.new_empty(0)
     gx, gw, gp, gs = none, none.clone(), none.clone(), none.clone()
@@ -146,13 +155,14 @@ def _gradient(
     needed, width = _taps(sigma, version, window, tolerance)
     by_taps = False
     if of_synapses and width is not None:
-        events = _events(x, window, steps_out, keep=False, take=take)
         points = fourier.Geometry(x.shape[0], window, steps_out).points
         columns = batch * (inputs + outputs * (not of_input)) + inputs * outputs
         dense = points * (_TRANSFORM * columns + _MULTIPLY * batch * inputs * outputs)
-        synaptic = len(events.at) * outputs * count
+        synaptic = _density(x) * x.numel() * outputs * count
         by_taps = _cheaper_by_taps(_TAP_GRADIENT, width, synaptic, steps_out * batch * outputs, dense)
         if by_taps:
+            if events is None:
+                events = taps_cpu.find_events(x.numpy(), window, steps_out)
             found = taps_cpu.gradient(events, g.numpy(), *parts, width)
             gw, gp, gs = (torch.from_numpy(a) for a in found)
     if of_input or (of_synapses and not by_taps):

@@ -40,6 +40,7 @@ class Vector(NamedTuple):
     sub: Any  # sub(u, v)
     mul: Any  # mul(u, v)
     lane: Any  # lane(v, i) → one element
+    nonzero: Any  # nonzero(v) → an integer whose bit i is set where lane i is not 0
 
 
 def _pointer(context: Any, builder: Any, array: types.Array, value: Any, index: Any, vector: Any) -> Any:
@@ -125,4 +126,23 @@ def vector(width: int) -> Vector:
 
         return v.element(v, types.intp), codegen
 
-    return Vector(load, store, splat, fma, add, sub, mul, lane)
+    @intrinsic
+    def nonzero(typingctx, v):  # type: ignore[no-untyped-def]
+        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+            zero = ir.Constant(context.get_value_type(v), None)
+            flags = builder.fcmp_unordered("!=", args[0], zero)
+            return builder.zext(builder.bitcast(flags, ir.IntType(width)), ir.IntType(64))
+
+        return types.int64(v), codegen
+
+    return Vector(load, store, splat, fma, add, sub, mul, lane, nonzero)
+
+
+@intrinsic
+def lowest(typingctx, bits):  # type: ignore[no-untyped-def]
+    """Number of the lowest bit that is set in `bits`, which is not 0."""
+
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.intp(types.int64), codegen

@@ -17,14 +17,18 @@ from numba import get_num_threads, njit, prange
 from .. import memory
 from ..jit import build, source_of
 from .kernel import FLOOR, LEAST_WIDTH
-from .simd import vector
+from .simd import lowest, vector
 
-BATCH_BLOCK = 32
-"""Samples of one tile: 16 outputs × 32 samples × some 150 steps of float32 fit a core's cache."""
+BATCH_BLOCK = 16
+"""Samples of one tile: 16 outputs × 16 samples × some 150 steps of float32 fit a core's cache."""
 OUTPUT_BLOCK = 16
 _PHASES = 16
+"""Events of one list are ordered by step modulo this, so that what one has written is not read back by the
+next ones before it has left the core's store buffer."""
 WIDTHS = (8, 16)
 """Taps that the kernels come in."""
+LANES = 16
+load16, nonzero = vector(LANES).load, vector(LANES).nonzero
 load, store, splat, fma, add = vector(8)[:5]  # what the loops below read as, for one of the widths
 _GAUSS, _TRIANGLE, _MAX = 0, 1, 2
 VERSION = {"gauss": _GAUSS, "triangle": _TRIANGLE, "max": _MAX}
@@ -68,7 +72,7 @@ def find_events(x: np.ndarray, window: int, steps_out: int) -> Events:
     steps, batch, inputs = x.shape
     # a tap of the widest kernel may reach beyond the last delay
     stride = max(steps + window - 1, steps_out) + max(WIDTHS)
-    pointer, at, value, least, most = _list_events(x, min(BATCH_BLOCK, max(batch, 1)), stride)
+    pointer, at, value, least, most = _list_events(x, x.reshape(-1), min(BATCH_BLOCK, max(batch, 1)), stride)
     uniform = float(least) if len(at) and least == most else math.nan
     if not math.isnan(uniform):
         value = value[:0]
@@ -76,36 +80,55 @@ def find_events(x: np.ndarray, window: int, steps_out: int) -> Events:
 
 
 @njit(parallel=True, cache=True)
-def _list_events(x, block, stride):  # type: ignore[no-untyped-def]
+def _list_events(x, flat, block, stride):  # type: ignore[no-untyped-def]
+    """`flat` is x in one dimension."""
     steps, batch, inputs = x.shape
     blocks = (batch + block - 1) // block
     pointer = np.zeros(blocks * inputs + 1, np.int64)
+    room = block * steps * inputs
+    source = np.empty((blocks, room), np.int32)
+    place_of = np.empty((blocks, room), np.int32)
+    amount = np.empty((blocks, room), x.dtype)
+    found = np.zeros(blocks, np.int64)
+    least = np.full(blocks, np.inf, x.dtype)
+    most = np.full(blocks, -np.inf, x.dtype)
+    whole = inputs // LANES * LANES
     for k in prange(blocks):
         count = np.zeros(inputs, np.int64)
-        for t in range(steps):
-            for b in range(k * block, min(batch, (k + 1) * block)):
-                for i in range(inputs):
-                    count[i] += x[t, b, i] != 0
+        n = 0
+        for phase in range(_PHASES):
+            for t in range(phase, steps, _PHASES):
+                for b in range(k * block, min(batch, (k + 1) * block)):
+                    start = (t * batch + b) * inputs
+                    where = (b - k * block) * stride + t
+                    for i0 in range(0, whole, LANES):
+                        bits = nonzero(load16(flat, start + i0))
+                        while bits:
+                            i = i0 + lowest(bits)  # type: ignore[call-arg]
+                            bits &= bits - 1
+                            source[k, n], place_of[k, n], amount[k, n] = i, where, flat[start + i]
+                            count[i] += 1
+                            n += 1
+                    for i in range(whole, inputs):
+                        if flat[start + i] != 0:
+                            source[k, n], place_of[k, n], amount[k, n] = i, where, flat[start + i]
+                            count[i] += 1
+                            n += 1
         pointer[k * inputs + 1 : (k + 1) * inputs + 1] = count
+        found[k] = n
     for j in range(blocks * inputs):
         pointer[j + 1] += pointer[j]
     at = np.empty(pointer[-1], np.int32)
     value = np.empty(pointer[-1], x.dtype)
-    least = np.full(blocks, np.inf, x.dtype)
-    most = np.full(blocks, -np.inf, x.dtype)
     for k in prange(blocks):
         place = pointer[k * inputs : (k + 1) * inputs].copy()
         low, high = least[k], most[k]
-        for phase in range(_PHASES):
-            for t in range(phase, steps, _PHASES):
-                for b in range(k * block, min(batch, (k + 1) * block)):
-                    for i in range(inputs):
-                        v = x[t, b, i]
-                        if v != 0:
-                            at[place[i]] = (b - k * block) * stride + t
-                            value[place[i]] = v
-                            place[i] += 1
-                            low, high = min(low, v), max(high, v)
+        for e in range(found[k]):
+            i, v = source[k, e], amount[k, e]
+            at[place[i]] = place_of[k, e]
+            value[place[i]] = v
+            place[i] += 1
+            low, high = min(low, v), max(high, v)
         least[k], most[k] = low, high
     if blocks == 0:
         return pointer, at, value, x.dtype.type(0), x.dtype.type(0)
@@ -117,23 +140,41 @@ def _kernel(p, sigma, first, taps, window, version, k, dp, ds):  # type: ignore[
     """K, ∂K/∂p and ∂K/∂σ at the delays first … first + taps − 1 (0 beyond the window)."""
     sign = 1.0 if sigma > 0 else (-1.0 if sigma < 0 else 0.0)
     total, total_p, total_s = 0.0, 0.0, 0.0
+    if version == _GAUSS:
+        # from the delay nearest to p outwards, each value a multiple of the one before: k(d + 1)/k(d) falls
+        # by the same factor from delay to delay
+        inverse = 1 / (abs(sigma) + _GAUSS_WIDTH)
+        c = inverse * inverse
+        fall = math.exp(-c)
+        middle = min(max(round(p) - first, 0), taps - 1)
+        off = first + middle - p
+        k[middle] = math.exp(-0.5 * c * off * off)
+        ratio = math.exp(-c * (off + 0.5))
+        for j in range(middle + 1, taps):
+            k[j] = k[j - 1] * ratio
+            ratio *= fall
+        ratio = math.exp(c * (off - 0.5))
+        for j in range(middle - 1, -1, -1):
+            k[j] = k[j + 1] * ratio
+            ratio *= fall
+        for j in range(max(window - first, 0), taps):
+            k[j] = 0.0
+        for j in range(taps):
+            a = (first + j - p) * inverse
+            dp[j] = k[j] * a * inverse
+            ds[j] = dp[j] * a * sign
     for j in range(taps):
         d = first + j
-        k[j], dp[j], ds[j] = 0.0, 0.0, 0.0
+        if version != _GAUSS:
+            k[j], dp[j], ds[j] = 0.0, 0.0, 0.0
         if d < window:
-            if version == _GAUSS:
-                wide = abs(sigma) + _GAUSS_WIDTH
-                a = (d - p) / wide
-                k[j] = math.exp(-0.5 * a * a)
-                dp[j] = k[j] * a / wide
-                ds[j] = k[j] * a * a / wide * sign
-            elif version == _TRIANGLE:
+            if version == _TRIANGLE:
                 u = abs(sigma) + _TRIANGLE_WIDTH - abs(d - p)
                 if u > 0:
                     k[j] = u
                     dp[j] = 1.0 if d > p else (-1.0 if d < p else 0.0)
                     ds[j] = sign
-            elif d == round(p):
+            elif version == _MAX and d == round(p):
                 k[j] = 1.0
         total += k[j]
         total_p += dp[j]

@@ -23,8 +23,9 @@ from .surrogate import SURROGATES
 WIDTH = 4096
 """Columns in a block: its states and parameters stay in the second-level cache while time runs."""
 
-KEPT = 1 << 17
-"""Numbers that the backward pass works out again and keeps for a block, which stay there as well."""
+NARROW, KEPT = 1024, 1 << 18
+"""The same for the backward pass, which has more rows of a block's width, and how many numbers it may work
+out again and keep for a block."""
 
 # A row has up to a dozen arrays that could overlap for all LLVM knows; by default it gives up on
 # vectorising after eight comparisons.
@@ -73,13 +74,19 @@ def lines(indent: int, text: list[str]) -> str:
     return "\n".join(" " * indent + line for line in text)
 
 
+def _constants(neuron: Neuron, scalar: Collection[str]) -> list[str]:
+    """The parameters as a loop over columns j reads them."""
+    return [f"p_{n}" if n in scalar else f"p_{n}[j]" for n in neuron.params]
+
+
 def forward_source(
-    neuron: Neuron, surrogate: str, dtype: str, keep_h: bool, normed: bool = False, masked: bool = False
-) -> str:
+    neuron: Neuron, surrogate: str, dtype: str, scalar: Collection[str], keep_h: bool, normed: bool = False,
+    masked: bool = False,
+) -> str:  # fmt: skip
     """Source of ``forward(x, s, h, d, mask, scale, shift, *state, *params, width, per_neuron, first, last)``.
 
-    The state is updated in place. Items `first` to `last` are the blocks that this call does, of
-    rows · ⌈columns / width⌉.
+    The state is updated in place; parameters that `scalar` names are one number. Items `first` to `last`
+    are the blocks that this call does, of rows · ⌈columns / width⌉.
 
     normed  the neuron sees scale · x + shift
     masked  also d = s · mask is written
@@ -90,13 +97,14 @@ def forward_source(
     lines_of = ["mask"] if masked else []
     affine = ["scale", "shift"] if normed else []
     seen = "scale[j] * x[j] + shift[j]" if normed else "x[j]"
-    values = [*(f"{n}[j]" for n in v), seen, *(f"{n}[j]" for n in p)]
+    constants = _constants(neuron, scalar)
+    values = [*(f"{n}[j]" for n in v), seen, *constants]
     body = [f"s_, h_, {', '.join(f'{n}_' for n in v)} = step({', '.join(values)})"]
     body += ["s[j] = s_"] if neuron.spiking else []
     body += ["d[j] = s_ * mask[j]"] if masked else []
     body += ["h[j] = h_"] if keep_h else []
     body += [f"{n}[j] = {n}_" for n in v]
-    cut = "[t, r, lo:hi]"
+    cut, cuts = "[t, r, lo:hi]", [n.replace("[j]", "[a:b]") for n in constants]
     return "\n".join(
         [
             "from math import exp\n\nimport numpy as np\nfrom numba import njit\n",
@@ -123,7 +131,7 @@ def forward(x, s, h, d, mask, scale, shift, {columns(*v, *p)}width, per_neuron, 
                 {columns(*(f"{n}[r, lo:hi]" for n in lines_of))}
                 {columns(*(f"{n}[a:b]" for n in affine))}
                 {columns(*(f"{n}[r, lo:hi]" for n in v))}
-                {columns(*(f"{n}[a:b]" for n in p))}
+                {columns(*cuts)}
             )
 """,
         ]
@@ -131,8 +139,9 @@ def forward(x, s, h, d, mask, scale, shift, {columns(*v, *p)}width, per_neuron, 
 
 
 def backward_source(
-    neuron: Neuron, surrogate: str, dtype: str, grads: str, learn: tuple[str, ...], normed: bool = False
-) -> str:
+    neuron: Neuron, surrogate: str, dtype: str, scalar: Collection[str], grads: str, learn: tuple[str, ...],
+    normed: bool = False,
+) -> str:  # fmt: skip
     """Source of ``backward(gs, gh, gd, mask, x, scale, shift, mean, rstd, *state, *gstate, gx, *glearn,
     sums, *params, alpha, through, width, per_neuron, first, last)``; `state` is the one before the first
     step, gstate and glearn are updated in place.
@@ -148,13 +157,16 @@ def backward_source(
     v = list(neuron.state)
     gstate = [f"g_{n}" for n in v]
     glearn = [f"gp_{n}" for n in learn]
-    affine = ["scale", "shift", "mean", "rstd"] if normed else []
+    # what each loop reads of the norm: fewer rows stay in the first-level cache
+    affine = ["scale", "shift"] if normed else []
+    centred = ["scale", *(["shift"] if learn else []), "mean", "rstd"] if normed else []
     needed = v if learn or neuron.taped is None else list(neuron.taped)
     kept = [*(["h"] if neuron.spiking or learn else []), *(f"old_{n}" for n in needed)]
     outputs = [f"g{c}" for c in grads]
     lines_of = ["mask"] if "d" in grads else []
     seen = "scale[j] * x[j] + shift[j]" if normed else "x[j]"
-    values = [*(f"{n}[j]" for n in v), seen, *(f"{n}[j]" for n in p)]
+    constants = _constants(neuron, scalar)
+    values = [*(f"{n}[j]" for n in v), seen, *constants]
     again = [f"old_{n}[j] = {n}[j]" for n in needed]
     again.append(f"s_, h_, {', '.join(f'{n}_' for n in v)} = step({', '.join(values)})")
     again += ["h[j] = h_"] if "h" in kept else []
@@ -162,16 +174,17 @@ def backward_source(
 
     gs = " + ".join((["gs[j]"] if "s" in grads else []) + (["gd[j] * mask[j]"] if "d" in grads else []))
     h = "h[j]" if "h" in kept else "real(0)"
+    threshold = "p_v_th" if "v_th" in scalar else "p_v_th[j]"
     arguments = [
         gs or "real(0)",
         "gh[j]" if "h" in grads else "real(0)",
         *(f"{n}[j]" for n in gstate),
         h,
-        f"surrogate({h} - p_v_th[j], alpha)" if neuron.spiking else "real(0)",
+        f"surrogate({h} - {threshold}, alpha)" if neuron.spiking else "real(0)",
         "through",
         *(f"old_{n}[j]" if n in needed else "real(0)" for n in v),
         seen if learn else "real(0)",
-        *(f"{n}[j]" for n in p),
+        *constants,
     ]
     results = [*(f"{n}_" for n in gstate), "gx_", *(f"gp_{n}_" for n in neuron.params)]
     body = [f"{', '.join(results)} = adjoint({', '.join(arguments)})"]
@@ -187,6 +200,7 @@ def backward_source(
     inputs = ["x"] if learn or normed else []
     sums = ["sum_g", "sum_gx"] if normed else []
     cut, steps = "[t, r, lo:hi]", "x.shape[0]" if kept else "0"
+    cuts = [n.replace("[j]", "[a:b]") for n in constants]
     return "\n".join(
         [
             "from math import exp\n\nimport numpy as np\nfrom numba import njit\n",
@@ -201,7 +215,7 @@ def again({columns("x", *kept, *affine, *v, *p)}):
 
 
 @njit(error_model="numpy")
-def row({columns(*outputs, *inputs, "gx", *kept, *lines_of, *gstate, *glearn, *sums, *affine, *p)}
+def row({columns(*outputs, *inputs, "gx", *kept, *lines_of, *gstate, *glearn, *sums, *centred, *p)}
         alpha, through):
     for j in range(gx.shape[0]):
 {lines(8, body)}
@@ -227,7 +241,7 @@ def backward(gs, gh, gd, mask, x, scale, shift, mean, rstd, {columns(*v, *gstate
                 {columns(*(f"kept[{k}, t, : hi - lo]" for k in range(len(kept))))}
                 {columns(*(f"{n}[a:b]" for n in affine))}
                 {columns(*(f"now[{k}, : hi - lo]" for k in range(len(v))))}
-                {columns(*(f"{n}[a:b]" for n in p))}
+                {columns(*cuts)}
             )
         for t in range(gx.shape[0] - 1, -1, -1):
             row(
@@ -235,7 +249,7 @@ def backward(gs, gh, gd, mask, x, scale, shift, mean, rstd, {columns(*v, *gstate
                 {columns(*(f"kept[{k}, t, : hi - lo]" for k in range(len(kept))))}
                 {columns(*(f"{n}[r, lo:hi]" for n in (*lines_of, *gstate, *glearn)))}
                 {columns(*(f"sums[{k}, r, lo:hi]" for k in range(len(sums))))}
-                {columns(*(f"{n}[a:b]" for n in (*affine, *p)))}
+                {columns(*(f"{n}[a:b]" for n in centred), *cuts)}
                 alpha, through,
             )
 """,
@@ -245,19 +259,21 @@ def backward(gs, gh, gd, mask, x, scale, shift, mean, rstd, {columns(*v, *gstate
 
 @functools.lru_cache(maxsize=256)
 def forward(
-    neuron: str, options: str, surrogate: str, dtype: str, keep_h: bool, normed: bool = False,
-    masked: bool = False,
+    neuron: str, options: str, surrogate: str, dtype: str, scalar: tuple[str, ...], keep_h: bool,
+    normed: bool = False, masked: bool = False,
 ) -> ModuleType:  # fmt: skip
     """Module with the compiled ``forward`` of this neuron; options as JSON."""
-    source = forward_source(resolve(neuron, json.loads(options)), surrogate, dtype, keep_h, normed, masked)
+    equations = resolve(neuron, json.loads(options))
+    source = forward_source(equations, surrogate, dtype, scalar, keep_h, normed, masked)
     return jit.build(f"{neuron}_forward", source)
 
 
 @functools.lru_cache(maxsize=256)
 def backward(
-    neuron: str, options: str, surrogate: str, dtype: str, grads: str, learn: tuple[str, ...],
-    normed: bool = False,
+    neuron: str, options: str, surrogate: str, dtype: str, scalar: tuple[str, ...], grads: str,
+    learn: tuple[str, ...], normed: bool = False,
 ) -> ModuleType:  # fmt: skip
     """Module with the compiled ``backward`` of this neuron; options as JSON."""
-    source = backward_source(resolve(neuron, json.loads(options)), surrogate, dtype, grads, learn, normed)
+    equations = resolve(neuron, json.loads(options))
+    source = backward_source(equations, surrogate, dtype, scalar, grads, learn, normed)
     return jit.build(f"{neuron}_backward", source)

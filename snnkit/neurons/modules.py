@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..errors import ParameterError
 from ..graph import Population
-from . import scan
+from . import normalised, scan
 from .neuron import resolve
 from .surrogate import checked
 
@@ -124,6 +124,23 @@ class _Neuron(nn.Module):
             alpha=self.alpha,
             detach_reset=self.detach_reset,
             trace=trace,
+            initial=self.initial(),
+        )
+
+    def after_norm(
+        self, x: Tensor, norm: nn.BatchNorm1d, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Spikes for ``norm(x)``, x [T, B, N], from the start, and spikes · mask; see `normalised`."""
+        return normalised.run(
+            self.neuron,
+            x,
+            norm,
+            self.per_step(),
+            mask=mask,
+            options=self._text,
+            surrogate=self.surrogate,
+            alpha=self.alpha,
+            detach_reset=self.detach_reset,
             initial=self.initial(),
         )
 

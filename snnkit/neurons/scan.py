@@ -45,7 +45,7 @@ def encode(options: Mapping[str, Any]) -> str:
     return json.dumps(dict(options), sort_keys=True)
 
 
-class _Facts(NamedTuple):
+class Facts(NamedTuple):
     """What `run` has to know of a neuron."""
 
     name: str
@@ -53,18 +53,23 @@ class _Facts(NamedTuple):
     state: tuple[str, ...]
     initial: tuple[tuple[str, float], ...]
     trainable: bool
+    spiking: bool
 
 
 @functools.lru_cache(maxsize=256)
-def _resolve(name: str, options: str) -> Neuron:
+def equations(name: str, options: str) -> Neuron:
+    """The neuron `name` with these options (JSON)."""
     return resolve(name, json.loads(options))
 
 
 # Where torch.compile traces, these two are asked once and what they say is taken as given.
 @torch.compiler.assume_constant_result
-def _facts(name: str, options: str) -> _Facts:
-    neuron = _resolve(name, options)
-    return _Facts(name, neuron.params, neuron.state, neuron.initial, neuron.adjoint is not None)
+def facts(name: str, options: str) -> Facts:
+    """What is asked of the neuron `name` with these options (JSON)."""
+    neuron = equations(name, options)
+    return Facts(
+        name, neuron.params, neuron.state, neuron.initial, neuron.adjoint is not None, neuron.spiking
+    )
 
 
 @torch.compiler.assume_constant_result
@@ -97,7 +102,7 @@ def run(
     initial       where variables start without `state`; broadcasts to x[0]. Others: the neuron's own start
     """
     text = options if isinstance(options, str) else encode(options or {})
-    neuron = _facts(name, text)
+    neuron = facts(name, text)
     surrogate, alpha = checked(surrogate, alpha)
     if x.ndim < 1 or x.shape[0] < 1:
         raise ShapeError(f"{name} expects x of shape [T, ...] with T ≥ 1, got {list(x.shape)}.")
@@ -106,11 +111,11 @@ def run(
     dtype = x.dtype
     if dtype in (torch.float16, torch.bfloat16):
         x = x.float()
-    values = _params(neuron, params or {}, x)
-    start = _start(neuron, state, initial or {}, x)
+    values = values_of(neuron, params or {}, x)
+    start = start_of(neuron, state, initial or {}, x)
     used = _backend(name, x.device.type)
     if used == "reference":
-        result = reference(_resolve(name, text), x, start, values, surrogate, alpha, detach_reset)
+        result = reference(equations(name, text), x, start, values, surrogate, alpha, detach_reset)
     else:
         learned = zip(neuron.params, values, strict=True)
         learn = ",".join(n for n, p in learned if p.requires_grad and torch.is_grad_enabled())
@@ -128,7 +133,8 @@ def run(
     return result
 
 
-def _params(neuron: _Facts, params: Mapping[str, Tensor | float], x: Tensor) -> list[Tensor]:
+def values_of(neuron: Facts, params: Mapping[str, Tensor | float], x: Tensor) -> list[Tensor]:
+    """The per-step parameters in the neuron's order, checked against one step of x."""
     missing = [n for n in neuron.params if n not in params]
     unknown = [n for n in params if n not in neuron.params]
     if missing or unknown:
@@ -154,9 +160,10 @@ def _params(neuron: _Facts, params: Mapping[str, Tensor | float], x: Tensor) -> 
     return values
 
 
-def _start(
-    neuron: _Facts, state: Sequence[Tensor] | None, initial: Mapping[str, Tensor], x: Tensor
+def start_of(
+    neuron: Facts, state: Sequence[Tensor] | None, initial: Mapping[str, Tensor], x: Tensor
 ) -> list[Tensor]:
+    """The state before the first step: `state`, checked, or the initial one."""
     if state is None:
         own, shape = dict(neuron.initial), x.shape[1:]
         return [
@@ -255,12 +262,22 @@ def layout(shape: Sequence[int], params: Sequence[Tensor], widest: int = kernels
     return Layout(rows // together, neurons * together, width, True)
 
 
-def along_columns(p: Tensor, shape: Sequence[int], axes: int, layout: Layout) -> np.ndarray:
-    """A parameter as the kernels read it: one value per column, or `width` copies of the one value."""
-    if not layout.per_neuron:
-        return np.full(min(layout.width, layout.columns), p.item(), dtype=p.numpy().dtype)
+def along_columns(p: Tensor, shape: Sequence[int], axes: int, layout: Layout) -> Any:
+    """A parameter as the kernels read it: one number, or one value per column."""
+    if p.ndim == 0:
+        return p.numpy()[()]
     one = p.broadcast_to(shape[len(shape) - axes :]).reshape(-1).numpy()
     return np.tile(one, layout.columns // max(one.size, 1))
+
+
+def scalars_of(neuron: Neuron, params: Sequence[Tensor]) -> tuple[str, ...]:
+    """Names of the parameters that are one number."""
+    return tuple(n for n, p in zip(neuron.params, params, strict=True) if p.ndim == 0)
+
+
+def narrow(steps: int) -> int:
+    """The widest block of a backward pass."""
+    return min(kernels_cpu.NARROW, kernels_cpu.KEPT // max(steps, 1))
 
 
 def _steps(t: Tensor | None, like: Tensor) -> Tensor:
@@ -323,17 +340,17 @@ def _scan(
     learn: str,
     used: str,
 ) -> list[Tensor]:
-    neuron = _resolve(name, options)
+    neuron = equations(name, options)
     s, h, final, tapes = _outputs(neuron, x, state, trace, tape, learn, used)
     for new, old in zip(final, state, strict=True):
         new.copy_(old)
     if x.numel() == 0:
         return [s, h, *final, *tapes]
-    variant = (name, options, surrogate, str(x.dtype)[6:], h.numel() > 0)
+    variant = (name, options, surrogate, str(x.dtype)[6:])
     if used == "cuda":
         steps = [_steps(t, x) for t in (x, s, h, *tapes)]
         arguments = [*steps, *(v.view(-1) for v in final), *_per_column(params, x.shape[1:])]
-        kernel = kernels_cuda.forward(*variant, _tape(neuron, tape, learn, used))
+        kernel = kernels_cuda.forward(*variant, h.numel() > 0, _tape(neuron, tape, learn, used))
         kernels_cuda.launch(kernel.forward, final[0].numel(), arguments)
         return [s, h, *final, *tapes]
     shape = x.shape[1:]
@@ -341,7 +358,7 @@ def _scan(
     axes = max((p.ndim for p in params), default=0)
     none = [np.empty((0,) * n, str(x.dtype)[6:]) for n in range(4)]
     call = functools.partial(
-        kernels_cpu.forward(*variant).forward,
+        kernels_cpu.forward(*variant, scalars_of(neuron, params), h.numel() > 0).forward,
         seen(x, view),
         seen(s, view) if neuron.spiking else none[3],
         seen(h, view) if h.numel() else none[3],
@@ -375,7 +392,7 @@ def _scan_backward(
     learn: str,
     used: str,
 ) -> list[Tensor]:
-    neuron = _resolve(name, options)
+    neuron = equations(name, options)
     like = _either(x, h)
     gx = room(like)
     g0 = [g.clone(memory_format=torch.contiguous_format) for g in gstate]
@@ -384,7 +401,7 @@ def _scan_backward(
     if like.numel() == 0:
         return [gx, *g0, *gp]
     grads = ("s" if gs is not None else "") + ("h" if gh is not None else "")
-    variant = (name, options, surrogate, str(like.dtype)[6:], grads, names)
+    variant = (name, options, surrogate, str(like.dtype)[6:])
     shape = like.shape[1:]
     dtype = np.dtype(str(like.dtype)[6:])
     scalars = dtype.type(alpha), dtype.type(through)
@@ -392,15 +409,15 @@ def _scan_backward(
         steps = [_steps(t, like) for t in (gs, gh, h, *tapes, x)]
         columns = [v.contiguous().view(-1) for v in (*state, *g0)]
         arguments = [*steps, *columns, _steps(gx, like), *(g.view(-1) for g in gp)]
-        kernel = kernels_cuda.backward(*variant, kernels_cuda.tape(neuron, bool(learn)))
+        kernel = kernels_cuda.backward(*variant, grads, names, kernels_cuda.tape(neuron, bool(learn)))
         arguments += [*_per_column(params, shape), *scalars]
         kernels_cuda.launch(kernel.backward, g0[0].numel(), arguments)
         return [gx, *g0, *gp]
-    view = layout(shape, params, kernels_cpu.KEPT // len(like))
+    view = layout(shape, params, narrow(len(like)))
     axes = max((p.ndim for p in params), default=0)
     none = [np.empty((0,) * n, dtype) for n in range(4)]
     call = functools.partial(
-        kernels_cpu.backward(*variant).backward,
+        kernels_cpu.backward(*variant, scalars_of(neuron, params), grads, names).backward,
         none[3] if gs is None else seen(gs, view),
         none[3] if gh is None else seen(gh, view),
         none[3],
@@ -450,7 +467,7 @@ def _(
     x: Tensor, state: Sequence[Tensor], params: Sequence[Tensor], name: str, options: str, surrogate: str,
     alpha: float, through: bool, trace: bool, tape: bool, learn: str, used: str,
 ) -> list[Tensor]:  # fmt: skip
-    s, h, final, tapes = _outputs(_resolve(name, options), x, state, trace, tape, learn, used)
+    s, h, final, tapes = _outputs(equations(name, options), x, state, trace, tape, learn, used)
     return [s, h, *final, *tapes]
 
 
@@ -471,7 +488,7 @@ def _(
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
     x, state, params, *static = inputs
     name, options, learn, used = static[0], static[1], static[7], static[8]
-    neuron = _resolve(name, options)
+    neuron = equations(name, options)
     ctx.set_materialize_grads(False)
     ctx.static = static
     tapes = output[2 + len(neuron.state) :]
@@ -487,7 +504,7 @@ def _backward(ctx: Any, grads: Sequence[Tensor | None]) -> tuple[Any, ...]:
     x, h, *saved = ctx.saved_tensors
     tapes, saved = saved[:n_tapes], saved[n_tapes:]
     state, params = saved[:n_state], saved[n_state:]
-    neuron = _resolve(name, options)
+    neuron = equations(name, options)
     like = _either(x, h)
     gs = grads[0] if neuron.spiking else None
     gh = grads[1]

@@ -68,11 +68,18 @@ class Dropout(nn.Module):
             raise ParameterError(f"dropout mask {mask!r} is none of {', '.join(MASKS)}.")
         self.p, self.mask = p, mask
 
+    def shared(self, x: Tensor) -> Tensor | None:
+        """The mask [B, N] for ``[T, B, N]``, scaled; None where there is none, or not one for all steps."""
+        if not self.training or self.p == 0 or self.mask != "shared":
+            return None
+        return F.dropout(torch.ones_like(x[0]), self.p)
+
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.p == 0:
             return x
-        if self.mask == "shared":
-            return x * F.dropout(torch.ones_like(x[0]), self.p)
+        mask = self.shared(x)
+        if mask is not None:
+            return x * mask
         if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64):
             return F.dropout(x, self.p)
         seed = int(torch.randint(2**63 - 1, ()))

@@ -44,7 +44,7 @@ class TimeBatchNorm(nn.BatchNorm1d):
 class Layer(nn.Module):
     """Synapses, batch norm, neuron, dropout."""
 
-    def __init__(self, synapses: nn.Module, norm: TimeBatchNorm, neuron: nn.Module, dropout: Dropout) -> None:
+    def __init__(self, synapses: nn.Module, norm: TimeBatchNorm, neuron: LIF, dropout: Dropout) -> None:
         super().__init__()
         self.synapses = synapses
         self.norm = norm
@@ -52,8 +52,13 @@ class Layer(nn.Module):
         self.dropout = dropout
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        s, _ = self.neuron(self.norm(self.synapses(x)))
-        return s, self.dropout(s)
+        y = self.synapses(x)
+        if not self.training or any(m._forward_hooks or m._forward_pre_hooks for m in self.children()):
+            s, _ = self.neuron(self.norm(y))
+            return s, self.dropout(s)
+        mask = self.dropout.shared(y)
+        s, d = self.neuron.after_norm(y, self.norm, mask)
+        return s, self.dropout(s) if mask is None else d
 
 
 class SpikingClassifier(nn.Module):
@@ -112,7 +117,7 @@ class SpikingClassifier(nn.Module):
         nn.init.constant_(norm.weight, self.config.norm_weight)
         return norm
 
-    def _neuron(self, size: int) -> nn.Module:
+    def _neuron(self, size: int) -> LIF:
         model = self.config
         return LIF(
             tau_mem=model.tau_mem,

@@ -8,7 +8,7 @@ import types
 import numpy as np
 import pytest
 
-from snnkit.neurons import kernels_cpu, kernels_cuda, resolve
+from snnkit.neurons import kernels_cuda, resolve
 
 CASES = [
     ("lif", {"reset": "hard"}, ()),

@@ -1,0 +1,323 @@
+"""Batch norm, a neuron over time and dropout as one layer: three reads and two writes of ``[T, B, N]``.
+
+    x̂ = (x − mean)/√(var + eps)      mean, var of each neuron over time and samples of the batch
+    s = neuron(γ·x̂ + β)              over time, from the neuron's initial state
+    d = s·mask                        mask [B, N]: 0 where dropped, 1/(1 − p) elsewhere
+
+Layer by layer this takes a dozen passes over memory, which cost more than the arithmetic. What the
+neuron saw is not stored; the backward pass works it out again (`kernels_cpu.backward_source`), and with
+g = ∂L/∂(γ·x̂ + β), M = T·B, sums over time and samples,
+
+    ∂L/∂β = Σ g      ∂L/∂γ = Σ g·x̂      ∂L/∂x = γ/√(var + eps) · (g − Σ g/M − x̂·Σ g·x̂/M)
+
+Sergey Ioffe and Christian Szegedy, ICML 2015 (arXiv 1502.03167), section 3.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numba import njit
+from torch import Tensor, nn
+
+from .. import backend
+from . import kernels_cpu, scan
+from .surrogate import checked
+
+ROWS = 64
+"""Rows of a block, whose mean and variance are worked out while it is in cache."""
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _moments(x, out, share, first, last):  # type: ignore[no-untyped-def]
+    """Mean and sum of squared deviations of each column of x ``[rows, N]``, blocks `first` to `last`.
+
+    Blocks of `ROWS` rows are put together by Chan's formula, in float64.
+    """
+    rows, n = x.shape
+    count = 0
+    mean, squares = np.zeros(n), np.zeros(n)
+    here, there = np.zeros(n, x.dtype), np.zeros(n, x.dtype)
+    for block in range(first, last):
+        lo, hi = block * ROWS, min(rows, (block + 1) * ROWS)
+        size = hi - lo
+        here[:] = 0
+        for k in range(lo, hi):
+            for j in range(n):
+                here[j] += x[k, j]
+        inverse = x.dtype.type(1 / size)
+        for j in range(n):
+            here[j] *= inverse
+        there[:] = 0
+        for k in range(lo, hi):
+            for j in range(n):
+                off = x[k, j] - here[j]
+                there[j] += off * off
+        whole = count + size
+        for j in range(n):
+            step = here[j] - mean[j]
+            mean[j] += step * size / whole
+            squares[j] += there[j] + step * step * count * size / whole
+        count = whole
+    for j in range(n):
+        out[share, 0, j], out[share, 1, j], out[share, 2, j] = count, mean[j], squares[j]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _centre(gx, x, mean, a, b, first, last):  # type: ignore[no-untyped-def]
+    """gx −= a + b·(x − mean), rows `first` to `last`."""
+    for k in range(first, last):
+        for j in range(x.shape[1]):
+            gx[k, j] -= a[j] + b[j] * (x[k, j] - mean[j])
+
+
+def _statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and biased variance of each column of x ``[rows, N]``, float64."""
+    blocks = -(-len(x) // ROWS)
+    threads = min(torch.get_num_threads(), blocks)
+    parts = np.empty((threads, 3, x.shape[1]))
+
+    def shares(first: int, last: int) -> None:
+        for k in range(first, last):
+            _moments(x, parts, k, blocks * k // threads, blocks * (k + 1) // threads)
+
+    kernels_cpu.spread(shares, threads, threads)
+    count, mean, squares = parts[0]
+    for other in parts[1:]:
+        whole, step = count + other[0], other[1] - mean
+        squares = squares + other[2] + step**2 * count * other[0] / whole
+        mean, count = mean + step * other[0] / whole, whole
+    return mean, squares / count
+
+
+class _Columns:
+    """The parameters of a layer as its kernels read them."""
+
+    def __init__(self, x: Tensor, params: Sequence[Tensor], widest: int, **norm: np.ndarray) -> None:
+        n, dtype = x.shape[-1], str(x.dtype)[6:]
+        like = x.new_empty(n)
+        self.view = scan.layout(x.shape[1:], [*params, like], widest)
+        self.params = [scan.along_columns(p, x.shape[1:], 1, self.view) for p in params]
+        self.norm = [np.tile(v.astype(dtype), self.view.columns // n) for v in norm.values()]
+        self.none = [np.empty((0,) * k, dtype) for k in range(4)]
+
+
+def _affine(
+    x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, var: Tensor, eps: float
+) -> dict[str, np.ndarray]:
+    """scale and shift of ``scale · x + shift``; mean; 1/√(var + eps); float64."""
+    rstd = 1 / np.sqrt(var.numpy() + eps)
+    scale = weight.detach().numpy() * rstd
+    shift = bias.detach().numpy() - mean.numpy() * scale
+    return {"scale": scale, "shift": shift, "mean": mean.numpy(), "rstd": rstd}
+
+
+def _forward(
+    x: Tensor, weight: Tensor, bias: Tensor, mask: Tensor | None, state: Sequence[Tensor],
+    params: Sequence[Tensor], eps: float, name: str, options: str, surrogate: str, alpha: float,
+    through: bool,
+) -> list[Tensor]:  # fmt: skip
+    x = x.contiguous()
+    mean, var = (torch.from_numpy(v) for v in _statistics(x.view(-1, x.shape[2]).numpy()))
+    s, d = scan.room(x), x.new_empty(0) if mask is None else scan.room(x)
+    norm = _affine(x, weight, bias, mean, var, eps)
+    c = _Columns(x, params, kernels_cpu.WIDTH, scale=norm["scale"], shift=norm["shift"])
+    scalar = scan.scalars_of(scan.equations(name, options), params)
+    kernel = kernels_cpu.forward(
+        name, options, surrogate, str(x.dtype)[6:], scalar, False, True, mask is not None
+    )
+    call = functools.partial(
+        kernel.forward,
+        scan.seen(x, c.view),
+        scan.seen(s, c.view),
+        c.none[3],
+        c.none[3] if mask is None else scan.seen(d, c.view),
+        c.none[2] if mask is None else scan.seen(mask, c.view)[0],
+        *c.norm,
+        *(scan.seen(v.clone(memory_format=torch.contiguous_format), c.view)[0] for v in state),
+        *c.params,
+        c.view.width,
+        c.view.per_neuron,
+    )
+    kernels_cpu.spread(call, c.view.items, torch.get_num_threads())
+    return [s, d, mean, var]
+
+
+def _backward_pass(
+    gs: Tensor | None, gd: Tensor | None, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, var: Tensor,
+    mask: Tensor | None, state: Sequence[Tensor], params: Sequence[Tensor], eps: float, name: str,
+    options: str, surrogate: str, alpha: float, through: bool,
+) -> list[Tensor]:  # fmt: skip
+    x = x.contiguous()
+    steps, batch, n = x.shape
+    dtype = np.dtype(str(x.dtype)[6:])
+    gx = scan.room(x)
+    norm = _affine(x, weight, bias, mean, var, eps)
+    c = _Columns(x, params, scan.narrow(steps), **norm)
+    sums = torch.zeros((2, batch, n), dtype=x.dtype)
+    zeros = [x.new_zeros(x.shape[1:]) for _ in state]
+    grads = ("s" if gs is not None else "") + ("d" if gd is not None else "")
+    scalar = scan.scalars_of(scan.equations(name, options), params)
+    kernel = kernels_cpu.backward(name, options, surrogate, dtype.name, scalar, grads, (), True)
+    call = functools.partial(
+        kernel.backward,
+        c.none[3] if gs is None else scan.seen(gs, c.view),
+        c.none[3],
+        c.none[3] if gd is None else scan.seen(gd, c.view),
+        c.none[2] if gd is None or mask is None else scan.seen(mask, c.view)[0],
+        scan.seen(x, c.view),
+        *c.norm,
+        *(scan.seen(v, c.view)[0] for v in state),
+        *(scan.seen(v, c.view)[0] for v in zeros),
+        scan.seen(gx, c.view),
+        sums.view(2, c.view.rows, c.view.columns).numpy(),
+        *c.params,
+        dtype.type(alpha),
+        dtype.type(through),
+        c.view.width,
+        c.view.per_neuron,
+    )
+    kernels_cpu.spread(call, c.view.items, torch.get_num_threads())
+    total = sums.double().sum(1)
+    a, b = (norm["scale"] * total.numpy() / (steps * batch)).astype(dtype)
+    b = (b * norm["rstd"]).astype(dtype)
+    flat, seen = gx.view(-1, n).numpy(), x.view(-1, n).numpy()
+    centre: Any = _centre
+    finish = functools.partial(centre, flat, seen, norm["mean"].astype(dtype), a, b)
+    kernels_cpu.spread(finish, steps * batch, torch.get_num_threads())
+    return [gx, total[1].to(weight.dtype, copy=True), total[0].to(bias.dtype, copy=True)]
+
+
+_forward_op = torch.library.custom_op(
+    "snnkit::normalised",
+    _forward,
+    mutates_args=(),
+    schema="(Tensor x, Tensor weight, Tensor bias, Tensor? mask, Tensor[] state, Tensor[] params, float eps, "
+    "str name, str options, str surrogate, float alpha, bool through) -> Tensor[]",
+)
+_backward_op = torch.library.custom_op(
+    "snnkit::normalised_backward",
+    _backward_pass,
+    mutates_args=(),
+    schema="(Tensor? gs, Tensor? gd, Tensor x, Tensor weight, Tensor bias, Tensor mean, Tensor var, "
+    "Tensor? mask, Tensor[] state, Tensor[] params, float eps, str name, str options, str surrogate, "
+    "float alpha, bool through) -> Tensor[]",
+)
+
+
+@_forward_op.register_fake
+def _(x, weight, bias, mask, state, params, eps, name, options, surrogate, alpha, through):  # type: ignore[no-untyped-def]
+    like = torch.empty_like(x, memory_format=torch.contiguous_format)
+    d = x.new_empty(0) if mask is None else torch.empty_like(like)
+    return [like, d, *(x.new_empty(x.shape[-1], dtype=torch.float64) for _ in range(2))]
+
+
+@_backward_op.register_fake
+def _(gs, gd, x, weight, bias, mean, var, mask, state, params, eps, name, options, surrogate, alpha, through):  # type: ignore[no-untyped-def]
+    return [
+        torch.empty_like(x, memory_format=torch.contiguous_format),
+        *map(torch.empty_like, (weight, bias)),
+    ]
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
+    x, weight, bias, mask, state, params, *static = inputs
+    ctx.set_materialize_grads(False)
+    ctx.static, ctx.counts = static, (len(state), len(params))
+    ctx.save_for_backward(x, weight, bias, *output[2:], mask, *state, *params)
+
+
+def _backward(ctx: Any, grads: Sequence[Tensor | None]) -> tuple[Any, ...]:
+    x, weight, bias, mean, var, mask, *rest = ctx.saved_tensors
+    count, others = ctx.counts
+    gs, gd = grads[:2]
+    found: Sequence[Tensor | None] = [None] * 3
+    if gs is not None or gd is not None:
+        found = torch.ops.snnkit.normalised_backward(
+            gs, gd, x, weight, bias, mean, var, mask, rest[:count], rest[count:], *ctx.static
+        )
+    return (*found, None, [None] * count, [None] * others, *(None for _ in ctx.static))
+
+
+torch.library.register_autograd("snnkit::normalised", _backward, setup_context=_setup)
+
+
+@torch.compiler.assume_constant_result
+def _compiled() -> bool:
+    return backend.requested() in ("auto", "numba") and backend.declines("numba", "cpu") is None
+
+
+def run(
+    name: str,
+    x: Tensor,
+    norm: nn.BatchNorm1d,
+    params: Mapping[str, Tensor | float],
+    *,
+    mask: Tensor | None = None,
+    options: Mapping[str, Any] | str | None = None,
+    surrogate: str = "atan",
+    alpha: float | None = None,
+    detach_reset: bool = True,
+    initial: Mapping[str, Tensor] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Spikes ``[T, B, N]`` of the neuron `name` over all steps of ``norm(x)``, and ``spikes · mask``.
+
+    In one pass on the CPU in training mode where nothing of the neuron is learned, else operation by
+    operation. Running statistics of `norm` are kept as `nn.BatchNorm1d` keeps them.
+
+    mask    [B, N], the same in all steps; None: the spikes come back twice
+    others  as in `scan.run`
+    """
+    text = options if isinstance(options, str) else scan.encode(options or {})
+    neuron = scan.facts(name, text)
+    surrogate, alpha = checked(surrogate, alpha)
+    fits = (
+        _compiled()
+        and x.device.type == "cpu"
+        and x.dtype in (torch.float32, torch.float64)
+        and not torch.is_autocast_enabled("cpu")
+        and x.ndim == 3
+        and x.shape[2] == norm.num_features
+        and x.shape[0] > 0
+        and x.shape[0] * x.shape[1] > 1
+        and norm.training
+        and norm.affine
+        and norm.weight.dtype == x.dtype
+        and norm.momentum is not None
+        and neuron.spiking
+        and neuron.trainable
+        and all(not isinstance(p, Tensor) or (p.ndim <= 1 and not p.requires_grad) for p in params.values())
+    )
+    if not fits:
+        y = nn.BatchNorm1d.forward(norm, x.flatten(0, 1)).view_as(x)
+        result = scan.run(
+            name, y, None, params, options=text, surrogate=surrogate, alpha=alpha, detach_reset=detach_reset,
+            initial=initial,
+        )  # fmt: skip
+        s = result.s if neuron.spiking else result.h
+        return s, s if mask is None else s * mask
+    values = scan.values_of(neuron, params, x)
+    start = scan.start_of(neuron, None, initial or {}, x)
+    s, d, mean, var = torch.ops.snnkit.normalised(
+        x, norm.weight, norm.bias, mask, start, values, norm.eps, name, text, surrogate, alpha,
+        not detach_reset,
+    )  # fmt: skip
+    if norm.track_running_stats:
+        _follow(norm, mean.detach(), var.detach(), x.shape[0] * x.shape[1])
+    return s, s if mask is None else d
+
+
+@torch.no_grad()
+def _follow(norm: nn.BatchNorm1d, mean: Tensor, var: Tensor, count: int) -> None:
+    """Move the running statistics towards those of a batch, the variance without bias."""
+    unbiased = var * (count / (count - 1))
+    for running, now in ((norm.running_mean, mean), (norm.running_var, unbiased)):
+        assert running is not None
+        assert norm.momentum is not None
+        running.lerp_(now.to(running.dtype), norm.momentum)
+    assert norm.num_batches_tracked is not None
+    norm.num_batches_tracked.add_(1)
