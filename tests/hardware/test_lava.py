@@ -1,6 +1,8 @@
-"""What is handed to Lava; and, where .venv-lava is there (make lava), what real Lava makes of it."""
+"""What is handed to Lava; and, where a Python 3.10 is to be had, what real Lava makes of it."""
 
+import importlib.util
 import json
+import subprocess
 from pathlib import Path
 
 import networks
@@ -9,10 +11,31 @@ import pytest
 
 from snnkit.errors import ExportError, MissingExtraError
 from snnkit.graph import INPUT, Graph, Population, Projection
-from snnkit.hardware import lava, loihi
+from snnkit.hardware import lava, loihi, netx
 from snnkit.hardware.quantise import quantise
 
-PYTHON = Path(__file__).parents[2] / ".venv-lava" / "bin" / "python"
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def check():
+    """The script of `make lava`."""
+    spec = importlib.util.spec_from_file_location("lava_check", ROOT / "scripts" / "lava_check.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def real_lava(check):
+    """A Python 3.10 with lava-nc, made on first use in .venv-lava as `make lava` does."""
+    try:
+        python = check.environment()
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"NOTHING WAS COMPARED WITH REAL LAVA: {error}")
+    if python is None:
+        pytest.skip("NOTHING WAS COMPARED WITH REAL LAVA: no Python 3.10 is to be had")
+    return python
 
 
 @pytest.mark.parametrize("shift", [0, 3])
@@ -123,10 +146,8 @@ def image_network():
     return graph, (r.random((50, 60)) < 0.1).astype(int)
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not PYTHON.exists(), reason="no .venv-lava: run make lava first")
 @pytest.mark.parametrize("case", ["image", "counts", "relays"])
-def test_real_lava_computes_the_same(case):
+def test_real_lava_computes_the_same(case, real_lava):
     if case == "image":
         graph, x = image_network()
     else:
@@ -134,8 +155,21 @@ def test_real_lava_computes_the_same(case):
         real = networks.network(bias=0.1) if case == "counts" else networks.network(longest=120, bias=0.0)
         graph = quantise(real, calibration=events, relay_delays=case == "relays")
         x = events.to_dense(dtype=np.int64)[:, 0]
-    theirs, ours = lava.run(graph, x, python=PYTHON), loihi.reference(graph, x[:, None])
+    theirs, ours = lava.run(graph, x, python=real_lava), loihi.reference(graph, x[:, None])
     assert ours.spikes["conv" if case == "image" else "hidden0"].any()
     for name in theirs.u:
         for k in ("u", "v", "spikes"):
             np.testing.assert_array_equal(getattr(theirs, k)[name], getattr(ours, k)[name])
+
+
+def test_a_netx_file_gives_the_same_through_lava_dl_and_real_lava(check, real_lava, tmp_path):
+    real, events = check.random_network((40, 64, 64, 10), 0)
+    graph = quantise(real, calibration=events)
+    path = tmp_path / "network.net"
+    netx.write(graph, path)
+    x = events[0].to_dense(int(events.lengths[0]) + 30, np.int64)[:, 0]
+    arguments = check.kwargs_of(path) | ({"input_message_bits": netx.MESSAGE_BITS} if (x > 1).any() else {})
+    theirs = check.through_lava_dl(path, arguments, x, real_lava)
+    trace = loihi.simulate(graph, x[:, None])
+    assert sum(s.sum() for s in trace.spikes.values()) > 100
+    assert check.differences(graph, trace, theirs) == []
