@@ -34,7 +34,7 @@ from snnkit.graph import Graph, Population, Projection
 
 ROOT = Path(__file__).parents[1]
 PEERS = ROOT / ".venv-peers"
-WANTED = ["numpy<2.3", "brian2==2.9.*", "nest-simulator==3.10.*", "setuptools"]
+WANTED = ["numpy<2.3", "brian2==2.9.*", "nest-simulator==3.10.*", "setuptools", "numba", "h5py", "rich"]
 OUT = ROOT / "benchmarks" / "results" / "engine.json"
 SEED = 1
 WARM_MS = 100.0
