@@ -8,6 +8,7 @@
     compress_bins                          the same idea for recordings: coarser bins, delays rescaled
     lower_spiking, encode                  → Graph, and its events
     compress_run, load_compression         a whole run from a TOML file
+    load_stage, image_data                 a network of a run; a lowered network's images as events
 
 The names are imported when first used.
 """
@@ -38,6 +39,8 @@ _HOME = {
     "lower_spiking": "lowering",
     "compress_run": "run",
     "load_compression": "run",
+    "load_stage": "run",
+    "image_data": "run",
 }
 __all__ = sorted(_HOME)
 

@@ -1,7 +1,8 @@
 """From a compressed network to a `Graph`, and from images to the events that it takes.
 
     input      graded: every pixel that is not 0 sends its value in every step (direct encoding)
-    ReLU       a "lif" population with soft reset; gain 1, bias from the synapses before it
+    ReLU       a "lif" population with soft reset; gain 1, bias from the synapses before it. At T = 1,
+               where no step follows a spike, the reset is "hard", which Loihi and NIR have
     synapses   a "conv" or "dense" projection without delay
     pooling    average pooling right before a convolution is merged into it: weights divided by the
                pool's area and spread over it, stride and padding times the pool's; alone it is a
@@ -74,6 +75,8 @@ def dense_graph(network: SpikingNet, input_shape: tuple[int, ...]) -> Graph:
 class _Lowering:
     def __init__(self, network: SpikingNet, input_shape: tuple[int, ...], merge: bool) -> None:
         self.merge = merge
+        # no step follows a spike at T = 1, so the reset that chips and NIR have will do
+        self.reset = "hard" if network.steps == 1 else "soft"
         self.populations = {"input": Population("input", INPUT, input_shape)}
         self.projections: list[Projection] = []
         branches = self.add(network.layers, [("input", [])], "")
@@ -96,7 +99,7 @@ class _Lowering:
             if not (v_th > 0).all():
                 raise GraphError(f"{where}: threshold {v_th.min()} must be positive.")
             params = {"decay": decay, "gain": 1.0, "v_th": v_th, "v_reset": 0.0, "v_rest": 0.0}
-            self.close(name, branches, "lif", params, {"reset": "soft"})
+            self.close(name, branches, "lif", params, {"reset": self.reset})
             return [(name, [])]
         if isinstance(module, nn.Dropout):
             return branches

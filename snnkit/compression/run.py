@@ -13,14 +13,17 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
-from ..datasets import images
-from ..errors import ConfigError
+from ..datasets import Binned, images
+from ..errors import ConfigError, DataError
 from ..files import PathLike, atomic
+from ..graph import Graph
+from ..training.checkpoint import load_checkpoint, load_weights
 from ..training.record import stamp
 from .ann import MODELS, build_ann
 from .conversion import convert
-from .lowering import lower_spiking
+from .lowering import encode, lower_spiking
 from .measuring import accuracy, measure
+from .spiking import SpikingNet
 from .timesteps import MILESTONES, Cost, Schedule, check_stages, compress_timesteps, train_images
 
 
@@ -113,6 +116,43 @@ class CompressionConfig(Section):
     ann: Ann = Ann()
     snn: Snn = Snn()
     run: Run = Run()
+
+
+def image_data(graph: Graph, split: str) -> Binned:
+    """The images that a lowered network was trained on ("train", "valid" or "test"), as its input events.
+
+    Raises `DataError` if the Graph's metadata does not say which.
+    """
+    known = graph.metadata.get("images")
+    if known is None:
+        raise DataError("the Graph does not say what images it was trained on.")
+    data = images.load(**known)
+    if list(data.classes) != list(graph.metadata["classes"]):
+        raise DataError(f"the network knows {len(graph.metadata['classes'])} classes, {data.name} others.")
+    x, y = data.normalised(split)
+    events = encode(x, int(graph.metadata["steps"]))
+    unknown = np.full(len(y), -1)
+    return Binned(events, y, unknown, data.classes, graph.dt, int(np.prod(x.shape[1:])), data.name)
+
+
+def load_stage(config: CompressionConfig, folder: PathLike, stage: str) -> SpikingNet:
+    """The network of a stage of a finished or unfinished run, at the epoch that validation chose.
+
+    stage  "T5", "T1", … or "direct"
+    """
+    name = "direct_T1.pt" if stage == "direct" else f"stage_{stage}.pt"
+    first, last = (load_checkpoint(Path(folder) / file) for file in ("ann.pt", name))
+    a, shape = config.ann, first["inputs"]
+    ann = build_ann(
+        a.model, len(first["classes"]), shape[0], shape[1], width=a.width, dropout=a.dropout, hidden=a.hidden
+    )
+    load_weights(ann, first["best"], Path(folder) / "ann.pt")
+    # what conversion sets is overwritten: any images will do
+    noise = torch.randn(16, *shape, generator=torch.Generator().manual_seed(0))
+    network = convert(ann, noise, 100, calibration_steps=1, per_channel=config.snn.per_channel)
+    load_weights(network, last["best"], Path(folder) / name)
+    network.steps = 1 if stage == "direct" else int(stage.removeprefix("T"))
+    return network.eval()
 
 
 def load_compression(path: PathLike, overrides: tuple[str, ...] | list[str] = ()) -> CompressionConfig:

@@ -35,7 +35,12 @@ def data_of(graph: Graph, split: str, settings: Sequence[str], limit: int | None
     pairs = [s if "=" in s else f"name={s!r}" for s in settings]
     given = parse_overrides([f"data.{pair}" for pair in pairs]).data if pairs else None
     chosen = given.model_dump(mode="json", exclude_unset=True) if given is not None else {}
-    data = graph_data(graph, split, chosen)
+    if "images" in graph.metadata and not chosen:
+        from ..compression.run import image_data
+
+        data: Data = image_data(graph, split)
+    else:
+        data = graph_data(graph, split, chosen)
     if limit is None or limit >= len(data):
         return data
     if limit < 1:

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from snnkit.compression import encode
+from snnkit.compression import encode, image_data, load_stage, measure
 from snnkit.compression import run as runs
 from snnkit.compression.run import compress_run, load_compression
 from snnkit.datasets.images import ImageSplits
 from snnkit.engine import simulate
-from snnkit.errors import ConfigError
+from snnkit.errors import ConfigError, DataError
 from snnkit.graph import Graph
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
@@ -104,6 +104,36 @@ def test_a_run_leaves_a_graph_that_scores_as_its_network(monkeypatch, tmp_path):
 
     resumed = compress_run(config, tmp_path / "run", resume=True, cost=lambda net, x: {"extra": 0.0})
     assert [r["accuracy"] for r in resumed["stages"]] == [r["accuracy"] for r in rows]
+
+
+@pytest.mark.parametrize("per_channel", ["true", "false"])
+def test_the_network_of_a_stage_is_read_back(per_channel, monkeypatch, tmp_path):
+    (tmp_path / "c.toml").write_text(
+        "[ann]\nmodel = 'resnet20'\nwidth = 0.2\nepochs = 1\n"
+        f"[snn]\nstages = [2, 1]\nepochs = 1\ncalibration_steps = 2\nper_channel = {per_channel}\n"
+    )
+    fake = fake_images((60, 20, 20), 8, 1, 4)
+    monkeypatch.setattr(runs.images, "load", lambda name, **_: fake)
+    config = load_compression(tmp_path / "c.toml")
+    result = compress_run(config, tmp_path / "run")
+    x, y = fake.normalised("test")
+    for row, name in zip(result["stages"], ("T2", "T1", "direct"), strict=True):
+        network = load_stage(config, tmp_path / "run", name)
+        assert network.steps == row["T"]
+        found = measure(network, x, y)
+        assert found.accuracy == row["accuracy"]
+        assert found.spikes_per_neuron == pytest.approx(row["spikes_per_neuron"])
+
+    graph = Graph.load(tmp_path / "run" / "graph.h5")
+    data = image_data(graph, "test")
+    assert np.array_equal(data.labels, y)
+    assert np.allclose(data.events.to_dense(1)[0], x.reshape(len(x), -1))
+    graph.metadata["classes"] = ["a", "b"]
+    with pytest.raises(DataError, match="knows 2 classes"):
+        image_data(graph, "test")
+    del graph.metadata["images"]
+    with pytest.raises(DataError, match="does not say"):
+        image_data(graph, "test")
 
 
 def test_stages_are_priced_with_memory(monkeypatch, tmp_path):

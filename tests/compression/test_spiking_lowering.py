@@ -97,6 +97,21 @@ def test_the_engine_gives_the_same_spikes_and_scores(name, per_channel, tmp_path
     np.testing.assert_allclose(result.recorded["out", "v"][3], scores, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+def test_one_step_needs_no_soft_reset(name):
+    network, images = made(name, steps=1)
+    run = Spikes(1)
+    with torch.no_grad():
+        walk(network.layers, torch.from_numpy(images), True, run)
+    graph = lower_spiking(network, images.shape[1:])
+    resets = {p.options["reset"] for p in graph.populations.values() if p.neuron == "lif"}
+    assert resets == {"hard"}
+    result = simulate(graph, encode(images, 1), dtype="float64", progress=False)
+    assert sum(want.mean() for want in run.kept.values()) > 0
+    for layer, want in run.kept.items():
+        assert np.array_equal(result.spikes[layer].to_dense(1), want), layer
+
+
 def test_pooling_merges_into_the_convolution_behind_it():
     graph = lower_spiking(made("vgg5")[0], (2, 8, 8))
     kinds = {p.name: (p.kind, p.weight.shape, p.options.get("stride")) for p in graph.projections}

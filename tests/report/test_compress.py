@@ -91,6 +91,24 @@ def test_resuming_trains_nothing_again_and_says_the_same(config, tmp_path, monke
         assert {**a, "seconds": 0, "date": 0} == {**b, "seconds": 0, "date": 0}
 
 
+def test_the_graph_of_a_run_goes_through_the_other_commands(config, tmp_path):
+    said = json.loads(compress(config, "--out", tmp_path / "run", "--json", "-s", "ann.epochs=8").stdout)
+    net = tmp_path / "run" / "graph.h5"
+
+    def run(*arguments):
+        done = CliRunner().invoke(cli.app, [*map(str, arguments), "--json"], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return json.loads(done.stdout.strip().splitlines()[-1])
+
+    last = said["stages"][1]
+    assert run("simulate", net, "--split", "test")["accuracy"] == pytest.approx(last["accuracy"], abs=0.02)
+    priced = run("energy", net, "--limit", 3, "--profile", "loihi2_scaled")
+    assert priced["energy_pj"]["loihi2_scaled"] > 0
+    for kind in ("netx", "nir"):
+        run("export", net, "--to", kind, "--out", tmp_path / f"net.{kind}")
+        assert (tmp_path / f"net.{kind}").stat().st_size > 1000
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_ctrl_c_keeps_what_was_done(config, tmp_path):
     command = [
