@@ -1,6 +1,6 @@
 """Training step and memory of a spiking network beside its ANN, at T = 5 and T = 1.
 
-    python benchmarks/compression.py [--repeats 7] [--width 0.25] [--batch 32] [--case …]
+    python benchmarks/compression.py [--models vgg9 resnet20] [--repeats 7] [--batch 32] [--threads 1]
 
 Writes benchmarks/results/compression.json. Spiking step and ANN step run alternately in one process;
 medians; a step is forward, cross entropy, backward and Adam on random images 3 × 32 × 32. The ANN is
@@ -8,10 +8,11 @@ the network as it is trained (batch norm, ReLU); the spiking one is what `conver
 is the same spiking network as it is usually written: a loop over steps, every layer in plain torch.
 
     step_T5, step_T1      ours / the ANN's step              wanted: ≤ 3, ≤ 1.15
+    mixed_T5              the same, ours with `mixed`: gradients of convolutions in bfloat16
     naive_T5              ours / the loop's step
     forward_T1            ours / the ANN's forward pass, evaluation mode, batch norm folded in both
     memory_T5             bytes that autograd keeps for a step, ours / the ANN's  wanted: ≤ 3
-    peak_T5               peak of the process above its start, each in a process of its own
+    peak_T5               peak of the process above its start, each in a process of its own  wanted: ≤ 3
 
 In the memory rows `ours_ms` and `peer_ms` hold MiB.
 """
@@ -40,7 +41,8 @@ from snnkit.files import atomic
 from snnkit.training.record import stamp
 
 RESULTS = Path(__file__).parent / "results" / "compression.json"
-MODELS = ("vgg9", "resnet20")
+MODELS = {"vgg9": 0.25, "resnet20": 1.0}
+"""Network → width: what `experiments/iir_cifar10.toml` trains, and the published ResNet-20."""
 
 
 class Naive(nn.Module):
@@ -166,10 +168,9 @@ def peak_mib(model: str, width: float, batch: int, which: str) -> float:
     return float(done.stdout)
 
 
-def rows(model: str, width: float, batch: int, repeats: int, layout: bool = True) -> list[dict[str, Any]]:
+def rows(model: str, width: float, batch: int, repeats: int) -> list[dict[str, Any]]:
     """All rows of one network."""
     ann, network, x, y = networks(model, width, batch)
-    network.channels_last = layout
     where = f"{model} ×{width:g}, batch {batch}"
     table: list[dict[str, Any]] = []
 
@@ -217,15 +218,17 @@ def rows(model: str, width: float, batch: int, repeats: int, layout: bool = True
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--width", type=float, default=0.25)
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
-    parser.add_argument("--channels-last", action="store_true")
+    parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
     table: list[dict[str, Any]] = []
     for model in arguments.models:
-        table += rows(model, arguments.width, arguments.batch, arguments.repeats, arguments.channels_last)
+        table += rows(model, MODELS[model], arguments.batch, arguments.repeats)
+    for row in table:
+        row["threads"] = arguments.threads
     with atomic(RESULTS) as temporary:
         temporary.write_text(json.dumps(table, indent=1) + "\n")
 
