@@ -1,6 +1,6 @@
 """Training step and memory of a spiking network beside its ANN, at T = 5 and T = 1.
 
-    python benchmarks/compression.py [--models vgg9 resnet20] [--repeats 7] [--batch 32] [--threads 1]
+    python benchmarks/compression.py [--models vgg9 resnet20] [--repeats 7] [--batch 64] [--threads 1]
 
 Writes benchmarks/results/compression.json. Spiking step and ANN step run alternately in one process;
 medians; a step is forward, cross entropy, backward and Adam on random images 3 × 32 × 32. The ANN is
@@ -220,7 +220,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)

@@ -77,12 +77,12 @@ class _MixedConv(torch.autograd.Function):
         x, worth = (ctx.kept, 1.0) if isinstance(ctx.kept, Tensor) else ctx.bits.unpack_half(ctx.kept)
         g, half = grads[0], torch.bfloat16
         stride, padding, dilation, groups = ctx.options
-        mask = [ctx.needs_input_grad[0], ctx.needs_input_grad[1], False]
-        gx, gweight, _ = torch.ops.aten.convolution_backward(
-            g.to(half), x, weight.to(half), None, stride, padding, dilation, False, [0, 0], groups, mask
-        )
-        gbias = g.sum((0, 2, 3)) if ctx.bias else None
-        gx = None if gx is None else gx.to(g.dtype)
+        mask = [ctx.needs_input_grad[0], ctx.needs_input_grad[1], ctx.bias]
+        gx, gweight, gbias = torch.ops.aten.convolution_backward(
+            g.to(half), x, weight.to(half), [len(weight)], stride, padding, dilation, False, [0, 0], groups,
+            mask,
+        )  # fmt: skip
+        gx, gbias = (None if a is None else a.to(g.dtype) for a in (gx, gbias))
         gweight = None if gweight is None else gweight.to(g.dtype).mul_(worth)
         return gx, gweight, gbias, None, None
 
