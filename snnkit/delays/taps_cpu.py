@@ -25,7 +25,7 @@ OUTPUT_BLOCK = 16
 _PHASES = 16
 """Events of one list are ordered by step modulo this, so that what one has written is not read back by the
 next ones before it has left the core's store buffer."""
-WIDTHS = (8, 16)
+WIDTHS = (8, 16, 32)
 """Taps that the kernels come in."""
 LANES = 16
 load16, nonzero = vector(LANES).load, vector(LANES).nonzero
@@ -67,11 +67,11 @@ def tap_count(sigma: float, version: str, window: int, tolerance: float) -> int:
     return window if needed + 1 >= window else math.ceil(needed) + 1
 
 
-def find_events(x: np.ndarray, window: int, steps_out: int) -> Events:
-    """List what is not zero in x ``[T, B, I]``."""
+def find_events(x: np.ndarray, window: int, steps_out: int, width: int) -> Events:
+    """List what is not zero in x ``[T, B, I]``, for kernels of `width` taps."""
     steps, batch, inputs = x.shape
-    # a tap of the widest kernel may reach beyond the last delay
-    stride = max(steps + window - 1, steps_out) + max(WIDTHS)
+    # the taps of a kernel may reach beyond the last delay
+    stride = max(steps + window - 1, steps_out) + width
     pointer, at, value, least, most = _list_events(x, x.reshape(-1), min(BATCH_BLOCK, max(batch, 1)), stride)
     uniform = float(least) if len(at) and least == most else math.nan
     if not math.isnan(uniform):

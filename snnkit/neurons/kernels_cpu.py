@@ -23,7 +23,7 @@ from .surrogate import SURROGATES
 WIDTH = 4096
 """Columns in a block: its states and parameters stay in the second-level cache while time runs."""
 
-NARROW, KEPT = 1024, 1 << 18
+NARROW, KEPT = 2048, 1 << 18
 """The same for the backward pass, which has more rows of a block's width, and how many numbers it may work
 out again and keep for a block."""
 
