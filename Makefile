@@ -1,7 +1,7 @@
 # Each target makes the environment .venv first, if it is not there.
 python = .venv/bin/python
 
-.PHONY: demo test test-all lint env bench-training bench-engine bench-cochlea experiments lava docs clean
+.PHONY: demo test test-all lint env bench-training bench-engine bench-cochlea bench-compression experiments lava docs clean
 
 demo: env
 	$(python) experiments/demo.py
@@ -28,6 +28,9 @@ bench-engine: env
 
 bench-cochlea: env
 	$(python) benchmarks/cochlea.py
+
+bench-compression: env
+	$(python) benchmarks/compression.py
 
 experiments: env
 	$(python) experiments/delays.py
