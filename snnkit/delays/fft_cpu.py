@@ -200,7 +200,7 @@ def _transform(re, im, re2, im2, length, radices, starts, table):  # type: ignor
 def analyse(x, origin, pitch, steps, columns, length, adjoint, radices, starts, table, out):  # type: ignore[no-untyped-def]
     """A x (``adjoint`` False) or C x (True): ``[steps, columns] → [points, columns]``, both flat.
 
-    Entry (t, c) of the input lies at ``x[origin + t · pitch + c]``.
+    Entry (t, c) of the input lies at ``x[origin + t · pitch + c]``. `out` of uint16 holds bfloat16.
     """
     blocks = (columns + 2 * WIDE - 1) // (2 * WIDE)
     whole = (length - 1) // 2
@@ -249,14 +249,14 @@ def analyse(x, origin, pitch, steps, columns, length, adjoint, radices, starts, 
 def synthesise(m, steps, columns, length, adjoint, radices, starts, table, out, origin, pitch):  # type: ignore[no-untyped-def]
     """Cᵀ m (``adjoint`` False) or Aᵀ m (True): ``[points, columns] → [steps, columns]``, both flat.
 
-    Entry (t, c) of the output goes to ``out[origin + t · pitch + c]``.
+    Entry (t, c) of the output goes to ``out[origin + t · pitch + c]``. `m` of uint16 holds bfloat16.
     """
     blocks = (columns + 2 * WIDE - 1) // (2 * WIDE)
     whole = (length - 1) // 2
     half = length // 2 + 1 - whole
     for task in prange((blocks + _GROUP - 1) // _GROUP):
-        re, im = np.empty(length * WIDE, m.dtype), np.empty(length * WIDE, m.dtype)
-        re2, im2 = np.empty(length * WIDE, m.dtype), np.empty(length * WIDE, m.dtype)
+        re, im = np.empty(length * WIDE, table.dtype), np.empty(length * WIDE, table.dtype)
+        re2, im2 = np.empty(length * WIDE, table.dtype), np.empty(length * WIDE, table.dtype)
         scale = splat(table, table.dtype.type(0.5 if adjoint else 1 / length))
         edge = splat(table, table.dtype.type(1 if adjoint else 1 / length))
         for block in range(task * _GROUP, min(blocks, (task + 1) * _GROUP)):

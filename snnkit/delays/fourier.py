@@ -83,25 +83,33 @@ def matrices(
     return a, b, c
 
 
-def analyse(x: Tensor, geometry: Geometry, adjoint: bool = False, out: Tensor | None = None) -> Tensor:
+def analyse(
+    x: Tensor, geometry: Geometry, adjoint: bool = False, out: Tensor | None = None, bfloat16: bool = False
+) -> Tensor:
     """A x (or B x, for a kernel), or with `adjoint` C x: ``[steps, *, n] → [points, *, n]``.
 
-    x may be a part of a contiguous tensor in its second dimension. `out`, if given, is memory to use.
+    x may be a part of a contiguous tensor in its second dimension. `out`, if given, is memory to use, of
+    the dtype of the result: that of x, or with `bfloat16` that.
     """
     points, columns = geometry.points, x[0].numel()
     if x.device.type != "cpu":
         a, b, c = matrices(geometry, x.dtype, x.device)
         matrix = c if adjoint else (a if x.shape[0] == geometry.steps else b)
-        return (matrix @ x.reshape(x.shape[0], -1)).reshape(points, *x.shape[1:])
+        y = (matrix @ x.reshape(x.shape[0], -1)).reshape(points, *x.shape[1:])
+        return y.bfloat16() if bfloat16 else y
     if columns < 2 * fft_cpu.WIDE:
         wide = torch.nn.functional.pad(x.reshape(x.shape[0], -1), (0, 2 * fft_cpu.WIDE - columns))
-        return analyse(wide, geometry, adjoint)[:, :columns].reshape(points, *x.shape[1:])
-    out = room(points, *x.shape[1:], like=x) if out is None else _part(out, points, *x.shape[1:])
+        found = analyse(wide, geometry, adjoint, bfloat16=bfloat16)
+        return found[:, :columns].reshape(points, *x.shape[1:])
+    if out is None:
+        like = x.new_empty(0, dtype=torch.bfloat16 if bfloat16 else x.dtype)
+        out = room(points, *x.shape[1:], like=like)
+    out = _part(out, points, *x.shape[1:])
     whole = _storage(x)
     radices, starts, table = fft_cpu.plan(geometry.length, str(x.dtype).removeprefix("torch."))
     fft_cpu.analyse(
         whole, x.storage_offset(), x.stride(0), x.shape[0], columns, geometry.length, adjoint,
-        radices, starts, table, out.view(-1).numpy(),
+        radices, starts, table, _flat(out),
     )  # fmt: skip
     return out
 
@@ -112,6 +120,7 @@ def synthesise(m: Tensor, geometry: Geometry, out: Tensor, adjoint: bool = False
     `out` may be a part of a contiguous tensor in its second dimension.
     """
     if m.device.type != "cpu":
+        m = m.to(out.dtype)
         a, b, c = matrices(geometry, m.dtype, m.device)
         matrix = c if not adjoint else (a if out.shape[0] == geometry.steps else b)
         out.copy_((matrix.T @ m.reshape(m.shape[0], -1)).reshape(out.shape))
@@ -119,13 +128,13 @@ def synthesise(m: Tensor, geometry: Geometry, out: Tensor, adjoint: bool = False
     columns = m[0].numel()
     if columns < 2 * fft_cpu.WIDE:
         wide = torch.nn.functional.pad(m.reshape(m.shape[0], -1), (0, 2 * fft_cpu.WIDE - columns))
-        wide_out = m.new_empty((out.shape[0], 2 * fft_cpu.WIDE))
+        wide_out = out.new_empty((out.shape[0], 2 * fft_cpu.WIDE))
         synthesise(wide, geometry, wide_out, adjoint)
         out.copy_(wide_out[:, :columns].reshape(out.shape))
         return
-    radices, starts, table = fft_cpu.plan(geometry.length, str(m.dtype).removeprefix("torch."))
+    radices, starts, table = fft_cpu.plan(geometry.length, str(out.dtype).removeprefix("torch."))
     fft_cpu.synthesise(
-        m.view(-1).numpy(), out.shape[0], columns, geometry.length, adjoint,
+        _flat(m), out.shape[0], columns, geometry.length, adjoint,
         radices, starts, table, _storage(out), out.storage_offset(), out.stride(0),
     )  # fmt: skip
 
@@ -133,6 +142,12 @@ def synthesise(m: Tensor, geometry: Geometry, out: Tensor, adjoint: bool = False
 def _part(memory: Tensor, *shape: int) -> Tensor:
     """A contiguous tensor of this shape in the first of `memory`'s numbers."""
     return memory.view(-1)[: math.prod(shape)].view(shape)
+
+
+def _flat(x: Tensor) -> np.ndarray:
+    """All numbers of a contiguous tensor; bfloat16 as uint16."""
+    x = x.view(-1)
+    return x.view(torch.uint16).numpy() if x.dtype == torch.bfloat16 else x.numpy()
 
 
 def _storage(x: Tensor) -> np.ndarray:
@@ -171,24 +186,27 @@ def gradient(
     geometry = Geometry(x.shape[0], window, g.shape[0])
     points = geometry.points
     batch, outputs, inputs = x.shape[1], g.shape[2], x.shape[2]
+    half = bfloat16 and x.dtype == torch.float32
+    # the gradient of the kernel has its own, exact transform of g
+    both = half and of_kernel
     gx = room(*x.shape, like=x) if kernel is not None else None
-    spectrum = analyse(kernel.contiguous(), geometry) if kernel is not None else None
-    if bfloat16 and spectrum is not None:
-        spectrum = spectrum.bfloat16()
+    spectrum = analyse(kernel.contiguous(), geometry, bfloat16=half) if kernel is not None else None
     gm = room(points, outputs, inputs, like=x) if of_kernel else None
     chunk = min(batch, _chunk(geometry, max(inputs, outputs)))
-    one, two = room(points, chunk, outputs, like=x), room(points, chunk, inputs, like=x)
+    like = x.new_empty(0, dtype=torch.bfloat16) if half else x
+    one, two = room(points, chunk, outputs, like=like), room(points, chunk, inputs, like=like)
+    exact = [room(points, chunk, n, like=x) for n in (outputs, inputs)] if both else [one, two]
     for b in range(0, batch, chunk):
-        part = analyse(g[:, b : b + chunk], geometry, adjoint=True, out=one)
-        m = _part(two, points, part.shape[1], inputs)
+        cut = g[:, b : b + chunk]
         if gx is not None and spectrum is not None:
-            if bfloat16:
-                m.copy_(torch.bmm(part.bfloat16(), spectrum))
-            else:
-                torch.bmm(part, spectrum, out=m)
+            part = analyse(cut, geometry, adjoint=True, out=one, bfloat16=half)
+            m = _part(two, points, part.shape[1], inputs)
+            torch.bmm(part, spectrum, out=m)
             synthesise(m, geometry, gx[:, b : b + chunk], adjoint=True)
         if gm is not None:
-            spikes = analyse(x[:, b : b + chunk], geometry, out=two)
+            if gx is None or both:
+                part = analyse(cut, geometry, adjoint=True, out=exact[0])
+            spikes = analyse(x[:, b : b + chunk], geometry, out=exact[1])
             if b == 0:
                 torch.bmm(part.transpose(1, 2), spikes, out=gm)
             else:

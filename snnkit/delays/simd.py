@@ -2,7 +2,8 @@
 
 Numba leaves vectors to LLVM's auto-vectoriser, which does not keep a vector in a register over a loop
 whose stores might alias. `vector(width)` gives load, store and arithmetic on LLVM's own vector type
-``<width x float>`` (or double), which every CPU target lowers to what it has.
+``<width x float>`` (or double), which every CPU target lowers to what it has. An array of uint16 is read
+and written as bfloat16, the upper half of a float32.
 """
 
 from functools import lru_cache
@@ -33,7 +34,7 @@ class Vector(NamedTuple):
     """Operations on vectors of one width; `a` is a one-dimensional contiguous array."""
 
     load: Any  # load(a, i) → a[i : i + width]
-    store: Any  # store(a, i, v)
+    store: Any  # store(a, i, v); into bfloat16 rounded to nearest, ties to even
     splat: Any  # splat(a, value) → a vector of the array's dtype, every lane `value`
     fma: Any  # fma(u, v, w) → u · v + w, rounded once where the CPU can
     add: Any  # add(u, v)
@@ -54,10 +55,16 @@ def vector(width: int) -> Vector:
 
     @intrinsic
     def load(typingctx, a, i):  # type: ignore[no-untyped-def]
-        out = _VectorType(a.dtype, width)
+        halves = a.dtype == types.uint16
+        out = _VectorType(types.float32 if halves else a.dtype, width)
 
         def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
             kind = context.get_value_type(out)
+            if halves:
+                short, whole = (ir.VectorType(ir.IntType(n), width) for n in (16, 32))
+                pointer = _pointer(context, builder, signature.args[0], args[0], args[1], short)
+                bits = builder.zext(builder.load(pointer, align=2), whole)
+                return builder.bitcast(builder.shl(bits, ir.Constant(whole, [16] * width)), kind)
             pointer = _pointer(context, builder, signature.args[0], args[0], args[1], kind)
             return builder.load(pointer, align=a.dtype.bitwidth // 8)
 
@@ -66,9 +73,16 @@ def vector(width: int) -> Vector:
     @intrinsic
     def store(typingctx, a, i, v):  # type: ignore[no-untyped-def]
         def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
-            kind = context.get_value_type(signature.args[2])
+            kind, value = context.get_value_type(signature.args[2]), args[2]
+            if a.dtype == types.uint16:
+                kind, whole = (ir.VectorType(ir.IntType(n), width) for n in (16, 32))
+                shift = ir.Constant(whole, [16] * width)
+                bits = builder.bitcast(value, whole)
+                odd = builder.and_(builder.lshr(bits, shift), ir.Constant(whole, [1] * width))
+                bits = builder.add(bits, builder.add(odd, ir.Constant(whole, [0x7FFF] * width)))
+                value = builder.trunc(builder.lshr(bits, shift), kind)
             pointer = _pointer(context, builder, signature.args[0], args[0], args[1], kind)
-            builder.store(args[2], pointer, align=a.dtype.bitwidth // 8)
+            builder.store(value, pointer, align=a.dtype.bitwidth // 8)
             return context.get_dummy_value()
 
         return types.void(a, types.intp, v), codegen
