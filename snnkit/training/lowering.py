@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..delays import AxonalDelay, DelayedConv1d, DelayedConv2d, DendriticDelay, RecurrentDelayedLinear
 from ..errors import GraphError
 from ..graph import INPUT, Graph, Population, Projection, conv_output_shape
 from .dropout import Dropout
@@ -29,7 +30,9 @@ def lower(
     are float64, so nothing is rounded but the delays.
 
     network      a `SpikingClassifier`, or an `nn.Sequential` of synapses (`nn.Linear`, `nn.Conv2d`
-                 or layers with a `projections` method), batch norms, neurons, dropout, flatten
+                 or layers with a `projections` method), batch norms, neurons, dropout, flatten;
+                 an `AxonalDelay` before synapses and a `DendriticDelay` behind them lengthen their delays,
+                 a `RecurrentDelayedLinear` is its neurons and their connections with each other
     input_shape  of one step, without batch; known already for a `SpikingClassifier`
     dt           length of a step, ms; likewise
     metadata     added to the graph's
@@ -79,6 +82,7 @@ class _Builder:
         self.pending: list[Projection] = []
         self.shape: tuple[int, ...] = first.shape
         self.scale, self.bias = np.ones(1), np.zeros(1)
+        self.axons: AxonalDelay | None = None
 
     @property
     def source(self) -> Population:
@@ -96,6 +100,23 @@ class _Builder:
             self._add_bias(module.bias)
         elif isinstance(module, nn.Conv2d):
             self._convolution(where, module)
+        elif isinstance(module, AxonalDelay):
+            if self.pending or self.axons is not None:
+                raise GraphError(f"{where} delays what synapses read: put it right before them.")
+            self.axons = module
+        elif isinstance(module, DendriticDelay):
+            if not self.pending:
+                raise GraphError(f"{where} follows no synapses; it delays what they give.")
+            self.pending = module.fold(self.pending)
+        elif isinstance(module, (DelayedConv1d, DelayedConv2d)):
+            if isinstance(module, DelayedConv1d) and len(self.shape) == 2:
+                self._widen()
+            made = module.projections("", self.source.name, "")
+            self._synapses(where, made, conv_output_shape(where, made[0], self.source.shape))
+            self._add_bias(module.bias)
+        elif isinstance(module, RecurrentDelayedLinear):
+            self._neuron(name, where, module.neuron)
+            self.projections += module.projections(f"{name}→{name}", "", name)
         elif hasattr(module, "projections"):
             made = cast(Any, module).projections("", self.source.name, "")
             self._synapses(where, made, (made[0].weight.shape[0],))
@@ -111,8 +132,16 @@ class _Builder:
     def _synapses(self, where: str, made: list[Projection], shape: tuple[int, ...]) -> None:
         if self.pending:
             raise GraphError(f"{where} follows other synapses with no neuron between; add a neuron.")
+        if self.axons is not None:
+            made, self.axons = self.axons.fold(made), None
         self.pending, self.shape = made, shape
         self.scale, self.bias = np.ones(shape[0]), np.zeros(shape[0])
+
+    def _widen(self) -> None:
+        """A source of (channels, length) as one of (channels, 1, length), which a convolution reads."""
+        channels, length = self.source.shape
+        name = self.source.name
+        self.populations[name] = replace(self.source, shape=(channels, 1, length))
 
     def _add_bias(self, bias: torch.Tensor | None) -> None:
         if bias is not None:
@@ -159,7 +188,7 @@ class _Builder:
         self.pending = []
 
     def finish(self, dt: float, metadata: dict[str, Any]) -> Graph:
-        if self.pending:
+        if self.pending or self.axons is not None:
             raise GraphError("the module ends in synapses; add a neuron or the read-out LI after them.")
         return Graph(self.populations, self.projections, dt, [self.source.name], metadata).validate()
 

@@ -5,6 +5,14 @@ import pytest
 import torch
 from torch import nn
 
+from snnkit.delays import (
+    AxonalDelay,
+    DelayedConv1d,
+    DelayedConv2d,
+    DelayedLinear,
+    DendriticDelay,
+    RecurrentDelayedLinear,
+)
 from snnkit.engine import simulate
 from snnkit.engine.readout import scores
 from snnkit.errors import GraphError
@@ -83,9 +91,94 @@ def test_a_sequential_of_known_layers_lowers_with_bias_norm_and_convolution():
     np.testing.assert_allclose(out.recorded[graph.outputs[0], "v"], v.numpy(), rtol=1e-10, atol=1e-12)
 
 
+def outputs(network, x):
+    """Spikes of every neuron layer of a Sequential, ``[T, B, …]``."""
+    found = []
+    with torch.no_grad():
+        for module in network:
+            if isinstance(module, nn.BatchNorm2d):
+                x = module(x.flatten(0, 1)).view_as(x)
+            else:
+                x = module(x)
+            if isinstance(module, LIF):
+                x = x[0]
+            if isinstance(module, (LIF, RecurrentDelayedLinear)):
+                found.append(x)
+    return found
+
+
+KINDS = {
+    "axonal and dendritic": (
+        lambda: [
+            AxonalDelay(12, max_delay=6),
+            DelayedLinear(12, 9, max_delay=5, kernel_count=2, bias=True),
+            DendriticDelay(9, max_delay=7),
+            TimeBatchNorm(9),
+            LIF(tau_mem=3.0, v_th=0.3),
+            nn.Linear(9, 4),
+            LIF(tau_mem=3.0, v_th=0.2),
+        ],
+        (12,),
+    ),
+    "recurrent": (
+        lambda: [
+            nn.Linear(12, 9),
+            RecurrentDelayedLinear(9, LIF(tau_mem=3.0, v_th=0.4), max_delay=4, kernel_count=2),
+            DelayedLinear(9, 4, max_delay=3),
+            LIF(tau_mem=3.0, v_th=0.2),
+        ],
+        (12,),
+    ),
+    "convolutions in one dimension": (
+        lambda: [
+            DelayedConv1d(2, 4, 3, stride=2, padding=1, max_delay=5, bias=True),
+            LIF(tau_mem=3.0, v_th=0.3),
+            DelayedConv1d(4, 4, 3, groups=4, max_delay=3),
+            LIF(tau_mem=3.0, v_th=0.2),
+        ],
+        (2, 11),
+    ),
+    "convolution in two dimensions": (
+        lambda: [
+            DelayedConv2d(2, 3, 3, padding=1, max_delay=5, kernel_count=2),
+            nn.BatchNorm2d(3),
+            LIF(tau_mem=3.0, v_th=0.3),
+            nn.Flatten(2),
+            nn.Linear(60, 4),
+            LIF(tau_mem=3.0, v_th=0.2),
+        ],
+        (2, 4, 5),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_delay_lowers_to_the_same_spikes(kind):
+    torch.manual_seed(1)
+    make, shape = KINDS[kind]
+    network = nn.Sequential(*make()).double()
+    for module in network:
+        if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
+            module.running_mean.uniform_(-0.1, 0.1)
+            module.running_var.uniform_(0.5, 2)
+    network.eval()
+    graph = lower(network, shape, dt=1.0)
+    x = (torch.rand(30, 3, *shape) < 0.3).double()
+    want = outputs(network, x)
+    out = simulate(graph, EventBatch.from_dense(x.flatten(2).numpy()), steps=30, dtype="float64")
+    names = [name for name in graph.populations if name != "input"]
+    for name, s in zip(names, want, strict=True):
+        assert 0.02 < s.mean() < 0.98
+        np.testing.assert_array_equal(out.spikes[name].to_dense(30), s.flatten(2).numpy())
+
+
 @pytest.mark.parametrize(
     ("layers", "message"),
     [
+        ([nn.Linear(3, 2), AxonalDelay(2)], r"layer '1' \(AxonalDelay\) delays what synapses read"),
+        ([DendriticDelay(3)], r"layer '0' \(DendriticDelay\) follows no synapses"),
+        ([AxonalDelay(3)], "ends in synapses"),
+        ([AxonalDelay(4), nn.Linear(3, 2)], "has 3 sources, and there are 4 delays"),
         ([nn.Linear(3, 2), nn.Tanh()], r"layer '1' \(Tanh\) has no place in a Graph"),
         ([nn.Linear(3, 2), nn.Linear(2, 2)], "no neuron between"),
         ([TimeBatchNorm(3)], "follows no synapses"),
