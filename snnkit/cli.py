@@ -323,7 +323,10 @@ def tune(
     )
     study.save(folder / "study.json")
     tune_page(study, folder / "front.html")
-    show({"trials": len(study.table["trial"]), "front": len(study.front()["trial"])}, str(folder), as_json)
+    for number, reason in study.failed.items():
+        err.print(f"{number} failed: {reason}", highlight=False)
+    found = {"trials": len(study.table["trial"]), "failed": len(study.failed)}
+    show({**found, "front": len(study.front()["trial"])}, str(folder), as_json)
 
 
 def main() -> None:

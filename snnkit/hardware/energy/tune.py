@@ -106,7 +106,7 @@ def tune(
             )
     for name, choice in space.items():
         _check(name, choice)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # what failed is in the result
     population = max(4, min(20, trials // 3))
     study = optuna.create_study(
         directions=[d for _, d in objectives],
