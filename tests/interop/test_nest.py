@@ -136,6 +136,30 @@ def test_nest_gives_the_same_spikes_and_potentials(tmp_path, neuron, params, opt
         np.testing.assert_array_equal(got[f"synops {name}"], want.counts["synops"][name])
 
 
+@pytest.mark.slow
+def test_a_network_trained_on_spoken_digits_spikes_the_same_in_nest(tmp_path, recordings, monkeypatch):
+    nest_python()
+    monkeypatch.setenv("SNNKIT_DATA", str(recordings))
+    from snnkit.training import Trainer, lower
+    from snnkit.training.config import parse_config
+    from snnkit.training.run import load_data
+
+    model = {"hidden": [32, 32], "max_delay": 24, "tau_mem": 10.05}
+    config = parse_config(
+        {"data": {"name": "spoken_digits", "held_out": "jackson"}, "model": model, "train": {"epochs": 2}}
+    )
+    data = load_data(config)
+    graph = lower(Trainer(config, data, tmp_path, progress=False).fit())
+    clips = data.test.subset(np.arange(3)).events
+    steps = int(clips.lengths.max()) + graph.metadata["steps_tail"]
+    found = in_nest(tmp_path, graph, clips, steps=steps)
+    want = simulate(graph, clips, steps=steps, dtype="float64")
+    for name in ("hidden0", "hidden1"):
+        assert len(want.spikes[name].times) > 500
+        for what in ("times", "neurons", "offsets"):
+            np.testing.assert_array_equal(getattr(want.spikes[name], what), found[f"{what} {name}"])
+
+
 def test_nest_draws_poisson_input_of_the_same_rate(tmp_path):
     """Two synapses from one input neuron get the same train; the rate is that of the engine."""
     n, rate = 200, 400.0
