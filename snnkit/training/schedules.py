@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import (
     ReduceLROnPlateau,
 )
 
+from .. import delays
 from .config import Config, Group, Train
 from .network import SpikingClassifier, TimeBatchNorm
 
@@ -65,5 +66,5 @@ def sigma_at(epoch: int, train: Train, max_delay: int) -> float:
     (Hammouamri et al., ICLR 2024, section 3.3).
     """
     first = train.sigma or max(max_delay / 2, train.sigma_final)
-    shrinking = max(int(train.sigma_epochs * train.epochs), 1)
-    return float(first * (train.sigma_final / first) ** (min(epoch, shrinking) / shrinking))
+    shrinking = int(train.sigma_epochs * train.epochs)
+    return delays.sigma_at(epoch, train.epochs, first, train.sigma_final, shrinking)
