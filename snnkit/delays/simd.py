@@ -160,3 +160,13 @@ def lowest(typingctx, bits):  # type: ignore[no-untyped-def]
         return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
 
     return types.intp(types.int64), codegen
+
+
+@intrinsic
+def count(typingctx, bits):  # type: ignore[no-untyped-def]
+    """How many bits of `bits` are set."""
+
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        return builder.ctpop(args[0])
+
+    return types.intp(types.int64), codegen

@@ -17,6 +17,7 @@ from numba import get_num_threads, njit, prange
 from .. import memory
 from ..jit import build, source_of
 from .kernel import FLOOR, LEAST_WIDTH
+from .simd import count as count_bits
 from .simd import lowest, vector
 
 BATCH_BLOCK = 16
@@ -85,37 +86,48 @@ def _list_events(x, flat, block, stride):  # type: ignore[no-untyped-def]
     steps, batch, inputs = x.shape
     blocks = (batch + block - 1) // block
     pointer = np.zeros(blocks * inputs + 1, np.int64)
-    room = block * steps * inputs
-    source = np.empty((blocks, room), np.int32)
-    place_of = np.empty((blocks, room), np.int32)
-    amount = np.empty((blocks, room), x.dtype)
-    found = np.zeros(blocks, np.int64)
+    start = np.zeros(blocks + 1, np.int64)
+    for k in prange(blocks):
+        n = 0
+        for t in range(steps):
+            row = (t * batch + k * block) * inputs
+            size = min(block, batch - k * block) * inputs
+            for j in range(0, size - LANES + 1, LANES):
+                n += count_bits(nonzero(load16(flat, row + j)))  # type: ignore[call-arg]
+            for j in range(size // LANES * LANES, size):
+                n += flat[row + j] != 0
+        start[k + 1] = n
+    for k in range(blocks):
+        start[k + 1] += start[k]
+    # as they come; then sorted by input
+    source = np.empty(start[blocks], np.int32)
+    place_of = np.empty(start[blocks], np.int32)
+    amount = np.empty(start[blocks], x.dtype)
     least = np.full(blocks, np.inf, x.dtype)
     most = np.full(blocks, -np.inf, x.dtype)
     whole = inputs // LANES * LANES
     for k in prange(blocks):
         count = np.zeros(inputs, np.int64)
-        n = 0
+        n = start[k]
         for phase in range(_PHASES):
             for t in range(phase, steps, _PHASES):
                 for b in range(k * block, min(batch, (k + 1) * block)):
-                    start = (t * batch + b) * inputs
+                    row = (t * batch + b) * inputs
                     where = (b - k * block) * stride + t
                     for i0 in range(0, whole, LANES):
-                        bits = nonzero(load16(flat, start + i0))
+                        bits = nonzero(load16(flat, row + i0))
                         while bits:
                             i = i0 + lowest(bits)  # type: ignore[call-arg]
                             bits &= bits - 1
-                            source[k, n], place_of[k, n], amount[k, n] = i, where, flat[start + i]
+                            source[n], place_of[n], amount[n] = i, where, flat[row + i]
                             count[i] += 1
                             n += 1
                     for i in range(whole, inputs):
-                        if flat[start + i] != 0:
-                            source[k, n], place_of[k, n], amount[k, n] = i, where, flat[start + i]
+                        if flat[row + i] != 0:
+                            source[n], place_of[n], amount[n] = i, where, flat[row + i]
                             count[i] += 1
                             n += 1
         pointer[k * inputs + 1 : (k + 1) * inputs + 1] = count
-        found[k] = n
     for j in range(blocks * inputs):
         pointer[j + 1] += pointer[j]
     at = np.empty(pointer[-1], np.int32)
@@ -123,9 +135,9 @@ def _list_events(x, flat, block, stride):  # type: ignore[no-untyped-def]
     for k in prange(blocks):
         place = pointer[k * inputs : (k + 1) * inputs].copy()
         low, high = least[k], most[k]
-        for e in range(found[k]):
-            i, v = source[k, e], amount[k, e]
-            at[place[i]] = place_of[k, e]
+        for e in range(start[k], start[k + 1]):
+            i, v = source[e], amount[e]
+            at[place[i]] = place_of[e]
             value[place[i]] = v
             place[i] += 1
             low, high = min(low, v), max(high, v)
