@@ -1,4 +1,4 @@
-"""Batch norm, a neuron over time and dropout as one layer: three reads and two writes of ``[T, B, N]``.
+"""Batch norm, a neuron over time and dropout as one layer, in as few passes over memory as there can be.
 
     x̂ = (x − mean)/√(var + eps)      mean, var of each neuron over time and samples of the batch
     s = neuron(γ·x̂ + β)              over time, from the neuron's initial state
