@@ -35,7 +35,8 @@ READER = ["lava-dl==0.6.0"]  # without its dependencies, an old torch among them
 
 def find_python() -> str | None:
     """A Python 3.10: on the path, or pyenv's or uv's."""
-    folders = [Path.home() / ".pyenv/versions", Path.home() / ".local/share/uv/python"]
+    beside = Path(sys.base_prefix).parent  # other versions of the manager that this Python is from
+    folders = [Path.home() / ".pyenv/versions", Path.home() / ".local/share/uv/python", beside]
     found = [str(p) for folder in folders for p in sorted(folder.glob("*3.10*/bin/python3.10"))]
     for command in filter(None, (shutil.which("python3.10"), *found)):
         check = "import sys; sys.exit(sys.version_info[:2] != (3, 10))"
