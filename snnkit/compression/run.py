@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import difflib
 import json
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from ..datasets import Binned, images
-from ..errors import ConfigError, DataError
+from ..errors import DataError
 from ..files import PathLike, atomic
 from ..graph import Graph
 from ..training.checkpoint import load_checkpoint, load_weights
+from ..training.config import Section, read_file
 from ..training.record import stamp
 from .ann import MODELS, build_ann
 from .conversion import convert
@@ -25,12 +24,6 @@ from .lowering import encode, lower_spiking
 from .measuring import accuracy, measure
 from .spiking import SpikingNet
 from .timesteps import MILESTONES, Cost, Schedule, check_stages, compress_timesteps, train_images
-
-
-class Section(BaseModel):
-    """A table of the file; unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Data(Section):
@@ -160,42 +153,7 @@ def load_compression(path: PathLike, overrides: tuple[str, ...] | list[str] = ()
 
     Raises `ConfigError` with every problem of the file.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise ConfigError(f"{path} does not exist.")
-    try:
-        tree = tomllib.loads(path.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is no TOML: {error}.") from error
-    for override in overrides:
-        key, found, value = override.partition("=")
-        section, dot, name = key.strip().partition(".")
-        if not found or not dot:
-            raise ConfigError(f"override {override!r} should read key=value, e.g. snn.epochs=3.")
-        try:
-            tree.setdefault(section, {})[name] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
-            tree.setdefault(section, {})[name] = value.strip()
-    try:
-        return CompressionConfig.model_validate(tree)
-    except ValidationError as error:
-        problems = [_explain(problem) for problem in error.errors()]
-        count = f"{len(problems)} problem" + "s" * (len(problems) > 1)
-        raise ConfigError(f"{path} has {count}: " + "; ".join(problems) + ".") from None
-
-
-def _explain(problem: Any) -> str:
-    *parents, key = problem["loc"]
-    table = f"[{'.'.join(map(str, parents))}] " if parents else ""
-    if problem["type"] != "extra_forbidden":
-        message = problem["msg"].removeprefix("Value error, ").rstrip(".")
-        return f"{table}{key} = {problem['input']!r}: {message}"
-    fields: Any = CompressionConfig.model_fields
-    for parent in parents:
-        fields = fields[parent].annotation.model_fields
-    near = difflib.get_close_matches(str(key), list(fields), 1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(fields)}"
-    return f"{table}unknown key {key!r}, {hint}"
+    return read_file(path, overrides, CompressionConfig, "snn.epochs=3")
 
 
 def compress_run(

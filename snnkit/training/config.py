@@ -8,12 +8,14 @@ from __future__ import annotations
 import difflib
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..errors import ConfigError
 from ..files import PathLike
+
+Whole = TypeVar("Whole", bound=BaseModel)
 
 
 class Section(BaseModel):
@@ -143,6 +145,21 @@ def load_config(path: PathLike, overrides: tuple[str, ...] | list[str] = ()) -> 
 
     Raises `ConfigError` with every problem of the file.
     """
+    return read_file(path, overrides, Config, "train.epochs=3")
+
+
+def parse_config(tree: dict[str, Any], where: str = "configuration") -> Config:
+    """A checked `Config` from nested dictionaries."""
+    return _checked(tree, where, Config)
+
+
+def read_file(
+    path: PathLike, overrides: tuple[str, ...] | list[str], kind: type[Whole], example: str
+) -> Whole:
+    """A TOML file with overrides as a `kind` of configuration; `example` is an override of it.
+
+    Raises `ConfigError` with every problem of the file.
+    """
     path = Path(path)
     if not path.is_file():
         raise ConfigError(f"{path} does not exist.")
@@ -151,24 +168,23 @@ def load_config(path: PathLike, overrides: tuple[str, ...] | list[str] = ()) -> 
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is no TOML: {error}.") from error
     for override in overrides:
-        _override(tree, override)
-    return parse_config(tree, str(path))
+        _override(tree, override, example)
+    return _checked(tree, str(path), kind)
 
 
-def parse_config(tree: dict[str, Any], where: str = "configuration") -> Config:
-    """A checked `Config` from nested dictionaries."""
+def _checked(tree: dict[str, Any], where: str, kind: type[Whole]) -> Whole:
     try:
-        return Config.model_validate(tree)
+        return kind.model_validate(tree)
     except ValidationError as error:
-        problems = [_explain(problem) for problem in error.errors()]
+        problems = [_explain(problem, kind) for problem in error.errors()]
         count = f"{len(problems)} problem" + "s" * (len(problems) > 1)
         raise ConfigError(f"{where} has {count}: " + "; ".join(problems) + ".") from None
 
 
-def _override(tree: dict[str, Any], text: str) -> None:
+def _override(tree: dict[str, Any], text: str, example: str = "train.epochs=3") -> None:
     key, found, value = text.partition("=")
     if not found or not key.strip():
-        raise ConfigError(f"override {text!r} should read key=value, e.g. train.epochs=3.")
+        raise ConfigError(f"override {text!r} should read key=value, e.g. {example}.")
     *parents, last = key.strip().split(".")
     value = value.strip()
     for parent in parents:
@@ -184,20 +200,20 @@ def _override(tree: dict[str, Any], text: str) -> None:
         tree[last] = value
 
 
-def _explain(problem: Any) -> str:
+def _explain(problem: Any, kind: type[BaseModel]) -> str:
     *parents, key = problem["loc"] or ("configuration",)
     table = f"[{'.'.join(str(p) for p in parents)}] " if parents else ""
     if problem["type"] == "extra_forbidden":
-        known = _fields(parents)
+        known = _fields(parents, kind)
         near = difflib.get_close_matches(str(key), known, 1)
         hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
         return f"{table}unknown key {key!r}, {hint}"
     given = "" if isinstance(problem["input"], dict) else f" = {problem['input']!r}"
-    return f"{table}{key}{given}: {problem['msg'].removeprefix('Value error, ')}"
+    return f"{table}{key}{given}: {problem['msg'].removeprefix('Value error, ').rstrip('.')}"
 
 
-def _fields(parents: list[Any]) -> list[str]:
-    section: Any = Config
+def _fields(parents: list[Any], kind: type[BaseModel]) -> list[str]:
+    section: Any = kind
     for parent in parents:
         section = section.model_fields[parent].annotation
     return list(section.model_fields)
