@@ -16,8 +16,8 @@ from .simd import vector
 WIDE = 16
 _GROUP = 8  # blocks that one task takes
 _FACTORS = (4, 2, 3, 5, 7)
-_COS = np.cos(2 * np.pi * np.outer(1 / np.arange(1, 8), np.arange(4)))[np.r_[0, :7]]  # [r, k]
-_SIN = np.sin(2 * np.pi * np.outer(1 / np.arange(1, 8), np.arange(4)))[np.r_[0, :7]]
+_ANGLES = 2 * np.pi * np.arange(4) / np.maximum(np.arange(8), 1)[:, None]  # of [r, k]
+_COS, _SIN = np.cos(_ANGLES), np.sin(_ANGLES)
 load, store, splat, fma, add, sub, mul = vector(WIDE)[:7]
 
 

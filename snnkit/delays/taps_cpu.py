@@ -175,19 +175,20 @@ def _kernel(p, sigma, first, taps, window, version, k, dp, ds):  # type: ignore[
             a = (first + j - p) * inverse
             dp[j] = k[j] * a * inverse
             ds[j] = dp[j] * a * sign
-    for j in range(taps):
-        d = first + j
-        if version != _GAUSS:
+    else:
+        for j in range(taps):
+            d = first + j
             k[j], dp[j], ds[j] = 0.0, 0.0, 0.0
-        if d < window:
-            if version == _TRIANGLE:
-                u = abs(sigma) + _TRIANGLE_WIDTH - abs(d - p)
-                if u > 0:
-                    k[j] = u
-                    dp[j] = 1.0 if d > p else (-1.0 if d < p else 0.0)
-                    ds[j] = sign
-            elif version == _MAX and d == round(p):
-                k[j] = 1.0
+            if d < window:
+                if version == _TRIANGLE:
+                    u = abs(sigma) + _TRIANGLE_WIDTH - abs(d - p)
+                    if u > 0:
+                        k[j] = u
+                        dp[j] = 1.0 if d > p else (-1.0 if d < p else 0.0)
+                        ds[j] = sign
+                elif d == round(p):
+                    k[j] = 1.0
+    for j in range(taps):
         total += k[j]
         total_p += dp[j]
         total_s += ds[j]
