@@ -1,9 +1,14 @@
-"""What every test shares: hypothesis without deadlines, `empty` arrays full of NaN, a timing task."""
+"""What tests share: hypothesis without deadlines, arrays full of NaN, a timing task, CUDA with no device."""
 
 import contextlib
 import os
 import signal
+import subprocess
+import sys
+import types
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -91,3 +96,53 @@ def config():
         return parse_config(tree)
 
     return make
+
+
+@pytest.fixture
+def simulated() -> Callable[[str], None]:
+    """``simulated(code)`` runs Python in a process whose kernels Numba simulates; it must not fail."""
+    pytest.importorskip("numba_cuda")
+
+    def run(code: str) -> None:
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", code],
+            env={**os.environ, "NUMBA_ENABLE_CUDASIM": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+
+    return run
+
+
+@pytest.fixture(params=[(8, 0), (9, 0)], ids=["sm_80", "sm_90"])
+def ptx(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """``ptx(kernel, signature, dtype)``: the kernel's PTX for a chip that need not be there.
+
+    Kernels of float32 must not compute in float64.
+    """
+    pytest.importorskip("numba_cuda")
+    pathfinder = pytest.importorskip("cuda.pathfinder")
+    from numba import cuda
+
+    try:
+        pathfinder.load_nvidia_dynamic_lib("nvvm")
+    except RuntimeError:
+        pytest.skip("no libnvvm: install the CUDA toolkit or nvidia-nvvm")
+    chip = request.param
+    # What a kernel calls is compiled for the device at hand, and NVRTC is asked which chips it knows;
+    # here there is neither, and the kernels need neither.
+    device = types.SimpleNamespace(compute_capability=chip)
+    monkeypatch.setattr("numba.cuda.dispatcher.get_current_device", lambda: device)
+    monkeypatch.setattr("numba.cuda.cudadrv.nvrtc.get_supported_ccs", lambda: [(8, 0), (9, 0)])
+    monkeypatch.setattr("numba.cuda.cuda_paths._get_nvrtc_path", lambda: None)
+
+    def compiled(kernel: Any, signature: tuple[Any, ...], dtype: str) -> str:
+        text, _ = cuda.compile_ptx(kernel.py_func, signature, cc=chip)
+        assert f".target sm_{chip[0]}{chip[1]}" in text
+        if dtype == "float32":
+            assert ".f64" not in text, "float32 kernels must compute in float32"
+        return text
+
+    return compiled

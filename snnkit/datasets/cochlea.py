@@ -56,7 +56,8 @@ import numpy as np
 from scipy import fft, signal, special
 
 from ..errors import DataError, ParameterError, ShapeError
-from ..files import PathLike, atomic, atomic_h5, cache_folder
+from ..files import PathLike, atomic, cache_folder
+from .event_data import write_events
 
 Spikes = tuple[np.ndarray, np.ndarray]
 """Times (seconds as float64, or steps as int64; sorted) and channels (int32) of the spikes of one clip."""
@@ -614,7 +615,7 @@ def encode_many(
 
 def write_shd(
     path: PathLike,
-    spikes: Sequence[Spikes],
+    spikes: Iterable[Spikes],
     labels: Sequence[int] | np.ndarray,
     speakers: Sequence[int] | np.ndarray,
     keys: Sequence[str],
@@ -622,46 +623,21 @@ def write_shd(
     *,
     rate: int | None = None,
     seed: int | None = None,
-    dtype: str = "float32",
 ) -> None:
-    """Write spikes in the layout of the SHD files; the constants go into the attributes of the file.
+    """`write_events` with the constants of the encoding in the attributes of the file.
 
     labels    class of each clip, an index into `keys`
     keys      names of the classes
     settings  what encoded them; `rate` of the sound and `seed` are recorded if given
-    dtype     of the times; SHD itself has float16, which rounds to half a millisecond
     """
-    import h5py
-
-    count = len(spikes)
-    labels, speakers = np.asarray(labels), np.asarray(speakers)
-    if labels.shape != (count,) or speakers.shape != (count,):
-        raise ShapeError(
-            f"write_shd: {count} clips need as many labels and speakers, got {labels.shape} and "
-            f"{speakers.shape}."
-        )
-    if dtype not in ("float16", "float32", "float64"):
-        raise ParameterError(f"write_shd: dtype is float16, float32 or float64, got {dtype!r}.")
-    if count and (labels.min() < 0 or labels.max() >= len(keys)):
-        raise DataError(
-            f"write_shd: labels run from {labels.min()} to {labels.max()}, but there are {len(keys)} keys."
-        )
-    with atomic_h5(path) as file:
-        times = file.create_dataset("spikes/times", (count,), h5py.vlen_dtype(np.dtype(dtype)))
-        units = file.create_dataset("spikes/units", (count,), h5py.vlen_dtype(np.dtype("uint16")))
-        for i, (t, u) in enumerate(spikes):
-            if len(t) != len(u) or (len(u) and not 0 <= int(np.min(u)) <= int(np.max(u)) < settings.channels):
-                raise DataError(f"write_shd: clip {i} has a unit outside 0..{settings.channels - 1}.")
-            times[i] = np.asarray(t, dtype)
-            units[i] = np.asarray(u, np.uint16)
-        file["labels"] = labels.astype(np.uint16)
-        file["extra/speaker"] = speakers.astype(np.uint16)
-        file["extra/keys"] = np.array([key.encode("utf8") for key in keys])
-        file.create_group("extra/meta_info")
-        for name, value in asdict(settings).items():
-            file.attrs[f"cochlea_{name}"] = "none" if value is None else value
-        if rate is not None:
-            file.attrs["sound_rate"] = int(rate)
-            file.attrs["cell_rate"] = (settings.sample_rate or int(rate)) // 2
-        if seed is not None:
-            file.attrs["seed"] = int(seed)
+    attributes: dict[str, Any] = {
+        f"cochlea_{name}": "none" if value is None else value for name, value in asdict(settings).items()
+    }
+    if rate is not None:
+        attributes |= {"sound_rate": int(rate), "cell_rate": (settings.sample_rate or int(rate)) // 2}
+    if seed is not None:
+        attributes["seed"] = int(seed)
+    write_events(
+        path, spikes, np.asarray(labels), np.asarray(speakers), keys,
+        channels=settings.channels, attributes=attributes,
+    )  # fmt: skip

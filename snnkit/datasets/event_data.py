@@ -302,6 +302,10 @@ def write_events(
     count = len(labels)
     if len(speakers) != count:
         raise ShapeError(f"{path}: {count} labels and {len(speakers)} speakers should be equally many.")
+    if count and not 0 <= np.min(labels) <= np.max(labels) < len(classes):
+        raise DataError(
+            f"{path}: labels run from {np.min(labels)} to {np.max(labels)}, expected 0..{len(classes) - 1}."
+        )
     narrow = np.dtype(np.uint16 if channels <= 1 << 16 else np.uint32)
     with atomic_h5(path) as file:
         times = file.create_dataset("spikes/times", (count,), h5py.vlen_dtype(np.float32))
@@ -320,8 +324,9 @@ def write_events(
         file["labels"] = np.asarray(labels, np.uint16)
         file["extra/speaker"] = np.asarray(speakers, np.int32)
         file["extra/keys"] = np.array([c.encode() for c in classes])
+        about = file.create_group("extra/meta_info")
         for name, values in (meta_info or {}).items():
-            file[f"extra/meta_info/{name}"] = values
+            about[name] = values
         file.attrs["channels"] = channels
         for name, value in (attributes or {}).items():
             file.attrs[name] = json.dumps(value, sort_keys=True) if isinstance(value, dict) else value

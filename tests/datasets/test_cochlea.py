@@ -385,7 +385,7 @@ def test_the_file_is_laid_out_as_shd_and_records_how_it_was_made(tmp_path):
 
     with h5py.File(path) as file:
         for i, (times, units) in enumerate(spikes):
-            np.testing.assert_array_equal(file["spikes/times"][i], times.astype(np.float32))
+            np.testing.assert_allclose(file["spikes/times"][i], times, rtol=2e-7)
             np.testing.assert_array_equal(file["spikes/units"][i], units)
         assert file["labels"][:].tolist() == [1, 0, 1]
         assert file["extra/speaker"][:].tolist() == [4, 5, 4]
@@ -400,20 +400,6 @@ def test_the_file_is_laid_out_as_shd_and_records_how_it_was_made(tmp_path):
         }
         recorded["flank_ms"] = None
         assert Cochlea(**{k: v.item() if hasattr(v, "item") else v for k, v in recorded.items()}) == s
-
-
-def test_a_file_that_would_be_wrong_is_not_written(tmp_path):
-    one = [(np.array([0.1]), np.array([3], np.int32))]
-    path = tmp_path / "words.h5"
-    with pytest.raises(ShapeError, match="1 clips need as many labels"):
-        write_shd(path, one, [0, 1], [0], ["a"], Cochlea())
-    with pytest.raises(DataError, match="labels run from 2 to 2, but there are 1 keys"):
-        write_shd(path, one, [2], [0], ["a"], Cochlea())
-    with pytest.raises(DataError, match=r"clip 0 has a unit outside 0\.\.2"):
-        write_shd(path, one, [0], [0], ["a"], Cochlea(channels=3))
-    with pytest.raises(ParameterError, match="dtype is float16"):
-        write_shd(path, one, [0], [0], ["a"], Cochlea(), dtype="int8")
-    assert list(tmp_path.iterdir()) == []
 
 
 # ---------------------------------------------------------------------------------- bad input

@@ -162,6 +162,8 @@ def test_what_was_there_stays_when_writing_fails(tmp_path):
             write_events(path, [([0.1], [7])] * count, np.zeros(2), np.zeros(2), ["a"])
     with pytest.raises(ShapeError, match="2 labels and 1 speakers"):
         write_events(path, [([0.1], [7])] * 2, np.zeros(2), np.zeros(1), ["a"])
+    with pytest.raises(DataError, match=r"labels run from 0 to 2, expected 0\.\.1"):
+        write_events(path, [([0.1], [7])] * 2, np.array([0, 2]), np.zeros(2), ["a", "b"])
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 
