@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,10 +49,12 @@ class Training(Section):
     factor: float = Field(5.0, ge=1, description="lr is divided by it at each milestone")
     augment: int = Field(0, ge=0, description="largest shift, pixels; 0 for no augmentation")
     mirror: bool = Field(True, description="also mirror, where augment > 0; not for digits")
+    average: float = Field(0.0, ge=0, lt=1, description="share of an average of weights that a step leaves")
 
-    def schedule(self) -> Schedule:
-        """The same for `train_images`."""
-        return Schedule(**self.model_dump())
+    def schedule(self, **changes: Any) -> Schedule:
+        """The same for `train_images`, with changes."""
+        named = {entry.name for entry in fields(Schedule)}
+        return Schedule(**{k: v for k, v in self.model_dump().items() if k in named} | changes)
 
 
 class Ann(Training):
@@ -76,6 +79,8 @@ class Snn(Training):
     floor: float | None = Field(None, description="stop below this validation accuracy")
     direct: bool = Field(True, description="also T = 1 straight from the ANN, for as many epochs")
     stage_epochs: tuple[int, ...] = Field((), description="epochs of each stage, in place of `epochs`")
+    distillation: float = Field(0.0, ge=0, le=1, description="share of the loss that the ANN teaches")
+    temperature: float = Field(4.0, gt=0, description="of the scores that are compared with the ANN's")
     gradients: Literal["float32", "bfloat16"] = Field("float32", description="of convolutions")
 
     @field_validator("stages")
@@ -185,9 +190,8 @@ def compress_run(
     ann = build_ann(
         a.model, len(data.classes), channels, size, width=a.width, dropout=a.dropout, hidden=a.hidden
     ).to(config.run.device)
-    schedule = Schedule(**{k: v for k, v in a.model_dump().items() if k in Training.model_fields})
     fit = train_images(
-        ann, data, schedule, seed=seed, checkpoint=folder / "ann.pt", resume=resume,
+        ann, data, a.schedule(), seed=seed, checkpoint=folder / "ann.pt", resume=resume,
         report=None if report is None else lambda row: report({"T": 0, "stage_from": "", **row}),
     )  # fmt: skip
     s = config.snn
@@ -198,10 +202,9 @@ def compress_run(
         per_channel=s.per_channel,
     )  # fmt: skip
     network.mixed = s.gradients == "bfloat16"
-    settings = {k: v for k, v in s.model_dump().items() if k in Training.model_fields}
-    one = [Schedule(**{**settings, "epochs": n}) for n in s.stage_epochs or [s.epochs] * len(s.stages)]
+    one = [s.schedule(epochs=n) for n in s.stage_epochs or [s.epochs] * len(s.stages)]
     done = compress_timesteps(
-        network, data, s.stages, one, seed=seed, folder=folder, resume=resume, floor=s.floor,
+        network, data, s.stages, one, teacher=ann, seed=seed, folder=folder, resume=resume, floor=s.floor,
         direct=s.direct, cost=cost, report=report,
     )  # fmt: skip
     x, y = data.normalised("test")

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..datasets.images import ImageSplits
 from ..errors import CheckpointError, ParameterError
@@ -39,6 +40,10 @@ class Schedule:
     weight_decay  on all parameters
     augment       shift by up to so many pixels; 0 for neither shifts nor mirrors
     mirror        mirror half of the images that `augment` shifts; False for digits and letters
+    average       share of the running average of weights that a step leaves, such as 0.99; what is
+                  validated and kept is the average then. 0: the weights themselves
+    distillation  share of the loss that compares with a teacher's scores; 0 for none
+    temperature   that divides both scores in that comparison
     """
 
     epochs: int = 10
@@ -50,6 +55,9 @@ class Schedule:
     factor: float = 5.0
     augment: int = 0
     mirror: bool = True
+    average: float = 0.0
+    distillation: float = 0.0
+    temperature: float = 4.0
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch < 1 or not self.lr > 0 or self.augment < 0:
@@ -58,6 +66,11 @@ class Schedule:
             )
         if self.optimiser not in ("adam", "sgd"):
             raise ParameterError(f"optimiser {self.optimiser!r} is none of adam, sgd.")
+        if not (0 <= self.average < 1 and 0 <= self.distillation <= 1 and self.temperature > 0):
+            raise ParameterError(
+                f"average = {self.average} must lie in [0, 1), distillation = {self.distillation} in [0, 1], "
+                f"and temperature = {self.temperature} be positive."
+            )
 
     def lr_at(self, epoch: int) -> float:
         """Learning rate of an epoch, counted from 0."""
@@ -94,11 +107,23 @@ def augmented(x: np.ndarray, rng: np.random.Generator, amount: int, mirror: bool
     return y
 
 
+def distilled(scores: Tensor, labels: Tensor, teacher: Tensor, share: float, temperature: float) -> Tensor:
+    """(1 − share)·cross entropy + share·τ²·KL(softmax(teacher/τ) ‖ softmax(scores/τ)), mean over images.
+
+    Hinton, Vinyals and Dean 2015 (arXiv 1503.02531), section 2; τ is the temperature, and τ² keeps the
+    size of the gradient.
+    """
+    student, taught = (F.log_softmax(z / temperature, 1) for z in (scores, teacher))
+    divergence = F.kl_div(student, taught, reduction="batchmean", log_target=True)
+    return (1 - share) * F.cross_entropy(scores, labels) + share * temperature**2 * divergence
+
+
 def train_images(
     network: nn.Module,
     data: ImageSplits,
     schedule: Schedule,
     *,
+    teacher: nn.Module | None = None,
     seed: int = 0,
     checkpoint: PathLike | None = None,
     resume: bool = False,
@@ -109,8 +134,12 @@ def train_images(
     Order, augmentation and dropout of an epoch follow from (seed, epoch). With `checkpoint`, a file is
     written after every epoch; with `resume`, a run that was stopped goes on from it to the same numbers.
 
-    report  called with each row of the history, and how many epochs there are
+    teacher  gives the scores that `Schedule.distillation` compares with, see `distilled`; in evaluation
+             mode, not trained
+    report   called with each row of the history, and how many epochs there are
     """
+    if schedule.distillation and teacher is None:
+        raise ParameterError(f"distillation = {schedule.distillation} needs a teacher, such as the ANN.")
     parameter = next(network.parameters())
     (x, y), (x_valid, y_valid) = data.normalised("train"), data.normalised("valid")
     if len(x) == 0 or len(x_valid) == 0:
@@ -124,12 +153,17 @@ def train_images(
         optimiser = torch.optim.SGD(
             network.parameters(), lr=schedule.lr, momentum=0.9, weight_decay=schedule.weight_decay
         )
+    average = None
+    if schedule.average:
+        blend = get_ema_multi_avg_fn(schedule.average)  # type: ignore[no-untyped-call]
+        average = AveragedModel(network, multi_avg_fn=blend, use_buffers=True)
+    kept = network if average is None else average.module
     fit, best, start = Fit(), dict[str, Tensor](), 0
     path = None if checkpoint is None else Path(checkpoint)
     plan = {**asdict(schedule), "milestones": list(schedule.milestones), "seed": seed}
     if path is not None and resume and path.exists():
         content = load_checkpoint(path)
-        then = {"mirror": True, **content["record"]["plan"]}
+        then = {**asdict(Schedule()), **content["record"]["plan"]}  # an older one says less
         if then != plan:
             changed = [k for k in plan if then.get(k) != plan[k]]
             raise CheckpointError(
@@ -138,8 +172,12 @@ def train_images(
             )
         load_weights(network, content["last"], path)
         optimiser.load_state_dict(content["optimiser"])
+        if average is not None:
+            average.load_state_dict(content["average"])
         fit, best, start = Fit(**content["fit"]), content["best"], content["epoch"]
     clamp = getattr(network, "clamp_", None)
+    if teacher is not None:
+        teacher.eval()
     for epoch in range(start, schedule.epochs):
         for group in optimiser.param_groups:
             group["lr"] = schedule.lr_at(epoch)
@@ -156,19 +194,26 @@ def train_images(
                 parameter
             )
             labels = torch.from_numpy(y[chosen]).to(parameter.device)
-            loss = F.cross_entropy(network(images), labels)
+            if teacher is None or not schedule.distillation:
+                loss = F.cross_entropy(network(images), labels)
+            else:
+                with torch.no_grad():
+                    taught = teacher(images)
+                loss = distilled(network(images), labels, taught, schedule.distillation, schedule.temperature)
             optimiser.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
             optimiser.step()
             if clamp is not None:
                 clamp()
+            if average is not None:
+                average.update_parameters(network)
             total += loss.item() * len(chosen)
-        valid = accuracy(network, x_valid, y_valid)
+        valid = accuracy(kept, x_valid, y_valid)
         row = {"epoch": epoch, "loss": total / len(x), "valid_accuracy": valid}
         fit.history.append(row)
         if valid > fit.valid_accuracy:
             fit.valid_accuracy, fit.best_epoch = valid, epoch
-            best = {k: v.detach().clone() for k, v in network.state_dict().items()}
+            best = {k: v.detach().clone() for k, v in kept.state_dict().items()}
         if report is not None:
             report({**row, "epochs": schedule.epochs})
         if path is not None:
@@ -176,7 +221,8 @@ def train_images(
                 path,
                 {"record": {"plan": plan, **stamp(seed)}, "classes": list(data.classes),
                  "inputs": list(x.shape[1:]), "epoch": epoch + 1, "fit": asdict(fit), "best": best,
-                 "last": dict(network.state_dict()), "optimiser": optimiser.state_dict()},
+                 "last": dict(network.state_dict()), "optimiser": optimiser.state_dict(),
+                 "average": {} if average is None else average.state_dict()},
             )  # fmt: skip
     network.load_state_dict(best)
     network.eval()
@@ -246,6 +292,7 @@ def compress_timesteps(
     stages: Sequence[int] = (5, 4, 3, 2, 1),
     schedule: Schedule | Sequence[Schedule] = Schedule(),
     *,
+    teacher: nn.Module | None = None,
     seed: int = 0,
     folder: PathLike | None = None,
     resume: bool = False,
@@ -263,6 +310,7 @@ def compress_timesteps(
 
     stages    falling; steps may be left out, as in (5, 3, 1)
     schedule  one for all stages, or one each
+    teacher   for `Schedule.distillation`: the ANN, say
     folder    checkpoint of every stage; with `resume`, stages and epochs that are there are not repeated
     floor     stop after the first stage whose validation accuracy is below
     direct    at the end also train T = 1 from the converted network, for as many epochs as all stages
@@ -294,7 +342,9 @@ def compress_timesteps(
             if report is not None:
                 report({"T": T, "stage_from": origin, **row})
 
-        fit = train_images(network, data, one, seed=seed, checkpoint=checkpoint, resume=resume, report=tell)
+        fit = train_images(
+            network, data, one, teacher=teacher, seed=seed, checkpoint=checkpoint, resume=resume, report=tell
+        )
         seconds = time.perf_counter() - started
         figures = {} if cost is None else cost(network, images)
         state = copy.deepcopy(network.state_dict())

@@ -1,5 +1,7 @@
 """Stages: what they start from, that they resume bit for bit, when they stop; early exit."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -15,7 +17,7 @@ from snnkit.compression import (
     train_images,
     vgg,
 )
-from snnkit.compression.timesteps import augmented
+from snnkit.compression.timesteps import augmented, distilled
 from snnkit.datasets.images import ImageSplits
 from snnkit.errors import CheckpointError, ParameterError
 
@@ -83,9 +85,12 @@ def test_stages_go_on_from_the_one_before(data, start):
     assert done.table()[0]["energy_ratio_paper"] > 0
 
 
-def test_a_run_that_was_stopped_ends_with_the_same_bits(data, start, tmp_path):
-    whole = fresh(start)
-    compress_timesteps(whole, data, (3, 1), QUICK, folder=tmp_path / "a")
+@pytest.mark.parametrize(
+    "schedule", [QUICK, replace(QUICK, average=0.9, distillation=0.5)], ids=["", "average"]
+)
+def test_a_run_that_was_stopped_ends_with_the_same_bits(data, start, tmp_path, schedule):
+    whole, teacher = fresh(start), start[0]
+    compress_timesteps(whole, data, (3, 1), schedule, teacher=teacher, folder=tmp_path / "a")
 
     class StopError(Exception):
         pass
@@ -96,11 +101,11 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(data, start, tmp_path):
 
     part = fresh(start)
     with pytest.raises(StopError):  # after epoch 1 of T = 1, before its checkpoint
-        compress_timesteps(part, data, (3, 1), QUICK, folder=tmp_path / "b", report=stop)
+        compress_timesteps(part, data, (3, 1), schedule, teacher=teacher, folder=tmp_path / "b", report=stop)
     resumed = fresh(start)
     epochs = []
     compress_timesteps(
-        resumed, data, (3, 1), QUICK, folder=tmp_path / "b", resume=True,
+        resumed, data, (3, 1), schedule, teacher=teacher, folder=tmp_path / "b", resume=True,
         report=lambda row: epochs.append((row["T"], row["epoch"])),
     )  # fmt: skip
     assert epochs == [(1, 0), (1, 1)]
@@ -111,6 +116,68 @@ def test_resuming_with_another_plan_is_refused(data, start, tmp_path):
     compress_timesteps(fresh(start), data, (2,), Schedule(epochs=1), folder=tmp_path)
     with pytest.raises(CheckpointError, match=r"trained with lr = 0\.0001, not 0\.5"):
         compress_timesteps(fresh(start), data, (2,), Schedule(epochs=1, lr=0.5), folder=tmp_path, resume=True)
+
+
+def test_what_is_kept_is_the_running_average_of_weights(data):
+    torch.manual_seed(1)
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 2))
+    seen, decay = [], 0.8
+
+    class Watched(torch.optim.SGD):
+        def step(self, closure=None):
+            super().step(closure)
+            seen.append([p.detach().clone() for p in network.parameters()])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim, "SGD", Watched)
+        train_images(network, data, Schedule(epochs=1, batch=40, lr=0.1, optimiser="sgd", average=decay))
+    assert len(seen) == 6
+    want = seen[0]
+    for later in seen[1:]:
+        want = [decay * a + (1 - decay) * b for a, b in zip(want, later, strict=True)]
+    for got, average in zip(network.parameters(), want, strict=True):
+        torch.testing.assert_close(got.detach(), average)
+
+
+def test_the_average_of_batch_norms_has_their_statistics(data):
+    torch.manual_seed(0)
+    ann = vgg(5, 2, 1, 8, width=0.1, hidden=12, dropout=0.1)
+    assert train_images(ann, data, Schedule(epochs=6, lr=5e-3, batch=32, average=0.9)).valid_accuracy > 0.9
+    convert(ann, data.normalised("train")[0][:64], 90, calibration_steps=8)
+
+
+def test_distillation_is_hintons_loss():
+    rng = np.random.default_rng(3)
+    scores, teacher = rng.normal(size=(2, 5, 4))
+    labels, share, tau = np.array([0, 3, 1, 1, 2]), 0.3, 2.5
+    p, q = (np.exp(z) / np.exp(z).sum(1, keepdims=True) for z in (teacher / tau, scores / tau))
+    s = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
+    want = -(1 - share) * np.log(s[np.arange(5), labels]) + share * tau**2 * (p * np.log(p / q)).sum(1)
+    parts = [torch.from_numpy(a) for a in (scores, labels, teacher)]
+    assert float(distilled(*parts, share, tau)) == pytest.approx(want.mean(), rel=1e-12)
+
+
+def test_a_network_that_is_its_own_teacher_learns_nothing(data):
+    torch.manual_seed(2)
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 2))
+    before = [p.detach().clone() for p in network.parameters()]
+    schedule = Schedule(epochs=1, optimiser="sgd", lr=0.1, distillation=1.0)
+    train_images(network, data, schedule, teacher=network)
+    for a, b in zip(before, network.parameters(), strict=True):
+        torch.testing.assert_close(a, b.detach(), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"average": 1.0}, {"average": -0.1}, {"distillation": 1.5}, {"temperature": 0.0}], ids=str
+)
+def test_averaging_and_distillation_have_their_ranges(wrong):
+    with pytest.raises(ParameterError, match=next(iter(wrong))):
+        Schedule(**wrong)
+
+
+def test_distillation_without_a_teacher_is_refused(data, start):
+    with pytest.raises(ParameterError, match=r"distillation = 0\.5 needs a teacher"):
+        compress_timesteps(fresh(start), data, (1,), Schedule(epochs=1, distillation=0.5))
 
 
 def test_it_stops_below_the_floor(data, start):
