@@ -7,6 +7,7 @@ import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from ..datasets.images import ImageSplits
 from ..errors import CheckpointError, ParameterError
@@ -40,8 +41,8 @@ class Schedule:
     weight_decay  on all parameters
     augment       shift by up to so many pixels; 0 for neither shifts nor mirrors
     mirror        mirror half of the images that `augment` shifts; False for digits and letters
-    average       share of the running average of weights that a step leaves, such as 0.99; what is
-                  validated and kept is the average then. 0: the weights themselves
+    average       weights of k steps ago count average^k, as in 0.99^k: what is validated and kept is
+                  their mean over the steps so far. 0: the weights themselves
     distillation  share of the loss that compares with a teacher's scores; 0 for none
     temperature   that divides both scores in that comparison
     """
@@ -107,6 +108,16 @@ def augmented(x: np.ndarray, rng: np.random.Generator, amount: int, mirror: bool
     return y
 
 
+def _blend(decay: float, average: Sequence[Tensor], now: Sequence[Tensor], seen: Tensor) -> None:
+    """average ← Σ_k decay^k·(weights k steps ago) / Σ_k decay^k, which includes the `seen` steps before."""
+    share = (1 - decay) / (1 - decay ** (float(seen) + 1))
+    for a, b in zip(average, now, strict=True):
+        if a.is_floating_point():
+            a.lerp_(b, share)
+        else:
+            a.copy_(b)
+
+
 def distilled(scores: Tensor, labels: Tensor, teacher: Tensor, share: float, temperature: float) -> Tensor:
     """(1 − share)·cross entropy + share·τ²·KL(softmax(teacher/τ) ‖ softmax(scores/τ)), mean over images.
 
@@ -155,7 +166,7 @@ def train_images(
         )
     average = None
     if schedule.average:
-        blend = get_ema_multi_avg_fn(schedule.average)  # type: ignore[no-untyped-call]
+        blend = partial(_blend, schedule.average)
         average = AveragedModel(network, multi_avg_fn=blend, use_buffers=True)
     kept = network if average is None else average.module
     fit, best, start = Fit(), dict[str, Tensor](), 0

@@ -132,11 +132,10 @@ def test_what_is_kept_is_the_running_average_of_weights(data):
         patch.setattr(torch.optim, "SGD", Watched)
         train_images(network, data, Schedule(epochs=1, batch=40, lr=0.1, optimiser="sgd", average=decay))
     assert len(seen) == 6
-    want = seen[0]
-    for later in seen[1:]:
-        want = [decay * a + (1 - decay) * b for a, b in zip(want, later, strict=True)]
-    for got, average in zip(network.parameters(), want, strict=True):
-        torch.testing.assert_close(got.detach(), average)
+    shares = np.array([decay**k for k in range(6)][::-1])
+    for got, *steps in zip(network.parameters(), *seen, strict=True):
+        want = sum(float(a) * b for a, b in zip(shares / shares.sum(), steps, strict=True))
+        torch.testing.assert_close(got.detach(), want)
 
 
 def test_the_average_of_batch_norms_has_their_statistics(data):
