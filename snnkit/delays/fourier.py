@@ -11,11 +11,10 @@ the whole is y = Cᵀ[(A x) · (B k)] with constant real matrices A, B and C of 
 its adjoints are gx = Aᵀ[(C g) · (B k)] and gk = Bᵀ[(C g) · (A x)]. The cost depends neither on σ nor on
 the number of taps, and hardly on the longest delay.
 
-On the CPU the matrices are applied by `fft_cpu`, elsewhere as matrices.
+`fft_cpu` applies the matrices by fast transforms; `matrices` defines them.
 """
 
 import math
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -33,7 +32,7 @@ def room(*shape: int, like: Tensor) -> Tensor:
     """Uninitialised tensor, on large pages where it is worth it."""
     out = like.new_empty(shape)
     size = out.numel() * out.element_size()
-    if out.device.type == "cpu" and size >= memory.LARGE:
+    if size >= memory.LARGE:
         memory.huge_pages(out.data_ptr(), size)
     return out
 
@@ -57,10 +56,7 @@ class Geometry(NamedTuple):
         return self.length // 2 + 1 + 2 * whole
 
 
-@lru_cache(maxsize=64)
-def matrices(
-    geometry: Geometry, dtype: torch.dtype, device: torch.device | str = "cpu"
-) -> tuple[Tensor, Tensor, Tensor]:
+def matrices(geometry: Geometry, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
     """A ``[points, steps]``, B ``[points, window]`` and C ``[points, steps_out]``."""
     length = geometry.length
     frequencies = torch.arange(length // 2 + 1, dtype=torch.float64)
@@ -79,7 +75,7 @@ def matrices(
     edge = waves(geometry.steps_out, half)[0]
     synthesis = torch.cat([edge, 2 * (c - s), -2 * (c + s), 2 * s]) / length
     parts = analysis(geometry.steps), analysis(geometry.window), synthesis
-    a, b, c = (part.to(dtype=dtype, device=device).contiguous() for part in parts)
+    a, b, c = (part.to(dtype) for part in parts)
     return a, b, c
 
 
@@ -92,11 +88,6 @@ def analyse(
     the dtype of the result: that of x, or with `bfloat16` that.
     """
     points, columns = geometry.points, x[0].numel()
-    if x.device.type != "cpu":
-        a, b, c = matrices(geometry, x.dtype, x.device)
-        matrix = c if adjoint else (a if x.shape[0] == geometry.steps else b)
-        y = (matrix @ x.reshape(x.shape[0], -1)).reshape(points, *x.shape[1:])
-        return y.bfloat16() if bfloat16 else y
     if columns < 2 * fft_cpu.WIDE:
         wide = torch.nn.functional.pad(x.reshape(x.shape[0], -1), (0, 2 * fft_cpu.WIDE - columns))
         found = analyse(wide, geometry, adjoint, bfloat16=bfloat16)
@@ -119,12 +110,6 @@ def synthesise(m: Tensor, geometry: Geometry, out: Tensor, adjoint: bool = False
 
     `out` may be a part of a contiguous tensor in its second dimension.
     """
-    if m.device.type != "cpu":
-        m = m.to(out.dtype)
-        a, b, c = matrices(geometry, m.dtype, m.device)
-        matrix = c if not adjoint else (a if out.shape[0] == geometry.steps else b)
-        out.copy_((matrix.T @ m.reshape(m.shape[0], -1)).reshape(out.shape))
-        return
     columns = m[0].numel()
     if columns < 2 * fft_cpu.WIDE:
         wide = torch.nn.functional.pad(m.reshape(m.shape[0], -1), (0, 2 * fft_cpu.WIDE - columns))

@@ -84,6 +84,12 @@ class _Delays(nn.Module):
     def _kernel_version(self) -> str:
         return self.version if self.training else "max"
 
+    def _positions(self) -> Tensor:
+        """The positions; in evaluation, and with version "max", the integers that `delays` gives."""
+        if self._kernel_version() != "max":
+            return self.position
+        return self.position.round().clamp(self.least_delay, self.max_delay)
+
     def _expect(self, x: Tensor, shape: str, fits: bool) -> None:
         if not fits:
             raise ShapeError(f"{type(self).__name__} expects x of shape {shape}, got {list(x.shape)}.")
@@ -158,7 +164,7 @@ class DelayedLinear(_Delays):
         """``[T, B, I] → [T + padding_right, B, O]``."""
         self._expect(x, f"[T, B, {self.in_features}]", x.ndim == 3 and x.shape[2] == self.in_features)
         y = delayed_product(
-            x, self.weight, self.position, self._sigma, self.window, self._kernel_version(),
+            x, self.weight, self._positions(), self._sigma, self.window, self._kernel_version(),
             self.padding_right, self.tolerance, self.bfloat16_gradient,
         )  # fmt: skip
         return y if self.bias is None else y + self.bias
@@ -189,7 +195,7 @@ class _NeuronDelay(_Delays):
         return channel_delay(
             x,
             ones,
-            self.position[:, None],
+            self._positions()[:, None],
             self._sigma,
             self.window,
             self._kernel_version(),
@@ -287,10 +293,12 @@ class RecurrentDelayedLinear(_Delays):
 
     def forward(self, x: Tensor) -> Tensor:
         """Input ``[T, B, N]`` from elsewhere → the neurons' spikes ``[T, B, N]``."""
-        self._expect(x, f"[T, B, {self.features}]", x.ndim == 3 and x.shape[2] == self.features)
+        fits = x.ndim == 3 and x.shape[2] == self.features and len(x) > 0
+        self._expect(x, f"[T ≥ 1, B, {self.features}]", fits)
         return recur(
-            x, self.weight, self.position - 1, self._sigma, self.window, self._kernel_version(), self.neuron
-        )
+            x.to(self.weight.dtype), self.weight, self._positions() - 1, self._sigma, self.window,
+            self._kernel_version(), self.neuron,
+        )  # fmt: skip
 
     def projections(self, name: str, source: str, target: str) -> list[Projection]:
         """The connection from `target` to itself (x comes by other projections; `source` is not used)."""
@@ -335,7 +343,7 @@ class _DelayedConv(_Delays):
         patches = patches.reshape(steps, batch, self.groups, fan, places).permute(2, 0, 1, 4, 3)
         patches = patches.reshape(self.groups, steps, batch * places, fan)
         shape = (self.groups, self.out_channels // self.groups, fan, self.kernel_count)
-        weight, position = self.weight.reshape(shape), self.position.reshape(shape)
+        weight, position = self.weight.reshape(shape), self._positions().reshape(shape)
         rest: tuple[Any, ...] = (self._sigma, self.window, self._kernel_version(), self.padding_right)
         if self.groups == channels and self.groups > 1:
             y = self._depthwise(patches, weight, position, rest)

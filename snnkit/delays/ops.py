@@ -2,7 +2,8 @@
 
 On the CPU two ways compute the same thing, and the cheaper one by measured costs is taken for each of
 output, gradient of the synapses and gradient of the input: the taps of each synapse, over the non-zero
-inputs only (`taps_cpu`), or frequency by frequency (`fourier`). Elsewhere `fourier`, or the reference.
+inputs only (`taps_cpu`), or frequency by frequency (`fourier`). On CUDA devices `taps_cuda`, elsewhere the
+reference.
 """
 
 import threading
@@ -13,7 +14,9 @@ import torch
 from torch import Tensor
 
 from ..backend import BACKENDS, choose
+from ..errors import ParameterError, ShapeError
 from . import fourier, reference, shift_cpu, taps_cpu
+from .kernel import check_version
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-13}
 """Kernel values below this share of the largest may be left out, by dtype."""
@@ -26,11 +29,14 @@ _TRANSFORM, _MULTIPLY = 1.0, 0.032
 
 _kept: OrderedDict[tuple[int, ...], taps_cpu.Events] = OrderedDict()
 _lock = threading.Lock()
+_KEEP = 256 << 20
+"""Bytes of remembered events; beyond it the oldest are forgotten and listed again when needed."""
 
 
 def _key(x: Tensor, window: int, steps_out: int) -> tuple[int, ...]:
-    """While a backward pass is still to come autograd holds x, so that nothing else can have its address,
-    and its version tells whether it was written to."""
+    """Names x from its forward pass, which forgets what an earlier x left under that name, to its backward
+    pass: till then autograd holds x, so nothing else can have its address, and its version tells whether
+    it was written to."""
     return (x.data_ptr(), x._version, *x.shape, window, steps_out)
 
 
@@ -38,8 +44,10 @@ def _keep(x: Tensor, window: int, steps_out: int, events: taps_cpu.Events) -> No
     """Remember the non-zero entries of x from the forward to the backward pass."""
     with _lock:
         _kept[_key(x, window, steps_out)] = events
-        while len(_kept) > 32:
-            _kept.popitem(last=False)
+        size = sum(e.at.nbytes + e.value.nbytes + e.pointer.nbytes for e in _kept.values())
+        while size > _KEEP:
+            _, e = _kept.popitem(last=False)
+            size -= e.at.nbytes + e.value.nbytes + e.pointer.nbytes
 
 
 def _take(x: Tensor, window: int, steps_out: int) -> taps_cpu.Events | None:
@@ -102,6 +110,7 @@ def _product(
     keep = keep and x.is_contiguous()
     x = x.contiguous()
     steps_out = x.shape[0] + padding_right
+    _take(x, window, steps_out)
     outputs, inputs, count = weight.shape
     if x.numel() == 0:
         return x.new_zeros((steps_out, x.shape[1], outputs))
@@ -206,6 +215,27 @@ _product.register_autograd(_backward, setup_context=_setup)
 _product.register_autocast("cpu", torch.float32)
 
 
+def _check(
+    name: str, x: Tensor, inputs: int, weight: Tensor, position: Tensor, sigma: Tensor, window: int,
+    version: str, padding_right: int, tolerance: float | None,
+) -> None:  # fmt: skip
+    """Raise where the kernels would read past an array or mean something else."""
+    if x.ndim != 3 or x.shape[2] != inputs:
+        raise ShapeError(f"{name} expects x [T, B, {inputs}] for these weights, got {list(x.shape)}.")
+    if position.shape != weight.shape or (sigma.ndim and sigma.shape != weight.shape):
+        raise ShapeError(
+            f"{name}: weight {list(weight.shape)} and position {list(position.shape)} should have one shape, "
+            f"and sigma {list(sigma.shape)} that or none."
+        )
+    check_version(version)
+    if window < 1 or padding_right < 0:
+        raise ParameterError(
+            f"{name} needs window ≥ 1 and padding_right ≥ 0, got {window} and {padding_right}."
+        )
+    if tolerance is not None and not 0 <= tolerance < 1:
+        raise ParameterError(f"{name} needs 0 ≤ tolerance < 1, got {tolerance}.")
+
+
 def delayed_product(
     x: Tensor,
     weight: Tensor,
@@ -219,13 +249,31 @@ def delayed_product(
 ) -> Tensor:
     """`reference.delayed_product` by the backend that `snnkit.backend` chooses.
 
+        y[t, b, o] = Σ_i Σ_k weight[o, i, k] · Σ_d K(d; position[o, i, k], σ) · x[t − d, b, i]
+
+    x          ``[T, B, I]``; the result is ``[T + padding_right, B, O]`` in the dtype of the weights
+    weight     ``[O, I, K]``
+    position   ``[O, I, K]``, steps, in 0 … window − 1
+    sigma      width of the kernel, steps: a scalar tensor, or ``[O, I, K]``
+    window     number of delays, max_delay + 1
+    version    see `snnkit.delays.kernel`
     tolerance  kernel values below this share of the largest may be left out; 0 for none; default 1e-5 in
                float32, 1e-13 in float64
     bfloat16   products of the input's gradient with factors of 8 bits: about three times as fast where
-               the CPU has the instruction, an error of less than 1 % in that gradient
+               the CPU has the instruction, an error of less than 1 % in that gradient; on CUDA devices
+               without effect
+
+    Raises `ShapeError` or `ParameterError` for arguments that don't fit.
     """
+    if weight.ndim != 3:
+        raise ShapeError(f"delayed_product expects weight [O, I, K], got {list(weight.shape)}.")
+    _check(
+        "delayed_product", x, weight.shape[1], weight, position, sigma, window, version, padding_right,
+        tolerance,
+    )  # fmt: skip
     chosen = _backend("delayed_product", x.device.type)
     if chosen == "reference":
+        x = x.to(weight.dtype)
         return reference.delayed_product(x, weight, position, sigma, window, version, padding_right)
     if weight.dtype not in TOLERANCE:
         x, weight, position = x.float(), weight.float(), position.float()
@@ -327,8 +375,21 @@ def channel_delay(
     padding_right: int = 0,
     tolerance: float | None = None,
 ) -> Tensor:
-    """`reference.channel_delay` by the backend that `snnkit.backend` chooses."""
+    """`reference.channel_delay` by the backend that `snnkit.backend` chooses.
+
+        y[t, b, n] = Σ_k weight[n, k] · Σ_d K(d; position[n, k], σ) · x[t − d, b, n]
+
+    x ``[T, B, N]``, weight and position ``[N, K]``, sigma a scalar tensor or ``[N, K]``; the result is
+    ``[T + padding_right, B, N]``. The rest, and what is raised, as in `delayed_product`.
+    """
+    if weight.ndim != 2:
+        raise ShapeError(f"channel_delay expects weight [N, K], got {list(weight.shape)}.")
+    _check(
+        "channel_delay", x, weight.shape[0], weight, position, sigma, window, version, padding_right,
+        tolerance,
+    )  # fmt: skip
     if _backend("channel_delay", x.device.type) != "numba":
+        x = x.to(weight.dtype)
         return reference.channel_delay(x, weight, position, sigma, window, version, padding_right)
     if weight.dtype not in TOLERANCE:
         x, weight, position = x.float(), weight.float(), position.float()

@@ -191,3 +191,23 @@ def test_refusals_say_what_would_be_right():
         DelayedConv2d(4, 6, 3, groups=4)
     with pytest.raises(ShapeError, match=r"\[T, B, 4, H, W\], got \[2, 2, 4, 3\]"):
         DelayedConv2d(4, 4, 1)(torch.zeros(2, 2, 4, 3))
+
+
+@pytest.mark.parametrize("kind", ["linear", "recurrent"])
+def test_evaluation_delays_by_the_integers_that_are_exported(kind):
+    """At ties and outside of the window too."""
+    positions = torch.tensor([1.5, 2.5, 3.5, 4.5, 9.0])
+    n = len(positions)
+    if kind == "linear":
+        module = DelayedLinear(n, n, max_delay=6)
+    else:
+        module = RecurrentDelayedLinear(n, LIF(decay=0.0, v_th=0.5), max_delay=6)
+    with torch.no_grad():
+        module.weight.copy_(torch.eye(n)[:, :, None])
+        module.position.copy_(positions[:, None, None].expand(n, n, 1))
+    module.eval()
+    x = torch.zeros(8, 1, n)
+    x[0] = 1
+    y = module(x)[:, 0]
+    got = [int(step) for step in y[1:].argmax(0) + 1]
+    assert got == np.diagonal(module.delays()[..., 0]).tolist() == [2, 2, 4, 4, 6]

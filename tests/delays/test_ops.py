@@ -7,6 +7,7 @@ from test_layers import close, layer, spikes
 from snnkit import backend
 from snnkit.delays import DelayedLinear, fourier, ops, reference, taps_cpu
 from snnkit.delays.kernel import window_weights
+from snnkit.errors import ParameterError, ShapeError
 
 
 @pytest.mark.parametrize("sigma", [torch.tensor(0.4), torch.full((3, 4, 2), 0.7, requires_grad=True)])
@@ -171,14 +172,67 @@ def test_copies_of_other_layouts_are_not_mistaken_for_each_other(monkeypatch):
             close(got, torch.autograd.grad(module(x).sum(), module.weight)[0], 1e-5)
 
 
-def test_a_changed_input_is_listed_again(monkeypatch):
-    _forced(monkeypatch, True)
+def test_what_a_dropped_graph_left_is_not_taken_for_another_input(monkeypatch):
     module = layer(6, 5, torch.float32, max_delay=24, sigma=0.23)
-    x = spikes(10, 2, 6, dtype=torch.float32)
-    module(x)
-    x.zero_()
-    assert not module(x).any()
+    first, second = (spikes(10, 2, 6, seed=k, dtype=torch.float32).numpy() for k in (0, 1))
+    x = torch.from_numpy(first)
+    _forced(monkeypatch, True)
+    module(x)  # no backward pass follows
+    assert ops._kept
+    first[:] = second  # memory used again, which no version counter sees
+    monkeypatch.setattr(ops, "_cheaper_by_taps", lambda costs, *rest: costs is ops._TAP_GRADIENT)
+    got = torch.autograd.grad(module(x).square().sum(), module.weight)[0]
+    with backend.use("reference"):
+        close(got, torch.autograd.grad(module(x).square().sum(), module.weight)[0], 1e-5)
+
+
+def test_remembered_events_are_bounded(monkeypatch):
+    _forced(monkeypatch, True)
     ops._kept.clear()
+    module = layer(6, 5, torch.float32, max_delay=24, sigma=0.23)
+    module(spikes(10, 2, 6, dtype=torch.float32))
+    assert len(ops._kept) == 1
+    monkeypatch.setattr(ops, "_KEEP", 1)
+    module(spikes(10, 2, 6, dtype=torch.float32))
+    assert not ops._kept
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"x": torch.zeros(9, 2, 7)}, r"expects x \[T, B, 6\] for these weights, got \[9, 2, 7\]"),
+        ({"x": torch.zeros(9, 6)}, r"expects x \[T, B, 6\]"),
+        ({"weight": torch.zeros(5, 6)}, r"expects weight \[O, I, K\]"),
+        ({"position": torch.zeros(5, 6)}, "should have one shape"),
+        ({"sigma": torch.zeros(5)}, r"sigma \[5\] that or none"),
+        ({"version": "gaus"}, "unknown kernel version 'gaus'"),
+        ({"window": 0}, "needs window ≥ 1"),
+        ({"padding_right": -1}, "padding_right ≥ 0"),
+        ({"tolerance": 2.0}, "needs 0 ≤ tolerance < 1"),
+    ],
+    ids=lambda v: next(iter(v)) if isinstance(v, dict) else "",
+)
+def test_arguments_that_do_not_fit_are_named(changes, message):
+    good = {"x": torch.zeros(9, 2, 6), "weight": torch.zeros(5, 6, 1), "position": torch.zeros(5, 6, 1),
+            "sigma": torch.tensor(0.5), "window": 4}  # fmt: skip
+    with pytest.raises((ShapeError, ParameterError), match=message):
+        ops.delayed_product(**(good | changes))
+
+
+@pytest.mark.parametrize("inputs", [5, 7])
+def test_a_channel_delay_needs_a_weight_a_channel(inputs):
+    ones = torch.ones(6, 1)
+    with pytest.raises(ShapeError, match=r"channel_delay expects x \[T, B, 6\]"):
+        ops.channel_delay(torch.zeros(9, 2, inputs), ones, ones, torch.tensor(0.5), 4)
+
+
+@pytest.mark.parametrize("used", ["reference", "numba"])
+@pytest.mark.parametrize("dtype", [torch.bool, torch.float64])
+def test_inputs_of_another_dtype_are_taken_in_that_of_the_weights(used, dtype):
+    module = layer(6, 5, torch.float32, max_delay=4, sigma=0.5)
+    x = spikes(10, 2, 6, dtype=torch.float32) != 0
+    with backend.use(used):
+        close(module(x.to(dtype)), module(x.float()), 1e-6)
 
 
 @pytest.mark.parametrize("columns", [1, 31, 32, 33, 70])
