@@ -118,13 +118,16 @@ def _blend(decay: float, average: Sequence[Tensor], now: Sequence[Tensor], seen:
             a.copy_(b)
 
 
-def distilled(scores: Tensor, labels: Tensor, teacher: Tensor, share: float, temperature: float) -> Tensor:
-    """(1 − share)·cross entropy + share·τ²·KL(softmax(teacher/τ) ‖ softmax(scores/τ)), mean over images.
+def distilled(
+    scores: Tensor, labels: Tensor, teacher: Tensor, share: float, temperature: float, steps: int = 1
+) -> Tensor:
+    """(1 − share)·cross entropy + share·τ²·KL(softmax(teacher/τ) ‖ softmax(scores/(τ·steps))), mean.
 
-    Hinton, Vinyals and Dean 2015 (arXiv 1503.02531), section 2; τ is the temperature, and τ² keeps the
-    size of the gradient.
+    scores and teacher ``[B, classes]``, labels int64 ``[B]``; scores are a sum over `steps`. Hinton,
+    Vinyals and Dean 2015 (arXiv 1503.02531), section 2; τ is the temperature, and τ² keeps the size of
+    the gradient.
     """
-    student, taught = (F.log_softmax(z / temperature, 1) for z in (scores, teacher))
+    student, taught = (F.log_softmax(z / temperature, 1) for z in (scores / steps, teacher))
     divergence = F.kl_div(student, taught, reduction="batchmean", log_target=True)
     return (1 - share) * F.cross_entropy(scores, labels) + share * temperature**2 * divergence
 
@@ -145,8 +148,8 @@ def train_images(
     Order, augmentation and dropout of an epoch follow from (seed, epoch). With `checkpoint`, a file is
     written after every epoch; with `resume`, a run that was stopped goes on from it to the same numbers.
 
-    teacher  gives the scores that `Schedule.distillation` compares with, see `distilled`; in evaluation
-             mode, not trained
+    teacher  gives the scores that `Schedule.distillation` compares with, see `distilled`; a spiking
+             network's are a sum over its steps, and their mean is compared
     report   called with each row of the history, and how many epochs there are
     """
     if schedule.distillation and teacher is None:
@@ -210,7 +213,10 @@ def train_images(
             else:
                 with torch.no_grad():
                     taught = teacher(images)
-                loss = distilled(network(images), labels, taught, schedule.distillation, schedule.temperature)
+                loss = distilled(
+                    network(images), labels, taught, schedule.distillation, schedule.temperature,
+                    getattr(network, "steps", 1),
+                )  # fmt: skip
             optimiser.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
             optimiser.step()
