@@ -61,8 +61,23 @@ def convert(
     with torch.no_grad():
         for name, layer in network.spiking():
             _set_threshold(network, name, layer, x, percentile, calibration_steps)
-        scale, static = _scale(network.layers, torch.ones(1), True, x)
-        _scale(network.head, scale, static, x)
+        _scale(network.head, _scale(network.layers, torch.ones(1)))
+    return network
+
+
+def converted_like(ann: nn.Sequential, state: dict[str, Tensor], *, per_channel: bool = False) -> SpikingNet:
+    """A network of the shape that `convert` gives for `ann`, to load a state of such a network into.
+
+    Thresholds are those of `state`, the weights not yet.
+    """
+    layers, head = _split(fold_batchnorm(ann))
+    network = SpikingNet(_with_spikes(layers, 1.0, per_channel), head)
+    with torch.no_grad():
+        for name, layer in network.spiking():
+            v_th = state.get(f"layers.{name}.v_th")
+            if v_th is not None:
+                _learn(layer, v_th)
+        _scale(network.head, _scale(network.layers, torch.ones(1)))
     return network
 
 
@@ -164,13 +179,17 @@ def _set_threshold(
             "threshold must be positive; take a higher percentile, or check the ANN."
         )
     v_th = np.where(found[-1] > 0, found[-1], whole)
+    _learn(layer, torch.as_tensor(v_th, dtype=x.dtype).to(layer.v_th.device))
+
+
+def _learn(layer: SpikingLayer, v_th: Tensor) -> None:
+    """Set thresholds; where each channel has its own, there are as many as in v_th from now on."""
     if layer.channels is not None:
-        layer.channels = v_th.size
-        device = layer.v_th.device
-        layer.v_th = nn.Parameter(torch.ones(v_th.size, dtype=x.dtype, device=device))
-        layer.decay = nn.Parameter(layer.decay.detach().repeat(v_th.size))
-        layer.least = torch.ones(v_th.size, dtype=x.dtype, device=device)
-    layer.set_threshold(torch.as_tensor(v_th, dtype=x.dtype).to(layer.v_th.device).view_as(layer.v_th))
+        layer.channels = len(v_th)
+        layer.v_th = nn.Parameter(torch.ones_like(v_th))
+        layer.decay = nn.Parameter(layer.decay.detach().repeat(len(v_th)))
+        layer.least = torch.ones_like(v_th)
+    layer.set_threshold(v_th.view_as(layer.v_th))
 
 
 def _percentile(x: Tensor, percentile: float, per_channel: bool) -> np.ndarray:
@@ -180,33 +199,29 @@ def _percentile(x: Tensor, percentile: float, per_channel: bool) -> np.ndarray:
     return np.atleast_1d(np.percentile(array, percentile))
 
 
-def _scale(module: nn.Module, scale: Tensor, static: bool, x: Tensor) -> tuple[Tensor, bool]:
+def _scale(module: nn.Module, scale: Tensor) -> Tensor:
     """Multiply weights by what their incoming spikes stand for; what the outgoing ones stand for.
 
-    scale is one number or one a channel. `static` is kept for the signature of a walk.
+    scale is one number or one a channel.
     """
     if isinstance(module, nn.Sequential):
         for part in module.children():
-            scale, static = _scale(part, scale, static, x)
-        return scale, static
+            scale = _scale(part, scale)
+        return scale
     if isinstance(module, Residual):
-        ends = []
         for side in ("body", "shortcut"):
             part = getattr(module, side)
-            after, _ = _scale(part, scale, static, x)
+            after = _scale(part, scale)
             if bool((after != 1).any()):
                 setattr(module, side, nn.Sequential(OrderedDict(path=part, scale=ChannelScale(after))))
-            ends.append(after)
-        return torch.ones(1), False
+        return torch.ones(1)
     if isinstance(module, SpikingLayer):
-        return module.v_th.detach().clone(), False
+        return module.v_th.detach().clone()
     if isinstance(module, SYNAPSES):
         _scale_inputs(module, scale)
-        return torch.ones(1), static
-    if isinstance(module, nn.Flatten) and len(scale) > 1:
-        return scale, static  # spread over the features by the Linear that follows
+        return torch.ones(1)
     assert not isinstance(module, NORMS)
-    return scale, static
+    return scale
 
 
 def _scale_inputs(synapses: nn.Module, scale: Tensor) -> None:

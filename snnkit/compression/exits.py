@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ParameterError
+from .measuring import evaluating
 from .spiking import SpikingNet, Step
 
 
@@ -42,8 +43,6 @@ def early_exit(
     most = network.steps if steps is None else steps
     if most < 1 or not threshold > 0:
         raise ParameterError(f"early_exit needs steps ≥ 1 and threshold > 0, got {most} and {threshold}.")
-    training = network.training
-    network.eval()
     parameter = next(network.parameters())
     x = torch.as_tensor(images).to(parameter.device, parameter.dtype)
     where = torch.arange(len(x), device=x.device)
@@ -51,19 +50,19 @@ def early_exit(
     taken, sure = torch.zeros_like(predictions), torch.zeros(len(x), dtype=x.dtype, device=x.device)
     run = Step()
     v: Tensor | None = None
-    for t in range(1, most + 1):
-        if len(where) == 0:
-            break
-        added = network.step(x, run)
-        v = added if v is None else v + added
-        p = torch.softmax(v / t, 1).amax(1)
-        out = (p >= threshold) | (t == most)
-        predictions[where[out]] = v[out].argmax(1)
-        taken[where[out]], sure[where[out]] = t, p[out]
-        if bool(out.any()):
-            x, v, where = x[~out], v[~out], where[~out]
-            run.keep(~out)
-    network.train(training)
+    with evaluating(network):
+        for t in range(1, most + 1):
+            if len(where) == 0:
+                break
+            added = network.step(x, run)
+            v = added if v is None else v + added
+            p = torch.softmax(v / t, 1).amax(1)
+            out = (p >= threshold) | (t == most)
+            predictions[where[out]] = v[out].argmax(1)
+            taken[where[out]], sure[where[out]] = t, p[out]
+            if bool(out.any()):
+                x, v, where = x[~out], v[~out], where[~out]
+                run.keep(~out)
     return Exits(predictions.cpu().numpy(), taken.cpu().numpy(), sure.cpu().numpy())
 
 
@@ -75,6 +74,8 @@ def exit_table(
     batch: int = 250,
 ) -> list[dict[str, float]]:
     """A row a threshold: accuracy and mean steps; the last row never leaves early (threshold 2)."""
+    if len(images) == 0 or len(images) != len(labels):
+        raise ParameterError(f"there are {len(images)} images and {len(labels)} labels to measure on.")
     rows = []
     for threshold in (*thresholds, 2.0):
         parts = [early_exit(network, images[k : k + batch], threshold) for k in range(0, len(images), batch)]
@@ -93,5 +94,7 @@ def choose_threshold(rows: Sequence[dict[str, float]], tolerance: float = 0.0) -
     """
     if not rows:
         raise ParameterError("there are no rows to choose a threshold from.")
+    if not tolerance >= 0:
+        raise ParameterError(f"tolerance = {tolerance} of accuracy must be at least 0.")
     fine = [r for r in rows if r["accuracy"] >= rows[-1]["accuracy"] - tolerance]
     return min(fine, key=lambda r: r["mean_steps"])["threshold"]

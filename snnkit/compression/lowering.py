@@ -25,10 +25,10 @@ import torch
 from scipy.sparse import csr_matrix
 from torch import Tensor, nn
 
-from ..errors import GraphError, ShapeError
+from ..errors import GraphError, ParameterError, ShapeError
 from ..events import EventBatch
 from ..graph import INPUT, Graph, Population, Projection
-from .ann import SYNAPSES, Residual
+from .ann import SYNAPSES, Residual, leaves
 from .spiking import ChannelScale, SpikingLayer, SpikingNet
 
 Branch = tuple[str, list[nn.Module]]
@@ -41,6 +41,8 @@ def encode(images: np.ndarray, steps: int) -> EventBatch:
     images = np.asarray(images)
     if images.ndim < 2:
         raise ShapeError(f"images should be [B, C, H, W], got {list(images.shape)}.")
+    if steps < 1:
+        raise ParameterError(f"encode needs at least 1 step, got {steps}.")
     flat = images.reshape(1, len(images), -1)
     return EventBatch.from_dense(np.broadcast_to(flat, (steps, *flat.shape[1:])))
 
@@ -54,8 +56,12 @@ def lower_spiking(
     dt           length of a step, ms
     metadata     added to the graph's
 
-    Raises `GraphError` naming the first layer that has no place in a Graph (max pooling).
+    Raises `GraphError` naming the first layer that has no place in a Graph (max pooling), or if images of
+    that shape do not go through the network.
     """
+    first = next((m for _, m in leaves(network.layers) if isinstance(m, SYNAPSES)), None)
+    if isinstance(first, nn.Conv2d) and (len(input_shape) != 3 or input_shape[0] != first.in_channels):
+        raise GraphError(f"input_shape {input_shape} should be ({first.in_channels}, H, W) for this network.")
     lowering = _Lowering(copy.deepcopy(network).double().cpu().eval(), tuple(input_shape), True)
     notes = {"readout": "last_step", "encoding": "direct", "steps": network.steps, "steps_tail": 0}
     populations, projections = lowering.populations, lowering.projections
@@ -137,7 +143,7 @@ class _Lowering:
         assert bias is not None
         if not bias.any():
             bias = torch.zeros((), dtype=torch.float64)
-        if bias.ndim == 1:
+        if offset.ndim == 1:
             params = {
                 k: np.reshape(v, -1) if np.size(v) > 1 else np.reshape(v, ()) for k, v in params.items()
             }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,6 +43,17 @@ class Measured:
         return self.ann_energy_pj / self.energy_pj if self.energy_pj else float("nan")
 
 
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """In evaluation mode for a while, whatever happens meanwhile."""
+    training = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(training)
+
+
 class _Counting(Fused):
     """Keeps spikes of neurons, and of synapses their MACs and the spikes that entered."""
 
@@ -76,24 +89,22 @@ def measure(
     """
     if len(images) == 0 or len(images) != len(labels):
         raise ParameterError(f"there are {len(images)} images and {len(labels)} labels to measure on.")
-    training = network.training
-    network.eval()
     parameter = next(network.parameters())
     right, spikes, neurons = 0, dict[str, float](), dict[str, int]()
     macs, entered = dict[nn.Module, int](), dict[nn.Module, float | None]()
-    for start in range(0, len(images), batch):
-        x = torch.as_tensor(images[start : start + batch]).to(parameter.device, parameter.dtype)
-        run = _Counting(network.steps)
-        s, _ = walk(network.layers, x, True, run)
-        y, _ = walk(network.head, s, False, run)
-        scores = y.view(network.steps, len(x), -1).sum(0)
-        right += int((scores.argmax(1).cpu().numpy() == labels[start : start + batch]).sum())
-        for name, (count, size) in run.neurons.items():
-            spikes[name], neurons[name] = spikes.get(name, 0.0) + count, size
-        for layer, (n, count_in) in run.synaptic.items():
-            macs[layer] = n
-            entered[layer] = None if count_in is None else (entered.get(layer) or 0.0) + count_in
-    network.train(training)
+    with evaluating(network):
+        for start in range(0, len(images), batch):
+            x = torch.as_tensor(images[start : start + batch]).to(parameter.device, parameter.dtype)
+            run = _Counting(network.steps)
+            s, _ = walk(network.layers, x, True, run)
+            y, _ = walk(network.head, s, False, run)
+            scores = y.view(network.steps, len(x), -1).sum(0)
+            right += int((scores.argmax(1).cpu().numpy() == labels[start : start + batch]).sum())
+            for name, (count, size) in run.neurons.items():
+                spikes[name], neurons[name] = spikes.get(name, 0.0) + count, size
+            for layer, (n, count_in) in run.synaptic.items():
+                macs[layer] = n
+                entered[layer] = None if count_in is None else (entered.get(layer) or 0.0) + count_in
     energy = sum(
         MAC_PJ * n if entered[layer] is None else AC_PJ * n * (entered[layer] or 0.0) / len(images)
         for layer, n in macs.items()
@@ -108,12 +119,10 @@ def accuracy(network: nn.Module, images: np.ndarray | Tensor, labels: np.ndarray
     """Share of images that a network in evaluation mode classifies correctly."""
     if len(images) == 0 or len(images) != len(labels):
         raise ParameterError(f"there are {len(images)} images and {len(labels)} labels to measure on.")
-    training = network.training
-    network.eval()
     parameter: Any = next(network.parameters())
     right = 0
-    for start in range(0, len(images), batch):
-        x = torch.as_tensor(images[start : start + batch]).to(parameter.device, parameter.dtype)
-        right += int((network(x).argmax(1).cpu().numpy() == labels[start : start + batch]).sum())
-    network.train(training)
+    with evaluating(network):
+        for start in range(0, len(images), batch):
+            x = torch.as_tensor(images[start : start + batch]).to(parameter.device, parameter.dtype)
+            right += int((network(x).argmax(1).cpu().numpy() == labels[start : start + batch]).sum())
     return right / len(images)

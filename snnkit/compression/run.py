@@ -20,7 +20,7 @@ from ..training.checkpoint import load_checkpoint, load_weights
 from ..training.config import Section, read_file
 from ..training.record import stamp
 from .ann import MODELS, build_ann
-from .conversion import convert
+from .conversion import convert, converted_like
 from .lowering import encode, lower_spiking
 from .measuring import accuracy, measure
 from .spiking import SpikingNet
@@ -145,9 +145,7 @@ def load_stage(config: CompressionConfig, folder: PathLike, stage: str) -> Spiki
         a.model, len(first["classes"]), shape[0], shape[1], width=a.width, dropout=a.dropout, hidden=a.hidden
     )
     load_weights(ann, first["best"], Path(folder) / "ann.pt")
-    # what conversion sets is overwritten: any images will do
-    noise = torch.randn(16, *shape, generator=torch.Generator().manual_seed(0))
-    network = convert(ann, noise, 100, calibration_steps=1, per_channel=config.snn.per_channel)
+    network = converted_like(ann, last["best"], per_channel=config.snn.per_channel)
     load_weights(network, last["best"], Path(folder) / name)
     network.steps = 1 if stage == "direct" else int(stage.removeprefix("T"))
     return network.eval()

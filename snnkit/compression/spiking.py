@@ -66,15 +66,15 @@ class _MixedConv(torch.autograd.Function):
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, bits: _Bits | None, options: tuple[Any, ...]
     ) -> Tensor:
         half = torch.bfloat16
-        ctx.kept = bits.pack(x) if bits is not None and bits.holds(x) else x.to(half)
-        ctx.save_for_backward(weight)
+        ctx.packed = bits.pack(x) if bits is not None and bits.holds(x) else None
+        ctx.save_for_backward(weight, x.to(half) if ctx.packed is None else None)
         ctx.bits, ctx.options, ctx.bias = bits, options, bias is not None
         return F.conv2d(x, weight, bias, *options)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (weight,) = ctx.saved_tensors
-        x, worth = (ctx.kept, 1.0) if isinstance(ctx.kept, Tensor) else ctx.bits.unpack_half(ctx.kept)
+        weight, x = ctx.saved_tensors
+        x, worth = (x, 1.0) if ctx.packed is None else ctx.bits.unpack_half(ctx.packed)
         g, half = grads[0], torch.bfloat16
         stride, padding, dilation, groups = ctx.options
         mask = [ctx.needs_input_grad[0], ctx.needs_input_grad[1], ctx.bias]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import itertools
 import time
 from collections.abc import Callable, Sequence
@@ -18,11 +19,12 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 
 from ..datasets.images import ImageSplits
-from ..errors import CheckpointError, ParameterError
+from ..errors import CheckpointError, ParameterError, ShapeError
 from ..files import PathLike
 from ..training.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from ..training.record import stamp
-from .measuring import Measured, accuracy, measure
+from .ann import NORMS
+from .measuring import Measured, accuracy, evaluating, measure
 from .spiking import SpikingNet
 
 Cost = Callable[[SpikingNet, np.ndarray], dict[str, float]]
@@ -36,7 +38,7 @@ class Schedule:
     """How a network is trained; the defaults are the paper's for the spiking stages.
 
     epochs        at least 1
-    lr            divided by `factor` at these shares of the epochs (`milestones`)
+    lr            divided by `factor`, at least 1, at these shares of the epochs (`milestones`)
     optimiser     "adam" (amsgrad) or "sgd" (momentum 0.9)
     weight_decay  on all parameters
     augment       shift by up to so many pixels; 0 for neither shifts nor mirrors
@@ -64,6 +66,10 @@ class Schedule:
         if self.epochs < 1 or self.batch < 1 or not self.lr > 0 or self.augment < 0:
             raise ParameterError(
                 f"a schedule needs epochs ≥ 1, batch ≥ 1, lr > 0 and augment ≥ 0, got {asdict(self)}."
+            )
+        if not self.factor >= 1 or not self.weight_decay >= 0:
+            raise ParameterError(
+                f"a schedule needs factor ≥ 1 and weight_decay ≥ 0, got {self.factor}, {self.weight_decay}."
             )
         if self.optimiser not in ("adam", "sgd"):
             raise ParameterError(f"optimiser {self.optimiser!r} is none of adam, sgd.")
@@ -141,6 +147,7 @@ def train_images(
     seed: int = 0,
     checkpoint: PathLike | None = None,
     resume: bool = False,
+    about: dict[str, Any] | None = None,
     report: Callable[[dict[str, float]], None] | None = None,
 ) -> Fit:
     """Train on ``data.train`` by cross entropy and leave the network with its best epoch on ``data.valid``.
@@ -150,7 +157,12 @@ def train_images(
 
     teacher  gives the scores that `Schedule.distillation` compares with, see `distilled`; a spiking
              network's are a sum over its steps, and their mean is compared
+    about    what else the result depends on, such as the stage it started from: a run that is resumed
+             must say the same
     report   called with each row of the history, and how many epochs there are
+
+    Seeds torch's generator in every epoch. A batch norm has no statistics of one image: a last batch of
+    one is left out where the network has any.
     """
     if schedule.distillation and teacher is None:
         raise ParameterError(f"distillation = {schedule.distillation} needs a teacher, such as the ANN.")
@@ -158,6 +170,11 @@ def train_images(
     (x, y), (x_valid, y_valid) = data.normalised("train"), data.normalised("valid")
     if len(x) == 0 or len(x_valid) == 0:
         raise ParameterError(f"training needs images: {len(x)} to train and {len(x_valid)} to validate on.")
+    least = 2 if any(isinstance(m, NORMS) for m in network.modules()) else 1
+    if min(schedule.batch, len(x)) < least:
+        raise ParameterError(
+            f"batch norm needs at least 2 images, the batch is {schedule.batch} of {len(x)} images."
+        )
     optimiser: torch.optim.Optimizer
     if schedule.optimiser == "adam":
         optimiser = torch.optim.Adam(
@@ -174,24 +191,20 @@ def train_images(
     kept = network if average is None else average.module
     fit, best, start = Fit(), dict[str, Tensor](), 0
     path = None if checkpoint is None else Path(checkpoint)
-    plan = {**asdict(schedule), "milestones": list(schedule.milestones), "seed": seed}
+    plan = {
+        **asdict(schedule), "milestones": list(schedule.milestones), "seed": seed, "images": _digest(data),
+        "start": _sizes(network), **(about or {}),
+        "teacher": _sizes(teacher) if teacher is not None and schedule.distillation else [],
+    }  # fmt: skip
     if path is not None and resume and path.exists():
         content = load_checkpoint(path)
-        then = {**asdict(Schedule()), **content["record"]["plan"]}  # an older one says less
-        if then != plan:
-            changed = [k for k in plan if then.get(k) != plan[k]]
-            raise CheckpointError(
-                f"{path} was trained with {changed[0]} = {then.get(changed[0])!r}, not "
-                f"{plan[changed[0]]!r}; resume with its own configuration or choose another folder."
-            )
+        _check_plan(path, content, plan)
         load_weights(network, content["last"], path)
         optimiser.load_state_dict(content["optimiser"])
         if average is not None:
             average.load_state_dict(content["average"])
         fit, best, start = Fit(**content["fit"]), content["best"], content["epoch"]
     clamp = getattr(network, "clamp_", None)
-    if teacher is not None:
-        teacher.eval()
     for epoch in range(start, schedule.epochs):
         for group in optimiser.param_groups:
             group["lr"] = schedule.lr_at(epoch)
@@ -199,11 +212,11 @@ def train_images(
         torch.manual_seed(int(rng.integers(2**62)))
         order = rng.permutation(len(x))
         network.train()
-        total = 0.0
+        total, seen = 0.0, 0
         for first in range(0, len(x), schedule.batch):
             chosen = order[first : first + schedule.batch]
-            if len(chosen) == 1 and first:
-                continue  # batch norm has no statistics of one sample
+            if len(chosen) < least:
+                continue
             images = torch.from_numpy(augmented(x[chosen], rng, schedule.augment, schedule.mirror)).to(
                 parameter
             )
@@ -211,10 +224,16 @@ def train_images(
             if teacher is None or not schedule.distillation:
                 loss = F.cross_entropy(network(images), labels)
             else:
-                with torch.no_grad():
+                with torch.no_grad(), evaluating(teacher):
                     taught = teacher(images)
+                scores = network(images)
+                if taught.shape != scores.shape:
+                    raise ShapeError(
+                        f"the teacher's scores are {list(taught.shape)}, the network's {list(scores.shape)}; "
+                        "both must know the same classes."
+                    )
                 loss = distilled(
-                    network(images), labels, taught, schedule.distillation, schedule.temperature,
+                    scores, labels, taught, schedule.distillation, schedule.temperature,
                     getattr(network, "steps", 1),
                 )  # fmt: skip
             optimiser.zero_grad(set_to_none=True)
@@ -224,9 +243,9 @@ def train_images(
                 clamp()
             if average is not None:
                 average.update_parameters(network)
-            total += loss.item() * len(chosen)
+            total, seen = total + loss.item() * len(chosen), seen + len(chosen)
         valid = accuracy(kept, x_valid, y_valid)
-        row = {"epoch": epoch, "loss": total / len(x), "valid_accuracy": valid}
+        row = {"epoch": epoch, "loss": total / seen, "valid_accuracy": valid}
         fit.history.append(row)
         if valid > fit.valid_accuracy:
             fit.valid_accuracy, fit.best_epoch = valid, epoch
@@ -244,6 +263,39 @@ def train_images(
     network.load_state_dict(best)
     network.eval()
     return fit
+
+
+def _digest(data: ImageSplits) -> str:
+    """Names the images that are trained and validated on."""
+    found = hashlib.sha256()
+    for part in (*data.train, *data.valid):
+        found.update(np.ascontiguousarray(part).data)
+    return found.hexdigest()[:16]
+
+
+def _sizes(network: nn.Module) -> list[float]:
+    """Σ|v| of every tensor: tells networks apart, but not by what another number of threads rounds."""
+    return [float(v.detach().double().abs().sum()) for v in network.state_dict().values()]
+
+
+def _check_plan(path: Path, content: dict[str, Any], plan: dict[str, Any]) -> None:
+    """Raise `CheckpointError` if the file is of another run than `plan` says."""
+    then = content["record"].get("plan")
+    if then is None or {"optimiser", "fit", "epoch", "average"} - content.keys():
+        raise CheckpointError(f"{path} was not written by train_images; choose another folder.")
+    for key in sorted(then.keys() | plan.keys()):
+        old, new = then.get(key), plan.get(key)
+        if key in ("start", "teacher"):
+            old, new = old or [], new or []
+            if len(old) == len(new) and np.allclose(old, new, rtol=1e-4, atol=0):
+                continue
+            old, new = "other weights", "these"
+        elif old == new:
+            continue
+        raise CheckpointError(
+            f"{path} was trained with {key} = {old!r}, not {new!r}; resume with its own configuration or "
+            "choose another folder."
+        )
 
 
 @dataclass
@@ -360,8 +412,9 @@ def compress_timesteps(
                 report({"T": T, "stage_from": origin, **row})
 
         fit = train_images(
-            network, data, one, teacher=teacher, seed=seed, checkpoint=checkpoint, resume=resume, report=tell
-        )
+            network, data, one, teacher=teacher, seed=seed, checkpoint=checkpoint, resume=resume,
+            about={"T": T, "stage_from": origin}, report=tell,
+        )  # fmt: skip
         seconds = time.perf_counter() - started
         figures = {} if cost is None else cost(network, images)
         state = copy.deepcopy(network.state_dict())
@@ -382,7 +435,7 @@ def compress_timesteps(
             break
     if direct:
         network.load_state_dict(converted)
-        epochs = sum(one.epochs for one in schedules)
+        epochs = sum(stage.epochs for stage in done.stages)
         last = Schedule(**{**asdict(schedules[-1]), "epochs": epochs})
         done.stages.append(run(1, "direct", last, "direct_T1"))
         network.load_state_dict(done.stages[-2].state)

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from snnkit.compression import Residual, build_ann, convert, fold_batchnorm, resnet20, vgg
+from snnkit.compression.conversion import converted_like
 from snnkit.compression.spiking import ChannelScale
 from snnkit.errors import ParameterError, ShapeError
 
@@ -55,6 +56,20 @@ def test_over_many_steps_a_converted_network_is_its_ann(make, per_channel):
     with torch.no_grad():
         want, got = ann(x), network(x) / 400
     assert (got - want).abs().mean() < 0.1 * want.abs().mean()
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: vgg(5, 4, 2, 8, width=0.1, hidden=9), short], ids=["vgg5", "residual"]
+)
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_a_state_loads_into_a_network_of_its_anns_shape(make, per_channel):
+    ann, x = trained(make(), (2, 8, 8)).eval(), torch.randn(12, 2, 8, 8)
+    network = convert(ann, x, 90, steps=3, calibration_steps=4, per_channel=per_channel)
+    again = converted_like(ann, network.state_dict(), per_channel=per_channel)
+    again.load_state_dict(network.state_dict())
+    again.steps = 3
+    with torch.no_grad():
+        assert torch.equal(again.eval()(x), network(x))
 
 
 def test_thresholds_are_percentiles_set_from_the_front():

@@ -12,7 +12,7 @@ from snnkit.compression.ann import Residual, resnet20, vgg
 from snnkit.compression.lowering import encode, lower_spiking
 from snnkit.compression.spiking import Fused, walk
 from snnkit.engine import simulate
-from snnkit.errors import GraphError
+from snnkit.errors import GraphError, ParameterError
 from snnkit.graph import Graph
 
 
@@ -40,7 +40,15 @@ def odd():
     )
 
 
+def flat():
+    """Linear layers only, the first without a bias."""
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(18, 12, bias=False), nn.ReLU(), nn.Linear(12, 9), nn.ReLU(), nn.Linear(9, 4)
+    )
+
+
 NETWORKS = {
+    "flat": (flat, (2, 3, 3)),
     "vgg5": (lambda: vgg(5, 4, 2, 8, width=0.06, hidden=9), (2, 8, 8)),
     "resnet20": (lambda: resnet20(4, 2, 8, width=0.2), (2, 8, 8)),
     "odd": (odd, (2, 9, 7)),
@@ -169,3 +177,11 @@ def test_a_lowered_network_is_priced_and_the_price_falls_with_T():
             pj += 0.9 * (run.kept[p.source][0] * fan).sum(1).mean()
     pj += 0.9 * sum(p.size for p in graph.populations.values() if p.bias.any())
     assert prices[1]["cmos45"] == pytest.approx(pj, rel=1e-6)
+
+
+def test_images_and_steps_that_do_not_fit_are_named():
+    network, _ = made("vgg5")
+    with pytest.raises(GraphError, match=r"input_shape \(3, 8, 8\) should be \(2, H, W\)"):
+        lower_spiking(network, (3, 8, 8))
+    with pytest.raises(ParameterError, match="at least 1 step, got -1"):
+        encode(np.zeros((2, 1, 8, 8)), -1)

@@ -1,5 +1,6 @@
 """Stages: what they start from, that they resume bit for bit, when they stop; early exit."""
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -19,7 +20,8 @@ from snnkit.compression import (
 )
 from snnkit.compression.timesteps import augmented, distilled
 from snnkit.datasets.images import ImageSplits
-from snnkit.errors import CheckpointError, ParameterError
+from snnkit.errors import CheckpointError, ParameterError, ShapeError
+from snnkit.training.checkpoint import save_checkpoint
 
 
 def bars(count, seed):
@@ -52,8 +54,6 @@ def start(data):
 
 
 def fresh(start):
-    import copy
-
     return copy.deepcopy(start[1])
 
 
@@ -116,6 +116,85 @@ def test_resuming_with_another_plan_is_refused(data, start, tmp_path):
     compress_timesteps(fresh(start), data, (2,), Schedule(epochs=1), folder=tmp_path)
     with pytest.raises(CheckpointError, match=r"trained with lr = 0\.0001, not 0\.5"):
         compress_timesteps(fresh(start), data, (2,), Schedule(epochs=1, lr=0.5), folder=tmp_path, resume=True)
+
+
+def test_a_folder_of_another_run_is_refused(data, start, tmp_path):
+    """Other stages, other weights to start from, another teacher, other images."""
+    one = Schedule(epochs=1, lr=1e-3, distillation=0.5)
+    compress_timesteps(fresh(start), data, (3, 2, 1), one, teacher=start[0], folder=tmp_path)
+
+    def again(network=None, images=data, stages=(3, 2, 1), teacher=start[0]):
+        compress_timesteps(
+            network or fresh(start), images, stages, one, teacher=teacher, folder=tmp_path, resume=True
+        )
+
+    again()
+    with pytest.raises(CheckpointError, match="stage_from = 'T=2', not 'T=3'"):
+        again(stages=(3, 1))
+    other = fresh(start)
+    other.layers.relu1.set_threshold(other.layers.relu1.v_th * 1.1)
+    with pytest.raises(CheckpointError, match="start = 'other weights'"):
+        again(other)
+    teacher = copy.deepcopy(start[0])
+    with torch.no_grad():
+        teacher.out.weight.mul_(1.1)
+    with pytest.raises(CheckpointError, match="teacher = 'other weights'"):
+        again(teacher=teacher)
+    with pytest.raises(CheckpointError, match="trained with images"):
+        again(images=replace(data, valid=bars(80, 5)))
+
+
+def test_a_checkpoint_of_something_else_is_refused(data, start, tmp_path):
+    path = tmp_path / "stage_T2.pt"
+    content = {"classes": [], "inputs": [1, 8, 8], "best": {}, "last": {}}
+    save_checkpoint(path, {"record": {}, **content})
+    with pytest.raises(CheckpointError, match="was not written by train_images"):
+        compress_timesteps(fresh(start), data, (2,), QUICK, folder=tmp_path, resume=True)
+
+
+def test_batches_of_one_image_train_a_network_without_batch_norm_only(data, start):
+    few = replace(data, train=(data.train[0][:9], data.train[1][:9]))
+    network, steps = fresh(start), []
+
+    class Counted(torch.optim.SGD):
+        def step(self, closure=None):
+            super().step(closure)
+            steps.append(1)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim, "SGD", Counted)
+        train_images(network, few, Schedule(epochs=1, batch=1, lr=1e-3, optimiser="sgd"))
+    assert len(steps) == 9
+    with pytest.raises(ParameterError, match="batch norm needs at least 2 images, the batch is 1 of 240"):
+        train_images(copy.deepcopy(start[0]), data, Schedule(epochs=1, batch=1))
+
+
+def test_a_teacher_keeps_its_mode_and_must_know_the_same_classes(data, start):
+    teacher = copy.deepcopy(start[0]).train()
+    one = Schedule(epochs=1, distillation=0.5)
+    train_images(fresh(start), data, one, teacher=teacher)
+    assert teacher.training
+    with pytest.raises(ShapeError, match=r"teacher's scores are \[64, 3\], the network's \[64, 2\]"):
+        train_images(fresh(start), data, one, teacher=vgg(5, 3, 1, 8, width=0.1, hidden=12))
+
+
+def test_direct_training_has_as_many_epochs_as_the_stages_that_ran(data, start):
+    done = compress_timesteps(fresh(start), data, (3, 2, 1), Schedule(epochs=1), floor=1.01, direct=True)
+    assert [(s.stage_from, s.epochs) for s in done.stages] == [("ann", 1), ("direct", 1)]
+
+
+@pytest.mark.parametrize("wrong", [{"factor": 0.5}, {"weight_decay": -1.0}], ids=str)
+def test_a_schedule_that_cannot_be_is_refused(wrong):
+    with pytest.raises(ParameterError, match="factor ≥ 1 and weight_decay ≥ 0"):
+        Schedule(**wrong)
+
+
+def test_exit_tables_name_what_is_wrong(data, start):
+    images, labels = data.normalised("valid")
+    with pytest.raises(ParameterError, match="80 images and 7 labels"):
+        exit_table(fresh(start), images, labels[:7])
+    with pytest.raises(ParameterError, match=r"tolerance = -1 "):
+        choose_threshold([{"threshold": 2.0, "accuracy": 1.0, "mean_steps": 1.0}], -1)
 
 
 def test_what_is_kept_is_the_running_average_of_weights(data):
