@@ -32,7 +32,7 @@ from ..engine import simulate
 from ..errors import ParameterError
 from ..files import PathLike
 from ..graph import Graph
-from ..training.checkpoint import load_network
+from ..training.checkpoint import check_configuration, load_network
 from ..training.config import Config, Model, parse_config
 from ..training.evaluation import as_tensors, evaluate
 from ..training.lowering import lower
@@ -237,7 +237,8 @@ def compress_bins(
 
         started = time.perf_counter()
         if resume and (where / "record.json").exists():
-            network = load_network(where / "last.pt")[0]
+            network, _, content = load_network(where / "last.pt")
+            check_configuration(where / "last.pt", content, config)
             start = json.loads((where / "start.json").read_text())
         else:
             trainer = Trainer(config, data, where, progress=progress, make=make)

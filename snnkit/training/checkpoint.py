@@ -53,6 +53,19 @@ def load_checkpoint(path: PathLike) -> dict[str, Any]:
     return content
 
 
+def check_configuration(path: PathLike, content: dict[str, Any], config: Config) -> None:
+    """Raise `CheckpointError` if a checkpoint's run had another configuration, output and machine aside."""
+    then, now = content["record"]["configuration"], config.model_dump(mode="json")
+    for section in ("data", "augment", "model", "train"):
+        for key, value in now[section].items():
+            old = then.get(section, {}).get(key)
+            if old != value:
+                raise CheckpointError(
+                    f"{path} was trained with {section}.{key} = {old!r}, not {value!r}; resume with its own "
+                    "configuration or choose another folder."
+                )
+
+
 def load_network(path: PathLike, which: str = "best") -> tuple[SpikingClassifier, Config, dict[str, Any]]:
     """The network of a checkpoint in evaluation mode, its configuration, and the whole content.
 

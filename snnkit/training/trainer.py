@@ -30,11 +30,11 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ..datasets import Splits, augment
 from ..datasets.splits import Data
-from ..errors import CheckpointError, DataError, ParameterError
+from ..errors import DataError, ParameterError
 from ..events import EventBatch
 from ..files import PathLike, atomic
 from ..memory import keep_freed
-from .checkpoint import load_checkpoint, load_weights, save_checkpoint
+from .checkpoint import check_configuration, load_checkpoint, load_weights, save_checkpoint
 from .config import Config, Model
 from .evaluation import Evaluation, as_tensors, evaluate
 from .losses import rate_penalty, readout_loss
@@ -307,15 +307,7 @@ class Trainer:
 
     def _restore(self, path: Path) -> None:
         content = load_checkpoint(path)
-        then, now = content["record"]["configuration"], self.record["configuration"]
-        for section in ("data", "augment", "model", "train"):
-            changed = [k for k in now[section] if then.get(section, {}).get(k) != now[section][k]]
-            if changed:
-                k = changed[0]
-                raise CheckpointError(
-                    f"{path} was trained with {section}.{k} = {then.get(section, {}).get(k)!r}, not "
-                    f"{now[section][k]!r}; resume with its own configuration or choose another folder."
-                )
+        check_configuration(path, content, self.config)
         load_weights(self.network, content["last"], path)
         for name, (optimiser, schedule) in self.groups.items():
             optimiser.load_state_dict(content["optimisers"][name])

@@ -8,7 +8,7 @@ from snnkit.compression import compress_bins
 from snnkit.compression.bins import coarser, renormalise, rescale
 from snnkit.datasets import Binned
 from snnkit.datasets.splits import Splits
-from snnkit.errors import ParameterError
+from snnkit.errors import CheckpointError, ParameterError
 from snnkit.events import EventBatch
 from snnkit.training.network import build
 
@@ -82,9 +82,9 @@ def test_stages_start_from_the_one_before_and_are_not_repeated(config, task, tmp
         loaded.append(c.data.dt)
         return in_bins(task, round(c.data.dt / 10))
 
-    def run(resume):
+    def run(resume, config=first):
         return compress_bins(
-            first, load, tmp_path, (10.0, 20.0), epochs=(10, 3), resume=resume,
+            config, load, tmp_path, (10.0, 20.0), epochs=(10, 3), resume=resume,
             cost=lambda graph, events: {"cost": float(len(events))}, samples=7,
         )  # fmt: skip
 
@@ -103,6 +103,9 @@ def test_stages_start_from_the_one_before_and_are_not_repeated(config, task, tmp
         torch.equal(a, b)
         for a, b in zip(stages[1].network.parameters(), again[1].network.parameters(), strict=True)
     )
+    other = first.model_copy(update={"model": first.model.model_copy(update={"hidden": (9, 9)})})
+    with pytest.raises(CheckpointError, match=r"trained with model\.hidden = \[12, 10\], not \[9, 9\]"):
+        run(True, other)
 
 
 @pytest.mark.parametrize("bins", [(10.0, 10.0), (20.0, 40.0), ()])
