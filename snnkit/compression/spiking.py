@@ -142,6 +142,7 @@ class SpikingLayer(nn.Module):
             raise ShapeError(f"SpikingLayer has {self.channels} channels, the input is {list(x.shape)}.")
         rows = 1 if static else steps
         batch = x.shape[0] // rows
+        x = x.to(self.v_th.dtype)  # autocast's currents are narrower
         if backend.choose("soft_reset_lif", x.device.type, ("numba", "reference")) == "reference":
             decay, v_th = self.shaped(self.decay, x.ndim), self.shaped(self.v_th, x.ndim)
             s = reference.soft_reset_lif(x.view(rows, batch, *x.shape[1:]), decay, v_th, steps).flatten(0, 1)

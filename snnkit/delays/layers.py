@@ -296,8 +296,8 @@ class RecurrentDelayedLinear(_Delays):
         fits = x.ndim == 3 and x.shape[2] == self.features and len(x) > 0
         self._expect(x, f"[T ≥ 1, B, {self.features}]", fits)
         return recur(
-            x.to(self.weight.dtype), self.weight, self._positions() - 1, self._sigma, self.window,
-            self._kernel_version(), self.neuron,
+            x, self.weight, self._positions() - 1, self._sigma, self.window, self._kernel_version(),
+            self.neuron,
         )  # fmt: skip
 
     def projections(self, name: str, source: str, target: str) -> list[Projection]:

@@ -6,6 +6,8 @@ later inputs send back; the neuron's own vector-Jacobian product comes from auto
 What weights and positions get is one delayed product over the whole sequence, at the end.
 """
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,10 +17,22 @@ from . import reference
 from .ops import delayed_product
 
 
+def _whole_precision(run: Callable[..., Any]) -> Callable[..., Any]:
+    """Without autocast, whose products can't be added into memory of another dtype."""
+
+    @functools.wraps(run)
+    def wrapped(ctx: Any, first: Tensor, *rest: Any) -> Any:
+        with torch.autocast(first.device.type, enabled=False):
+            return run(ctx, first, *rest)
+
+    return wrapped
+
+
 class _Loop(torch.autograd.Function):
     """x, synapses and parameters of the neuron → spikes."""
 
     @staticmethod
+    @_whole_precision
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, position: Tensor, sigma: Tensor, window: int, version: str,
         neuron: Any, *params: Tensor,
@@ -42,6 +56,7 @@ class _Loop(torch.autograd.Function):
         return s
 
     @staticmethod
+    @_whole_precision
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
         weight, position, sigma, kernel, u, s = ctx.saved_tensors
         steps, window = s.shape[0], kernel.shape[0]
@@ -84,7 +99,11 @@ class _Loop(torch.autograd.Function):
 def recur(
     x: Tensor, weight: Tensor, position: Tensor, sigma: Tensor, window: int, version: str, neuron: nn.Module
 ) -> Tensor:
-    """Spikes ``[T, B, N]`` of neurons that hear x, and each other 1 + position steps later."""
+    """Spikes ``[T, B, N]`` of neurons that hear x, and each other 1 + position steps later.
+
+    In the dtype of the weights, under autocast too.
+    """
     learned = [p for p in neuron.parameters() if p.requires_grad]
+    x = x.to(weight.dtype)
     s: Tensor = _Loop.apply(x, weight, position, sigma, window, version, neuron, *learned)  # type: ignore[no-untyped-call]
     return s

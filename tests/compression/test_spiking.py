@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from snnkit import backend
-from snnkit.compression import kernels_cpu, resnet20, vgg
+from snnkit.compression import convert, kernels_cpu, resnet20, vgg
 from snnkit.compression.spiking import Fused, SpikingLayer, SpikingNet, Step, _Bits, walk
 from snnkit.errors import ParameterError, ShapeError
 
@@ -248,3 +248,15 @@ def test_packing_is_undone_by_unpacking():
         kernels_cpu.pack(s, bits, 0, 37)
         kernels_cpu.unpack(bits, back, np.float32(1.25), 0, 37)
         assert np.array_equal(back, 1.25 * s)
+
+
+def test_a_network_trains_under_autocast():
+    torch.manual_seed(0)
+    ann = vgg(5, 4, 2, 8, width=0.1, hidden=9)
+    x = torch.randn(12, 2, 8, 8)
+    ann(x)
+    network = convert(ann.eval(), x, 90, steps=3, calibration_steps=4).train()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        scores = network(x)
+    scores.float().square().sum().backward()
+    assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in network.parameters())

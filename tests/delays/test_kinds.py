@@ -211,3 +211,19 @@ def test_evaluation_delays_by_the_integers_that_are_exported(kind):
     y = module(x)[:, 0]
     got = [int(step) for step in y[1:].argmax(0) + 1]
     assert got == np.diagonal(module.delays()[..., 0]).tolist() == [2, 2, 4, 4, 6]
+
+
+def test_a_loop_runs_under_autocast_in_the_precision_of_its_weights():
+    torch.manual_seed(0)
+    module = RecurrentDelayedLinear(5, LIF(decay=0.7), max_delay=4)
+    x = spikes(9, 2, 5, dtype=torch.float32) * 2
+    want = module(x)
+    want_gradient = torch.autograd.grad(want.sum(), module.weight)[0]
+    for given in (x, x.bfloat16(), x.double()):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            got = module(given)
+            gradient = torch.autograd.grad(got.sum(), module.weight)[0]
+        assert torch.equal(got, want)
+        assert torch.equal(gradient, want_gradient)
+    with pytest.raises(ShapeError, match="T ≥ 1"):
+        module(x[:0])
