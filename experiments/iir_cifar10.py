@@ -1,4 +1,4 @@
-"""IIR-SNN on 20,000 CIFAR-10 images: VGG-9, a quarter of the channels, T = 5 → 3 → 2 → 1, and T = 1 directly.
+"""IIR-SNN on 20,000 CIFAR-10 images: VGG-9, half of the channels, T = 5 → 3 → 2 → 1, and T = 1 directly.
 
     SNNKIT_DATA=… python experiments/iir_cifar10.py [--out DIR] [--seeds 0]
 
