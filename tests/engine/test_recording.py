@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 
 import h5py
 import numpy as np
@@ -69,11 +70,18 @@ def test_another_file_is_no_run(tmp_path):
 def test_ctrl_c_returns_what_was_recorded_so_far(tmp_path, to_file):
     graph = random_graph(2)
     simulate(graph, Poisson(300.0), 10)  # compiled before the clock runs
-    timer = threading.Timer(0.4, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
+
+    def interrupt():
+        while signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            time.sleep(0.01)  # the run has not begun
+        time.sleep(0.4)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    pressing = threading.Thread(target=interrupt)
+    pressing.start()
     out = tmp_path / "run.h5" if to_file else None
     result = simulate(graph, Poisson(300.0), 10**9, record=[Record("a", "v", [0], every=100)], out=out)
-    timer.join()
+    pressing.join()
     assert not result.complete
     if to_file:
         result = load_result(out)
