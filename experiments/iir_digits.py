@@ -2,7 +2,8 @@
 
     python experiments/iir_digits.py [--out DIR] [--seeds 0 1 2]
 
-For every seed one ANN, its conversion, and the runs from it. Every network is the one that validation
+For every seed one ANN, its conversion, and the runs from it; T = 5 → 1 also with as many epochs at T = 1
+as the run straight from the ANN has. Every network is the one that validation
 chose; the 360 test images are looked at once, at the end of a run. Goes on where it was stopped.
 Writes experiments/results/iir_digits.json.
 """
@@ -30,8 +31,11 @@ def rows(config: Path, out: Path, seed: int, skips: bool) -> list[dict[str, Any]
     """All stages of one seed."""
     plans = {"staged": (["snn.direct=true"], ())}
     if skips:  # what is the same as in the first plan is not trained again
-        fewer = ["snn.direct=false", "snn.stages=[5, 3, 1]", "snn.stage_epochs=[60, 60, 300]"]
-        plans["skipping"] = (fewer, ("ann", "stage_T5"))
+        longer = "snn.stage_epochs=[60, 60, 60, 60, 300]"
+        plans["skipping"] = (["snn.direct=false", "snn.stages=[5, 3, 1]"], ("ann", "stage_T5"))
+        plans["longer at T = 1"] = (
+            ["snn.direct=false", longer], ("ann", "stage_T5", "stage_T4", "stage_T3", "stage_T2")
+        )  # fmt: skip
     table = []
     for label, (settings, same) in plans.items():
         folder = out / f"seed{seed}" / label
