@@ -6,6 +6,7 @@ inputs only (`taps_cpu`), or frequency by frequency (`fourier`). On CUDA devices
 reference.
 """
 
+import math
 import threading
 from collections import OrderedDict
 
@@ -74,6 +75,8 @@ def _sigma(sigma: Tensor, like: Tensor) -> np.ndarray:
 def _taps(sigma: Tensor, version: str, window: int, tolerance: float) -> tuple[int, int | None]:
     """How many taps are needed, and the vector width of the tap kernels that has them (None: too many)."""
     widest = float(sigma.abs().max()) if sigma.numel() else 0.0
+    if not math.isfinite(widest):
+        raise ParameterError("sigma has values that are not finite; it is a width in steps.")
     needed = taps_cpu.tap_count(widest, version, window, tolerance)
     return needed, next((w for w in taps_cpu.WIDTHS if needed <= w), None)
 

@@ -209,6 +209,7 @@ def test_remembered_events_are_bounded(monkeypatch):
         ({"window": 0}, "needs window ≥ 1"),
         ({"padding_right": -1}, "padding_right ≥ 0"),
         ({"tolerance": 2.0}, "needs 0 ≤ tolerance < 1"),
+        ({"sigma": torch.tensor(float("nan")), "x": torch.ones(9, 2, 6)}, "sigma has values that are not"),
     ],
     ids=lambda v: next(iter(v)) if isinstance(v, dict) else "",
 )
