@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ..errors import ParameterError
-from .measuring import evaluating
+from ..training.evaluation import evaluating
+from .measuring import check_labelled
 from .spiking import SpikingNet, Step
 
 
@@ -74,8 +75,7 @@ def exit_table(
     batch: int = 250,
 ) -> list[dict[str, float]]:
     """A row a threshold: accuracy and mean steps; the last row never leaves early (threshold 2)."""
-    if len(images) == 0 or len(images) != len(labels):
-        raise ParameterError(f"there are {len(images)} images and {len(labels)} labels to measure on.")
+    check_labelled(images, labels)
     rows = []
     for threshold in (*thresholds, 2.0):
         parts = [early_exit(network, images[k : k + batch], threshold) for k in range(0, len(images), batch)]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ParameterError
+from ..training.evaluation import evaluating
 from .ann import SYNAPSES
 from .spiking import Fused, SpikingLayer, SpikingNet, walk
 
@@ -43,15 +42,10 @@ class Measured:
         return self.ann_energy_pj / self.energy_pj if self.energy_pj else float("nan")
 
 
-@contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
-    """In evaluation mode for a while, whatever happens meanwhile."""
-    training = network.training
-    network.eval()
-    try:
-        yield
-    finally:
-        network.train(training)
+def check_labelled(images: np.ndarray | Tensor, labels: np.ndarray) -> None:
+    """Raise `ParameterError` unless there are images, each with its label."""
+    if len(images) == 0 or len(images) != len(labels):
+        raise ParameterError(f"there are {len(images)} images and {len(labels)} labels to measure on.")
 
 
 class _Counting(Fused):
@@ -87,8 +81,7 @@ def measure(
     are as many as multiply-accumulates times the spikes per neuron of the layer before. No memory, no
     neurons: a lower bound. Prices with memory come from `snnkit.hardware.energy` on the lowered Graph.
     """
-    if len(images) == 0 or len(images) != len(labels):
-        raise ParameterError(f"there are {len(images)} images and {len(labels)} labels to measure on.")
+    check_labelled(images, labels)
     parameter = next(network.parameters())
     right, spikes, neurons = 0, dict[str, float](), dict[str, int]()
     macs, entered = dict[nn.Module, int](), dict[nn.Module, float | None]()
@@ -117,8 +110,7 @@ def measure(
 @torch.no_grad()
 def accuracy(network: nn.Module, images: np.ndarray | Tensor, labels: np.ndarray, batch: int = 250) -> float:
     """Share of images that a network in evaluation mode classifies correctly."""
-    if len(images) == 0 or len(images) != len(labels):
-        raise ParameterError(f"there are {len(images)} images and {len(labels)} labels to measure on.")
+    check_labelled(images, labels)
     parameter: Any = next(network.parameters())
     right = 0
     with evaluating(network):

@@ -22,9 +22,10 @@ from ..datasets.images import ImageSplits
 from ..errors import CheckpointError, ParameterError, ShapeError
 from ..files import PathLike
 from ..training.checkpoint import load_checkpoint, load_weights, save_checkpoint
+from ..training.evaluation import evaluating
 from ..training.record import stamp
 from .ann import NORMS
-from .measuring import Measured, accuracy, evaluating, measure
+from .measuring import Measured, accuracy, measure
 from .spiking import SpikingNet
 
 Cost = Callable[[SpikingNet, np.ndarray], dict[str, float]]
@@ -166,6 +167,8 @@ def train_images(
     """
     if schedule.distillation and teacher is None:
         raise ParameterError(f"distillation = {schedule.distillation} needs a teacher, such as the ANN.")
+    if not schedule.distillation:
+        teacher = None
     parameter = next(network.parameters())
     (x, y), (x_valid, y_valid) = data.normalised("train"), data.normalised("valid")
     if len(x) == 0 or len(x_valid) == 0:
@@ -191,11 +194,13 @@ def train_images(
     kept = network if average is None else average.module
     fit, best, start = Fit(), dict[str, Tensor](), 0
     path = None if checkpoint is None else Path(checkpoint)
-    plan = {
-        **asdict(schedule), "milestones": list(schedule.milestones), "seed": seed, "images": _digest(data),
-        "start": _sizes(network), **(about or {}),
-        "teacher": _sizes(teacher) if teacher is not None and schedule.distillation else [],
-    }  # fmt: skip
+    plan: dict[str, Any] = {}
+    if path is not None:
+        plan = {
+            **asdict(schedule), "milestones": list(schedule.milestones), "seed": seed,
+            "images": _digest(data), "start": _sizes(network),
+            "teacher": [] if teacher is None else _sizes(teacher), **(about or {}),
+        }  # fmt: skip
     if path is not None and resume and path.exists():
         content = load_checkpoint(path)
         _check_plan(path, content, plan)
@@ -221,7 +226,7 @@ def train_images(
                 parameter
             )
             labels = torch.from_numpy(y[chosen]).to(parameter.device)
-            if teacher is None or not schedule.distillation:
+            if teacher is None:
                 loss = F.cross_entropy(network(images), labels)
             else:
                 with torch.no_grad(), evaluating(teacher):

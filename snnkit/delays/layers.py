@@ -78,17 +78,17 @@ class _Delays(nn.Module):
 
     def delays(self) -> np.ndarray:
         """The positions rounded (half to even): integer delays, steps, in the shape of `position`."""
-        rounded = self.position.detach().round().clamp(self.least_delay, self.max_delay)
-        return rounded.to(torch.int32).cpu().numpy()
+        return self._rounded().detach().to(torch.int32).cpu().numpy()
+
+    def _rounded(self) -> Tensor:
+        return self.position.round().clamp(self.least_delay, self.max_delay)
 
     def _kernel_version(self) -> str:
         return self.version if self.training else "max"
 
     def _positions(self) -> Tensor:
         """The positions; in evaluation, and with version "max", the integers that `delays` gives."""
-        if self._kernel_version() != "max":
-            return self.position
-        return self.position.round().clamp(self.least_delay, self.max_delay)
+        return self._rounded() if self._kernel_version() == "max" else self.position
 
     def _expect(self, x: Tensor, shape: str, fits: bool) -> None:
         if not fits:

@@ -45,10 +45,8 @@ def _keep(x: Tensor, window: int, steps_out: int, events: taps_cpu.Events) -> No
     """Remember the non-zero entries of x from the forward to the backward pass."""
     with _lock:
         _kept[_key(x, window, steps_out)] = events
-        size = sum(e.at.nbytes + e.value.nbytes + e.pointer.nbytes for e in _kept.values())
-        while size > _KEEP:
-            _, e = _kept.popitem(last=False)
-            size -= e.at.nbytes + e.value.nbytes + e.pointer.nbytes
+        while len(_kept) > 32 or sum(e.nbytes for e in _kept.values()) > _KEEP:
+            _kept.popitem(last=False)
 
 
 def _take(x: Tensor, window: int, steps_out: int) -> taps_cpu.Events | None:
@@ -219,10 +217,13 @@ _product.register_autocast("cpu", torch.float32)
 
 
 def _check(
-    name: str, x: Tensor, inputs: int, weight: Tensor, position: Tensor, sigma: Tensor, window: int,
+    name: str, x: Tensor, shape: str, weight: Tensor, position: Tensor, sigma: Tensor, window: int,
     version: str, padding_right: int, tolerance: float | None,
 ) -> None:  # fmt: skip
-    """Raise where the kernels would read past an array or mean something else."""
+    """Raise where kernels would read past an array or mean something else; weight is ``[…, inputs, K]``."""
+    if weight.ndim != len(shape.split(",")):
+        raise ShapeError(f"{name} expects weight {shape}, got {list(weight.shape)}.")
+    inputs = weight.shape[-2]
     if x.ndim != 3 or x.shape[2] != inputs:
         raise ShapeError(f"{name} expects x [T, B, {inputs}] for these weights, got {list(x.shape)}.")
     if position.shape != weight.shape or (sigma.ndim and sigma.shape != weight.shape):
@@ -268,12 +269,9 @@ def delayed_product(
 
     Raises `ShapeError` or `ParameterError` for arguments that don't fit.
     """
-    if weight.ndim != 3:
-        raise ShapeError(f"delayed_product expects weight [O, I, K], got {list(weight.shape)}.")
     _check(
-        "delayed_product", x, weight.shape[1], weight, position, sigma, window, version, padding_right,
-        tolerance,
-    )  # fmt: skip
+        "delayed_product", x, "[O, I, K]", weight, position, sigma, window, version, padding_right, tolerance
+    )
     chosen = _backend("delayed_product", x.device.type)
     if chosen == "reference":
         x = x.to(weight.dtype)
@@ -385,12 +383,7 @@ def channel_delay(
     x ``[T, B, N]``, weight and position ``[N, K]``, sigma a scalar tensor or ``[N, K]``; the result is
     ``[T + padding_right, B, N]``. The rest, and what is raised, as in `delayed_product`.
     """
-    if weight.ndim != 2:
-        raise ShapeError(f"channel_delay expects weight [N, K], got {list(weight.shape)}.")
-    _check(
-        "channel_delay", x, weight.shape[0], weight, position, sigma, window, version, padding_right,
-        tolerance,
-    )  # fmt: skip
+    _check("channel_delay", x, "[N, K]", weight, position, sigma, window, version, padding_right, tolerance)
     if _backend("channel_delay", x.device.type) != "numba":
         x = x.to(weight.dtype)
         return reference.channel_delay(x, weight, position, sigma, window, version, padding_right)

@@ -55,6 +55,11 @@ class Events(NamedTuple):
     batch: int
     inputs: int
 
+    @property
+    def nbytes(self) -> int:
+        """Memory of the lists."""
+        return self.pointer.nbytes + self.at.nbytes + self.value.nbytes
+
 
 def tap_count(sigma: float, version: str, window: int, tolerance: float) -> int:
     """Adjacent delays that hold every kernel value above `tolerance` × the largest, wherever p lies."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,6 +72,17 @@ def as_tensors(
     return x.to(parameter.device, parameter.dtype), lengths.to(parameter.device), labels.to(parameter.device)
 
 
+@contextmanager
+def evaluating(network: torch.nn.Module) -> Iterator[None]:
+    """In evaluation mode for a while, whatever happens meanwhile."""
+    training = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(training)
+
+
 @torch.no_grad()
 def evaluate(
     network: SpikingClassifier, data: Data, batch: int = 256, *, count_padding: bool = False
@@ -78,27 +91,25 @@ def evaluate(
 
     count_padding  read out over the batch's longest sample, as SNN-delays was published
     """
-    was_training = network.training
-    network.eval()
     predictions, losses, spikes, batch_accuracies = [], 0.0, [], []
     neuron_steps = np.zeros(len(network.layers))
-    for start in range(0, len(data), batch):
-        indices = np.arange(start, min(start + batch, len(data)))
-        x, lengths, labels = as_tensors(data.batch(indices), network)
-        if count_padding:
-            lengths = torch.full_like(lengths, x.shape[0])
-        out = network(x, lengths)
-        predicted = out.scores.argmax(1)
-        predictions.append(predicted.cpu().numpy())
-        batch_accuracies.append((predicted == labels).float().mean().item())
-        losses += readout_loss(out.scores, labels).item() * len(indices)
-        counted = []
-        for i, s in enumerate(out.spikes):
-            inside = out.mask[: s.shape[0], :, None]
-            counted.append((s * inside).sum((0, 2)).cpu().numpy())
-            neuron_steps[i] += inside.sum().item() * s.shape[2]
-        spikes.append(np.stack(counted))
-    network.train(was_training)
+    with evaluating(network):
+        for start in range(0, len(data), batch):
+            indices = np.arange(start, min(start + batch, len(data)))
+            x, lengths, labels = as_tensors(data.batch(indices), network)
+            if count_padding:
+                lengths = torch.full_like(lengths, x.shape[0])
+            out = network(x, lengths)
+            predicted = out.scores.argmax(1)
+            predictions.append(predicted.cpu().numpy())
+            batch_accuracies.append((predicted == labels).float().mean().item())
+            losses += readout_loss(out.scores, labels).item() * len(indices)
+            counted = []
+            for i, s in enumerate(out.spikes):
+                inside = out.mask[: s.shape[0], :, None]
+                counted.append((s * inside).sum((0, 2)).cpu().numpy())
+                neuron_steps[i] += inside.sum().item() * s.shape[2]
+            spikes.append(np.stack(counted))
     total = np.concatenate(spikes, 1)
     return Evaluation(
         np.asarray(data.labels, np.int64),
