@@ -23,10 +23,10 @@ from rich.console import Console
 from rich.table import Table
 
 from snnkit import datasets
+from snnkit.commands.pipeline import data_of
 from snnkit.files import atomic
 from snnkit.graph import Graph
 from snnkit.report.activity import draw_activity
-from snnkit.report.pipeline import data_of
 
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "build" / "demo"

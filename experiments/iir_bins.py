@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from snnkit.compression import compress_bins
+from snnkit.energy import load_profile, measure, place, price
 from snnkit.files import atomic
 from snnkit.graph import Graph
-from snnkit.hardware.energy import load_profile, measure, place, price
 from snnkit.training.config import Config, load_config
 from snnkit.training.evaluation import evaluate
 from snnkit.training.record import stamp

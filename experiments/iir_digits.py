@@ -16,8 +16,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from snnkit.commands.compress import compress
 from snnkit.files import atomic
-from snnkit.report.compress import compress
 
 ROOT = Path(__file__).parent
 COLUMNS = (

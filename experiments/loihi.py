@@ -21,10 +21,9 @@ import delays
 import numpy as np
 
 from snnkit import datasets
-from snnkit.hardware import aware
 from snnkit.hardware.quantise import Report, quantise
 from snnkit.hardware.verify import ladder
-from snnkit.training import Trainer, load_network, lower
+from snnkit.training import Trainer, aware, load_network, lower
 from snnkit.training.config import Config, parse_config
 
 TUNED = {

@@ -21,10 +21,11 @@ from pathlib import Path
 
 import numpy as np
 
+from snnkit.commands.formats import load
 from snnkit.engine import Engine
 from snnkit.events import EventBatch
 from snnkit.graph import INPUT, Graph, Population, Projection
-from snnkit.hardware import lava, loihi, netx, verify
+from snnkit.hardware import lava, loihi, netx
 from snnkit.hardware.quantise import quantise
 
 ROOT = Path(__file__).parents[1]
@@ -181,7 +182,7 @@ def main() -> int:
     net = args.net or next(iter(sorted((ROOT / "build" / "demo").glob("*.net"))), None)
     with tempfile.TemporaryDirectory() as folder:
         if net is not None:
-            graph = verify.load(net)
+            graph = load(net)
             if args.events:
                 with np.load(args.events) as file:
                     events = EventBatch.from_dense(file["x"])

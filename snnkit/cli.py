@@ -107,7 +107,6 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a network and lower it to a Graph (graph.h5)."""
-    from .hardware import aware  # noqa: F401  it adds its networks to those that can be trained
     from .training.config import load_config
     from .training.run import train_run
     from .training.trainer import Interrupted
@@ -127,7 +126,6 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Accuracy and spike rates of a trained network."""
-    from .hardware import aware  # noqa: F401
     from .training.run import evaluate_run
 
     show(evaluate_run(checkpoint, split.value), f"{checkpoint}, {split.value}", as_json)
@@ -142,7 +140,7 @@ def compress(
     as_json: Json = False,
 ) -> None:
     """Turn an ANN into a spiking network and train it at fewer and fewer time steps (T = 5 to 1)."""
-    from .report.compress import compress as run
+    from .commands.compress import compress as run
 
     def line(row: dict[str, Any]) -> None:
         name = f"T={row['T']} from {row['stage_from']}" if row["T"] else "ANN"
@@ -159,7 +157,7 @@ def compress(
     if as_json:
         print(json.dumps(result))
         return
-    from .report.compress import stage_table
+    from .commands.compress import stage_table
 
     out.print(stage_table(result))
     out.print(f"wrote {folder / 'result.json'} and {result['graph']}", highlight=False, soft_wrap=True)
@@ -191,7 +189,7 @@ def simulate(
     as_json: Json = False,
 ) -> None:
     """Run a Graph event by event on real inputs: accuracy, spikes, synaptic events, time."""
-    from .report import pipeline
+    from .commands import pipeline
 
     result = pipeline.simulate_on_data(
         net, split.value, data or [], limit=limit, dtype=dtype, against=against, engine=engine
@@ -220,7 +218,7 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Quantise a Graph for Loihi 2 and write it (or write it as NIR, in floats)."""
-    from .report import pipeline
+    from .commands import pipeline
 
     result = pipeline.export_network(
         net,
@@ -249,7 +247,7 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Show what an export changed, rung by rung; exit code 1 past the tolerance."""
-    from .report import pipeline
+    from .commands import pipeline
 
     if vectors is not None:
         from .hardware.verify import vectors as check_vectors
@@ -282,7 +280,7 @@ def energy(
     as_json: Json = False,
 ) -> None:
     """Price a network on real inputs: energy and latency per layer and operation."""
-    from .report import pipeline
+    from .commands import pipeline
 
     estimate = pipeline.estimate_energy(net, profile or ["all"], split.value, data or [], limit=limit)
     if html is not None:
@@ -307,8 +305,8 @@ def tune(
     as_json: Json = False,
 ) -> None:
     """Search for networks that trade accuracy, energy and latency (resumes what is in the folder)."""
+    from .commands.search import search
     from .report.energy import tune_page
-    from .report.search import search
     from .training.config import load_config
 
     folder.mkdir(parents=True, exist_ok=True)

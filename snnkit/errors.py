@@ -3,7 +3,9 @@
 A message says what was wrong, where, and what would be right.
 """
 
+import difflib
 import importlib
+from collections.abc import Iterable
 from types import ModuleType
 
 
@@ -53,6 +55,12 @@ class TooLargeError(SnnkitError, MemoryError):
 
 class MissingExtraError(SnnkitError, ImportError):
     """An optional package is needed and absent."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """``, did you mean 'x'?`` with the known name that is most like `name`; empty if none is."""
+    near = difflib.get_close_matches(str(name), list(known), 1)
+    return f", did you mean {near[0]!r}?" if near else ""
 
 
 def require(module: str, extra: str) -> ModuleType:

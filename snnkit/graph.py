@@ -154,6 +154,25 @@ class Graph:
                 del waiting[name]
         return order
 
+    def components(self) -> dict[str, int]:
+        """Population → number of its strongly connected part: two are in one if each reaches the other."""
+        after: dict[str, set[str]] = {name: set() for name in self.populations}
+        for p in self.projections:
+            after[p.source].add(p.target)
+        reach = {name: {name} for name in after}
+        for name in after:
+            frontier = [name]
+            while frontier:
+                for other in after[frontier.pop()] - reach[name]:
+                    reach[name].add(other)
+                    frontier.append(other)
+        part: dict[str, int] = {}
+        for name in after:
+            if name not in part:
+                number = len(set(part.values()))
+                part |= {other: number for other in reach[name] if name in reach[other]}
+        return part
+
     def validate(self) -> Graph:
         """Return self, or raise `GraphError` naming the first part that is wrong."""
         for key, population in self.populations.items():

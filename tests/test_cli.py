@@ -157,8 +157,8 @@ def test_help_names_every_command():
 
 
 def test_limit_spreads_over_the_split(task, monkeypatch):
+    from snnkit.commands.pipeline import data_of
     from snnkit.graph import Graph
-    from snnkit.report.pipeline import data_of
 
     monkeypatch.setattr(runs, "load_data", lambda config, progress=True: task)
     graph = Graph({}, [], metadata={"data": {"name": "spoken_digits"}})
@@ -167,10 +167,10 @@ def test_limit_spreads_over_the_split(task, monkeypatch):
 
 
 def test_tune_leaves_a_front_and_resumes(snnkit, tmp_path, monkeypatch):
-    tuning = importlib.import_module("snnkit.hardware.energy.tune")
+    tuning = importlib.import_module("snnkit.energy.tune")
     small = {"hidden": [6, 12], "bits": [4, 8], "rate_regularisation": {"low": 0.1, "high": 1.0}}
     monkeypatch.setattr(tuning, "SPACE", small)
-    monkeypatch.setattr("snnkit.report.search.load_data", runs.load_data)
+    monkeypatch.setattr("snnkit.commands.search.load_data", runs.load_data)
     config = tmp_path / "c.toml"
     config.write_text(TOML.replace("epochs = 12", "epochs = 1"))
     said = snnkit("tune", config, "--out", tmp_path / "study", "--trials", 2)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from snnkit.errors import DataError, GraphError
 from snnkit.graph import Graph, Population, Projection
+from tests.helpers.graphs import assert_same_graph
 
 
 def small(**changes):
@@ -33,35 +34,10 @@ def small(**changes):
     return graph
 
 
-def same(a, b):
-    assert a.dt == b.dt
-    assert a.outputs == b.outputs
-    assert a.metadata == b.metadata
-    assert list(a.populations) == list(b.populations)
-    for name, p in a.populations.items():
-        q = b.populations[name]
-        assert (p.neuron, p.shape, p.options) == (q.neuron, q.shape, q.options)
-        for mine, theirs in ((p.params, q.params), (p.initial, q.initial), ({"b": p.bias}, {"b": q.bias})):
-            assert mine.keys() == theirs.keys()
-            for key in mine:
-                np.testing.assert_array_equal(mine[key], theirs[key])
-                assert mine[key].dtype == theirs[key].dtype
-    for p, q in zip(a.projections, b.projections, strict=True):
-        assert (p.name, p.source, p.target, p.kind, p.options) == (
-            q.name,
-            q.source,
-            q.target,
-            q.kind,
-            q.options,
-        )
-        for name in ("weight", "delay", "indptr", "indices"):
-            np.testing.assert_array_equal(getattr(p, name), getattr(q, name))
-
-
 def test_load_of_save_is_the_same_graph(tmp_path):
     graph = small()
     graph.save(tmp_path / "net.h5")
-    same(Graph.load(tmp_path / "net.h5"), graph)
+    assert_same_graph(graph, Graph.load(tmp_path / "net.h5"), exact=True)
 
 
 @given(n_in=st.integers(1, 4), n_out=st.integers(1, 4), data=st.data())
@@ -76,7 +52,7 @@ def test_any_sparse_graph_survives_its_file(tmp_path_factory, n_in, n_out, data)
     graph = Graph({"in": Population("in", "input", n_in), "h": Population("h", "li", n_out)}, [sparse])
     path = tmp_path_factory.mktemp("graphs") / "net.h5"
     graph.save(path)
-    same(Graph.load(path), graph)
+    assert_same_graph(graph, Graph.load(path), exact=True)
 
 
 def test_inputs_come_first_even_behind_delays():

@@ -79,7 +79,7 @@ def measure(
     Energy by the formula of arXiv 2110.05929: 4.6 pJ for each multiply-accumulate of layers that see the
     image (they are computed once, whatever T), 0.9 pJ for each accumulate of the others, of which there
     are as many as multiply-accumulates times the spikes per neuron of the layer before. No memory, no
-    neurons: a lower bound. Prices with memory come from `snnkit.hardware.energy` on the lowered Graph.
+    neurons: a lower bound. Prices with memory come from `snnkit.energy` on the lowered Graph.
     """
     check_labelled(images, labels)
     parameter = next(network.parameters())

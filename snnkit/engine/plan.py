@@ -123,10 +123,7 @@ def groups_of(graph: Graph) -> list[Group]:
     """The strongly connected parts in topological order, with the longest safe chunk of each."""
     names = graph.order()
     rank = {name: k for k, name in enumerate(names)}
-    after: dict[str, set[str]] = {name: set() for name in names}
-    for p in graph.projections:
-        after[p.source].add(p.target)
-    part = _components(names, after)
+    part = graph.components()
     members: dict[int, list[str]] = {}
     for name in names:
         members.setdefault(part[name], []).append(name)
@@ -143,26 +140,6 @@ def groups_of(graph: Graph) -> list[Group]:
             ]
             groups.append(Group(waiting.pop(c), min(inside) if inside else None))
     return groups
-
-
-def _components(names: list[str], after: dict[str, set[str]]) -> dict[str, int]:
-    """Name → number of its strongly connected component: who reaches whom, both ways."""
-    reach = {name: {name} for name in names}
-    for name in names:
-        frontier = [name]
-        while frontier:
-            for other in after[frontier.pop()]:
-                if other not in reach[name]:
-                    reach[name].add(other)
-                    frontier.append(other)
-    part: dict[str, int] = {}
-    for name in names:
-        if name not in part:
-            number = len(set(part.values()))
-            for other in reach[name]:
-                if name in reach[other]:
-                    part[other] = number
-    return part
 
 
 def available_memory() -> int:

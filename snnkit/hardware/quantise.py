@@ -23,18 +23,14 @@ from typing import Any
 import numpy as np
 
 from .. import engine
+from ..chips import LOIHI2, Chip
 from ..engine import synapses
 from ..errors import ExportError, ParameterError
 from ..events import EventBatch
 from ..graph import INPUT, Graph, Population, Projection
-from ..neurons.loihi import NEVER
+from ..neurons.loihi import FULL, NEVER, ONE
 from . import loihi
-from .chips import LOIHI2, Chip
 
-ONE = 64
-"""Units of v in one weight unit."""
-FULL = 1 << 23
-"""u and v lie below it."""
 DECAYS = ("refuse", "shared", "per_neuron")
 
 
@@ -658,7 +654,7 @@ def latencies(graph: Graph) -> dict[str, int]:
     A projection between layers adds one step; one that leads back (within a loop) may use up its own
     delay for that. Raises `ExportError` for a loop whose delays are shorter than its synapses.
     """
-    loop = _loops(graph)
+    loop = graph.components()
     names = list(graph.populations)
     latency = dict.fromkeys(names, 0)
     changed: Projection | None = None
@@ -678,19 +674,6 @@ def latencies(graph: Graph) -> dict[str, int]:
         f"projection {where!r}: a loop of delays that are too short; on Loihi each synapse of a loop "
         "takes at least 1 step. Train with longer recurrent delays."
     )
-
-
-def _loops(graph: Graph) -> dict[str, int]:
-    """Population → number of its strongly connected part."""
-    from scipy.sparse import csr_matrix
-    from scipy.sparse.csgraph import connected_components
-
-    index = {name: i for i, name in enumerate(graph.populations)}
-    pairs = [(index[p.source], index[p.target]) for p in graph.projections]
-    rows, columns = zip(*pairs, strict=True) if pairs else ((), ())
-    matrix = csr_matrix((np.ones(len(pairs)), (rows, columns)), shape=(len(index), len(index)))
-    _, part = connected_components(matrix, connection="strong")
-    return {name: int(part[i]) for name, i in index.items()}
 
 
 def _delayed(
@@ -846,7 +829,7 @@ def coarser(graph: Graph, factor: int) -> Graph:
     """
     if factor < 1:
         raise ParameterError(f"factor must be at least 1, got {factor}.")
-    loop = _loops(graph)
+    loop = graph.components()
     populations = {}
     for name, p in graph.populations.items():
         params = dict(p.params)

@@ -14,7 +14,6 @@ from .. import engine
 from ..engine.readout import classify, output_of, recorded, slice_of
 from ..errors import DataError, ExportError, GraphError, ParameterError, SnnkitError
 from ..events import EventBatch
-from ..files import open_h5
 from ..graph import INPUT, Graph, Population, Projection
 from . import loihi, netx
 from .quantise import latencies
@@ -229,7 +228,7 @@ class Ladder:
 
 def ladder(
     graph: Graph,
-    exported: Graph | str | Path,
+    exported: Graph,
     events: EventBatch,
     labels: Sequence[int] | np.ndarray | None = None,
     *,
@@ -242,7 +241,7 @@ def ladder(
     """Compare a network in every form it takes on the way to the chip.
 
     graph      the lowered float network: batch norm folded, delays rounded
-    exported   the integer Graph, or a file: a NetX file or a graph
+    exported   the same network as it was exported, integers or floats (`snnkit.commands.formats.load`)
     events     the data; labels int [B] if known
     above      forms before `graph`, first to last, e.g. {"float": …, "folded": …}
     below      forms after the integer model, e.g. {"lava": …}
@@ -256,8 +255,7 @@ def ladder(
         raise ParameterError("verify needs at least one sample.")
     if labels is not None and len(labels) != len(events):
         raise ParameterError(f"{len(labels)} labels for {len(events)} samples.")
-    integer = exported if isinstance(exported, Graph) else load(exported)
-    integer = matched(integer, graph)
+    integer = matched(exported, graph)
     forms: dict[str, Callable[[], Outcome]] = dict(above or {})
     forms["rounded"] = lambda: outcome(graph, events, batch=batch, dtype="float64")
     is_integer = any(p.neuron == "loihi" for p in integer.populations.values())
@@ -386,28 +384,6 @@ def as_float(graph: Graph) -> Graph:
     for key in ("latency", "latencies"):
         metadata.pop(key, None)
     return Graph(populations, projections, graph.dt, list(graph.outputs), metadata).validate()
-
-
-def load(path: str | Path) -> Graph:
-    """A graph file or a NetX file, told apart by content."""
-    with open_h5(path) as file:
-        if "format" in file.attrs:
-            kind = "graph"
-        elif "layer" in file:
-            kind = "netx"
-        elif "node" in file:
-            kind = "nir"
-        else:
-            raise DataError(
-                f"{path} is neither a graph (attribute 'format'), nor a NetX file (/layer), nor NIR (/node)."
-            )
-    if kind == "graph":
-        return Graph.load(path)
-    if kind == "netx":
-        return netx.read(path)
-    from . import nir
-
-    return nir.read(path)
 
 
 def matched(exported: Graph, graph: Graph) -> Graph:

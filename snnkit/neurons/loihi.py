@@ -67,6 +67,10 @@ def timed_step(u, v, wait, clock, x, du, dv, vth, bias, refractory, reset_interv
 
 NEVER = 1 << 30
 """A `reset_interval` longer than any run."""
+ONE = 64
+"""Units of v in one weight unit."""
+FULL = 1 << 23
+"""u and v lie below it."""
 
 
 def loihi(timed: bool = False) -> Neuron:

@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 
-from ..hardware.energy import (
+from ..energy import (
     Estimate,
     Price,
     Study,
@@ -18,8 +18,8 @@ from ..hardware.energy import (
     sensitivity,
     uncertainty,
 )
-from ..hardware.energy.baseline import BREAK_EVENS, equivalent_bits
-from ..hardware.energy.models import MODELS
+from ..energy.baseline import BREAK_EVENS, equivalent_bits
+from ..energy.models import MODELS
 from . import figures, html
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ..hardware.energy import BREAK_EVENS, Counts, Crossover, Price, Study, human
-from ..hardware.energy.uncertainty import UNITS
+from ..energy import BREAK_EVENS, Counts, Crossover, Price, Study, human
+from ..energy.uncertainty import UNITS
 
 COLOURS = (
     "#2a6fbb", "#e08a3c", "#3f9d6b", "#b8476b", "#7a5ea8",

@@ -11,8 +11,9 @@ import torch
 
 from ..errors import CheckpointError
 from ..files import PathLike, atomic
+from .aware import builder
 from .config import Config, parse_config
-from .network import SpikingClassifier, builder
+from .network import SpikingClassifier
 
 FORMAT = "snnkit-checkpoint"
 FORMAT_VERSION = 1

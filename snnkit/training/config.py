@@ -5,14 +5,14 @@ Every mistake of a file is reported at once, an unknown key with the nearest val
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from ..errors import ConfigError
+from ..chips import CHIPS
+from ..errors import ConfigError, nearest
 from ..files import PathLike
 
 Whole = TypeVar("Whole", bound=BaseModel)
@@ -114,9 +114,17 @@ class Train(Section):
         description="safe: epoch chosen on validation, padding masked; paper: as SNN-delays was published, "
         "epoch chosen on the test set, padded steps counted, accuracy a mean of batch means",
     )
-    hardware_aware: Literal["none", "loihi2"] = "none"
+    hardware_aware: str = Field("none", description="none, or the chip that the forward pass rounds for")
     threads: int | None = Field(None, ge=1)
     device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    @field_validator("hardware_aware")
+    @classmethod
+    def _a_chip(cls, name: str) -> str:
+        known = ("none", *CHIPS)
+        if name not in known:
+            raise ValueError(f"is none of {', '.join(known)}{nearest(name, known)}")
+        return name
 
 
 class Config(Section):
@@ -133,8 +141,9 @@ class Config(Section):
             raise ValueError("model.kernel_count > 1 needs delays; set delays = 'learned' or 'random'")
         if not self.model.hidden:
             raise ValueError("model.hidden is empty; give at least one hidden layer, e.g. [256, 256]")
-        if self.model.reset != "hard" and self.train.hardware_aware == "loihi2":
-            raise ValueError("train.hardware_aware = 'loihi2' needs model.reset = 'hard'; Loihi resets to 0")
+        chip = self.train.hardware_aware
+        if self.model.reset != "hard" and chip != "none":
+            raise ValueError(f"train.hardware_aware = {chip!r} needs model.reset = 'hard'; Loihi resets to 0")
         return self
 
 
@@ -205,9 +214,8 @@ def _explain(problem: Any, kind: type[BaseModel]) -> str:
     table = f"[{'.'.join(str(p) for p in parents)}] " if parents else ""
     if problem["type"] == "extra_forbidden":
         known = _fields(parents, kind)
-        near = difflib.get_close_matches(str(key), known, 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
-        return f"{table}unknown key {key!r}, {hint}"
+        hint = nearest(str(key), known) or f", known are {', '.join(known)}"
+        return f"{table}unknown key {key!r}{hint}"
     given = "" if isinstance(problem["input"], dict) else f" = {problem['input']!r}"
     return f"{table}{key}{given}: {problem['msg'].removeprefix('Value error, ').rstrip('.')}"
 

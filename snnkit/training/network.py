@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..delays import DelayedLinear
-from ..errors import ParameterError, ShapeError
+from ..errors import ShapeError
 from ..neurons import LI, LIF
 from .config import Model
 from .dropout import Dropout
@@ -172,22 +171,6 @@ class SpikingClassifier(nn.Module):
         out, _state = self.readout(self.readout_synapses(x))
         mask = valid_steps(out.shape[0], lengths + self.tail)
         return Output(READOUTS[self.config.readout](out, mask), out, spikes, mask)
-
-
-BUILDERS: dict[str, Callable[[Model, int, int, float], SpikingClassifier]] = {}
-"""``train.hardware_aware`` → builder of the network; `snnkit.hardware.aware` adds "loihi2"."""
-
-
-def builder(hardware_aware: str) -> Callable[[Model, int, int, float], SpikingClassifier]:
-    """What builds the networks of a run."""
-    if hardware_aware == "none":
-        return build
-    if hardware_aware not in BUILDERS:
-        raise ParameterError(
-            f"train.hardware_aware = {hardware_aware!r} needs the chip's rounding: import "
-            "snnkit.hardware.aware first (the snnkit command does)."
-        )
-    return BUILDERS[hardware_aware]
 
 
 def build(model: Model, inputs: int, classes: int, dt: float) -> SpikingClassifier:

@@ -34,11 +34,12 @@ from ..errors import DataError, ParameterError
 from ..events import EventBatch
 from ..files import PathLike, atomic
 from ..memory import keep_freed
+from .aware import builder
 from .checkpoint import check_configuration, load_checkpoint, load_weights, save_checkpoint
 from .config import Config, Model
 from .evaluation import Evaluation, as_tensors, evaluate
 from .losses import rate_penalty, readout_loss
-from .network import SpikingClassifier, builder
+from .network import SpikingClassifier
 from .record import run_record
 from .schedules import optimisers, sigma_at
 

@@ -137,8 +137,8 @@ def test_the_network_of_a_stage_is_read_back(per_channel, monkeypatch, tmp_path)
 
 
 def test_stages_are_priced_with_memory(monkeypatch, tmp_path):
+    from snnkit.commands.compress import stage_cost
     from snnkit.compression import convert, vgg
-    from snnkit.report.compress import stage_cost
 
     torch.manual_seed(0)
     ann = vgg(5, 4, 1, 8, width=0.1, hidden=8)

@@ -144,7 +144,7 @@ def test_max_pooling_has_no_place_in_a_graph():
 
 
 def test_a_lowered_network_is_priced_and_the_price_falls_with_T():
-    from snnkit.hardware.energy import estimate
+    from snnkit.energy import estimate
 
     network, images = made("vgg5")
     graph = lower_spiking(network, (2, 8, 8))

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis.strategies import booleans, data, integers, lists, none, sampled_from, tuples
-from made_files import heidelberg, random_clips
 
 from snnkit.datasets import Binned, Frames, bin_events, binning, from_events, read_events
 from snnkit.errors import ParameterError
 from snnkit.events import EVENT_DTYPE, EventBatch
+from tests.helpers.made_files import heidelberg, random_clips
 
 
 def as_events(clips):

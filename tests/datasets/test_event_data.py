@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis.strategies import floats, integers, lists, tuples
-from made_files import heidelberg, random_clips
 
 from snnkit.datasets import event_data, from_events, from_tonic, read_events, write_events
 from snnkit.errors import DataError, ParameterError, ShapeError
+from tests.helpers.made_files import heidelberg, random_clips
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])

@@ -5,12 +5,12 @@ import zipfile
 
 import numpy as np
 import pytest
-from made_files import heidelberg, random_clips
 
 from snnkit.datasets import SHD, SSC
 from snnkit.datasets import heidelberg as module
 from snnkit.datasets.download import Unreachable
 from snnkit.errors import ChecksumError, ParameterError
+from tests.helpers.made_files import heidelberg, random_clips
 
 
 def packed(folder, stem, seed=0):

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from made_files import write_wav
 
 from snnkit.datasets import load, sound
 from snnkit.datasets.mel import filter_bank, hz_to_mel, log_mel, mel_frames, mel_to_hz
 from snnkit.errors import DataError, ParameterError
+from tests.helpers.made_files import write_wav
 
 
 def test_mel_and_hertz_are_inverse_and_fixed_at_1000():

@@ -6,7 +6,6 @@ import zipfile
 
 import numpy as np
 import pytest
-from made_files import write_wav
 
 from snnkit.datasets import (
     GSC,
@@ -22,6 +21,7 @@ from snnkit.datasets import recordings as recordings_module
 from snnkit.datasets.download import Remote, Unreachable
 from snnkit.datasets.recordings import Recordings, read_packed, write_packed
 from snnkit.errors import ChecksumError, DataError, ParameterError
+from tests.helpers.made_files import write_wav
 
 
 def some_digits(seed=0, speakers=("ann", "bob", "cy"), takes=(0, 4, 5, 9)):

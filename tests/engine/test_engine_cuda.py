@@ -1,10 +1,11 @@
 """CUDA: equal to the CPU under Numba's simulator, and accepted by the PTX compiler."""
 
-import sys
 from pathlib import Path
 
 import numba
 import pytest
+
+from tests.helpers.engine_graphs import random_graph
 
 pytest.importorskip("numba_cuda")
 
@@ -12,7 +13,7 @@ CODE = """
 import sys, warnings
 import numpy as np
 sys.path.insert(0, {folder!r})
-from engine_graphs import conv_graph, events, integer_graph, random_graph
+from tests.helpers.engine_graphs import conv_graph, events, integer_graph, random_graph
 from snnkit.engine import Engine, simulate
 
 def same(graph, batch, dtype, record):
@@ -40,7 +41,7 @@ same(integer_graph(rng, 3), events(rng, 6, [10, 12], values=True), None, ["v"])
 
 
 def test_the_simulated_device_gives_the_same_bits(simulated):
-    simulated(CODE.format(folder=str(Path(__file__).parent)))
+    simulated(CODE.format(folder=str(Path(__file__).parents[2])))
 
 
 @pytest.mark.parametrize("real", ["float32", "float64"])
@@ -73,8 +74,5 @@ def test_without_a_device_the_message_says_so():
 
     if cuda.is_available():
         pytest.skip("there is a CUDA device")
-    sys.path.insert(0, str(Path(__file__).parent))
-    from engine_graphs import random_graph
-
     with pytest.raises(BackendError, match="no CUDA device was found"):
         Engine(random_graph(0), backend="cuda")

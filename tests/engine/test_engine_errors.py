@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from engine_graphs import NEURONS, events, integer_graph, random_graph
 
 from snnkit.engine import Engine, Poisson, simulate
 from snnkit.errors import BackendError, DataError, GraphError, ParameterError, TooLargeError
 from snnkit.events import EventBatch
 from snnkit.graph import Graph, Population, Projection
+from tests.helpers.engine_graphs import NEURONS, events, integer_graph, random_graph
 
 
 def chain(weight=1.0, delay=0, neuron="lif", size=3):

@@ -8,12 +8,12 @@ import time
 import h5py
 import numpy as np
 import pytest
-from engine_graphs import events, random_graph
 
 from snnkit.engine import EventFile, Poisson, Record, load_result, simulate
 from snnkit.engine import simulate as simulate_function
 from snnkit.engine.recording import File
 from snnkit.errors import DataError, ParameterError
+from tests.helpers.engine_graphs import events, random_graph
 
 
 @pytest.mark.parametrize("piece", [1, 500, 1 << 22])

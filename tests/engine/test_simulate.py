@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from engine_graphs import conv_graph, events, integer_graph, random_graph
 
 from snnkit.engine import simulate
+from tests.helpers.engine_graphs import conv_graph, events, integer_graph, random_graph
 
 
 def assert_same(got, want):

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from engine_graphs import NEURONS, conv_graph, events, integer_graph, random_graph
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snnkit.engine import Engine, Poisson, Record, simulate
 from snnkit.events import EventBatch
 from snnkit.graph import Graph, Population, Projection
+from tests.helpers.engine_graphs import NEURONS, conv_graph, events, integer_graph, random_graph
 
 
 def rough(graph, seed):

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from engine_graphs import conv_graph, projection, random_graph
 
 from snnkit.engine import fan_out, synapses
 from snnkit.graph import Graph, Population, Projection
+from tests.helpers.engine_graphs import conv_graph, projection, random_graph
 
 torch = pytest.importorskip("torch")
 

@@ -5,13 +5,13 @@ import sys
 
 import numpy as np
 import pytest
-from engine_graphs import events
 
 from snnkit.engine import simulate
 from snnkit.engine.kernels_cpu import step_source
 from snnkit.errors import ParameterError
 from snnkit.graph import Graph, Population, Projection
 from snnkit.neurons.neuron import NEURONS, Neuron, register
+from tests.helpers.engine_graphs import events
 
 SLOPE = 2.0
 HALF = np.float64(0.5)

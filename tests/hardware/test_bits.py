@@ -1,6 +1,5 @@
 """Bits under a budget: within it, and no worse than the same budget spread evenly."""
 
-import networks
 import numpy as np
 import pytest
 
@@ -8,6 +7,7 @@ from snnkit.engine import readout
 from snnkit.errors import ParameterError
 from snnkit.hardware.bits import _hull, choose_bits
 from snnkit.hardware.quantise import quantise
+from tests.helpers import networks
 
 
 @pytest.fixture(scope="module")

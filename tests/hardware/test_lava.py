@@ -5,7 +5,6 @@ import json
 import subprocess
 from pathlib import Path
 
-import networks
 import numpy as np
 import pytest
 
@@ -13,6 +12,7 @@ from snnkit.errors import ExportError, MissingExtraError
 from snnkit.graph import INPUT, Graph, Population, Projection
 from snnkit.hardware import lava, loihi, netx
 from snnkit.hardware.quantise import quantise
+from tests.helpers import networks
 
 ROOT = Path(__file__).parents[2]
 

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import networks
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,6 +11,7 @@ from snnkit.errors import ExportError, ParameterError, ShapeError
 from snnkit.graph import INPUT, Graph, Population, Projection
 from snnkit.hardware import loihi, verify
 from snnkit.neurons.loihi import step
+from tests.helpers import networks
 
 GOLDEN = Path(__file__).parent / "golden"
 FORMS = {"reference": loihi.reference, "engine": loihi.simulate}

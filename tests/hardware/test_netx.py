@@ -4,7 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import h5py
-import networks
 import numpy as np
 import pytest
 
@@ -12,6 +11,8 @@ from snnkit.errors import DataError, ExportError, ShapeError
 from snnkit.graph import INPUT, Graph, Population, Projection
 from snnkit.hardware import loihi, netx
 from snnkit.hardware.quantise import quantise
+from tests.helpers import networks
+from tests.helpers.graphs import assert_same_graph
 
 GOLDEN = Path(__file__).parent / "golden" / "netx"
 
@@ -28,35 +29,19 @@ def chain(weight, delay=1, *, recurrent=None, bias=0, kind="dense", shape=None, 
     return graph
 
 
-def same(a, b):
-    assert list(a.populations) == list(b.populations)
-    for name, p in a.populations.items():
-        q = b.populations[name]
-        assert (p.shape, p.neuron, p.options) == (q.shape, q.neuron, q.options)
-        for key in p.params:
-            np.testing.assert_array_equal(p.param(key), q.param(key))
-    assert [(p.name, p.source, p.target) for p in a.projections] == [
-        (p.name, p.source, p.target) for p in b.projections
-    ]
-    for p, q in zip(a.projections, b.projections, strict=True):
-        np.testing.assert_array_equal(p.weight, q.weight)
-        np.testing.assert_array_equal(p.delays[p.weight != 0], q.delays[q.weight != 0])
-    assert (a.dt, a.outputs, a.metadata) == (b.dt, b.outputs, b.metadata)
-
-
 def test_what_is_written_is_read_back_whole(tmp_path):
     """Names, dt, metadata and the clocked reset of a quantised network with biases."""
     graph = quantise(networks.network(), calibration=networks.spikes())
     arguments = netx.write(graph, tmp_path / "a.net")
     assert arguments == {"reset_interval": 1 << 30, "reset_offset": 1}
-    same(graph, netx.read(tmp_path / "a.net"))
+    assert_same_graph(graph, netx.read(tmp_path / "a.net"))
 
 
 @pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.net")), ids=lambda p: p.stem)
 def test_a_file_of_lavas_form_survives_the_round_trip(path, tmp_path):
     first = netx.read(path)
     netx.write(first, tmp_path / "again.net")
-    same(first, netx.read(tmp_path / "again.net"))
+    assert_same_graph(first, netx.read(tmp_path / "again.net"))
     with h5py.File(path) as old, h5py.File(tmp_path / "again.net") as new:
         assert list(old["layer"]) == list(new["layer"])
         for key in old["layer"]:

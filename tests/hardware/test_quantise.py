@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import networks
 import numpy as np
 import pytest
 
@@ -12,6 +11,7 @@ from snnkit.graph import INPUT, Graph, Population, Projection
 from snnkit.hardware import loihi
 from snnkit.hardware.quantise import Report, coarser, coarser_events, latencies, quantise
 from snnkit.hardware.verify import compare, ladder, outcome
+from tests.helpers import networks
 
 
 def equal_spikes(graph, integer, events):
@@ -221,7 +221,7 @@ def test_long_delays_are_refused_clipped_or_relayed():
 def test_relays_lose_nothing():
     """The integer network with relays has the very spikes of the one without, where both exist."""
     graph, events = networks.network(longest=60, bias=0.0, decay=0.2), networks.spikes()
-    from snnkit.hardware.chips import LOIHI2
+    from snnkit.chips import LOIHI2
 
     plain = quantise(graph, calibration=events)
     relayed = quantise(graph, calibration=events, relay_delays=True, chip=replace(LOIHI2, max_delay=10))

@@ -4,7 +4,6 @@ import json
 import shutil
 from pathlib import Path
 
-import networks
 import numpy as np
 import pytest
 
@@ -13,6 +12,7 @@ from snnkit.errors import DataError, GraphError, ParameterError
 from snnkit.graph import Graph
 from snnkit.hardware import loihi, netx, verify
 from snnkit.hardware.quantise import quantise
+from tests.helpers import networks
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -91,9 +91,9 @@ def test_the_ladder_has_its_rungs_and_passes(case, tmp_path):
     assert (found.rungs[4].equal, found.rungs[4].first) == (1.0, None)
     assert found.status == 0
     assert "first to differ" in str(found)
-    for path, write in (("a.net", netx.write), ("a.h5", Graph.save)):
+    for path, write, read in (("a.net", netx.write, netx.read), ("a.h5", Graph.save, Graph.load)):
         write(integer, tmp_path / path)
-        assert verify.ladder(graph, tmp_path / path, events, labels).rungs[-1] == found.rungs[3]
+        assert verify.ladder(graph, read(tmp_path / path), events, labels).rungs[-1] == found.rungs[3]
 
 
 def test_a_rung_that_must_be_exact_fails_by_one_spike(case):

@@ -6,9 +6,9 @@ from base64 import b64decode
 import numpy as np
 import pytest
 
+from snnkit.energy import available, estimate, tune
 from snnkit.events import EventBatch
 from snnkit.graph import Graph, Population, Projection
-from snnkit.hardware.energy import available, estimate, tune
 from snnkit.report import energy_page, tune_page
 
 LIF = {"decay": 0.8, "gain": 1.0, "v_th": 1.0, "v_reset": 0.0, "v_rest": 0.0}

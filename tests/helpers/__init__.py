@@ -1,0 +1,1 @@
+"""What tests of several folders share: networks, inputs and files made for them, and equality."""

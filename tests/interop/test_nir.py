@@ -1,0 +1,357 @@
+"""NIR: round trips with delays, the published example graphs, and the frameworks' own spikes."""
+
+import os
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from snnkit.engine import simulate
+from snnkit.errors import DataError, ExportError, ParameterError
+from snnkit.events import EventBatch
+from snnkit.graph import INPUT, Graph, Population, Projection
+from snnkit.interop import nir as exchange
+from tests.helpers import networks
+from tests.helpers.graphs import assert_same_graph
+
+nir = pytest.importorskip("nir")
+PUBLISHED = Path(os.environ.get("SNNKIT_NIR_GRAPHS", "no such folder"))
+"""The example graphs of NIR's repository (paper/ and tests/), which are not kept here."""
+
+needs_published = pytest.mark.skipif(
+    not PUBLISHED.is_dir(), reason="SNNKIT_NIR_GRAPHS names no folder with NIR's example graphs"
+)
+
+
+def mixed_network():
+    """Convolution with a delay, one-to-one, sparse with delays, cuba, branches."""
+    r = np.random.default_rng(0)
+    graph = Graph({"input": Population("input", INPUT, (2, 5, 6))}, [], 2.0, ["out"], {"readout": "mean"})
+    graph.populations["c"] = networks.lif("c", (4, 3, 3), 0.5, bias=0.1 * r.normal(size=(4, 1, 1)))
+    graph.populations["cuba"] = Population(
+        "cuba", "cuba", 36, {"decay_syn": 0.4, "decay_mem": 0.8, "v_th": 1.2, "v_reset": 0.0}
+    )
+    graph.populations["out"] = Population("out", "li", 3, {"decay": 0.9, "gain": 0.1})
+    indptr = np.arange(0, 3 * 36 + 1, 3)
+    graph.projections = [
+        Projection(
+            "a", "input", "c", r.normal(size=(4, 1, 3, 3)), np.array(2), "conv", None, None,
+            {"stride": [2, 2], "padding": [1, 1], "dilation": [1, 1], "groups": 2},
+        ),
+        Projection("b", "c", "cuba", r.normal(size=36), r.integers(0, 3, 36), "one_to_one"),
+        Projection(
+            "d", "cuba", "out", r.normal(size=108), r.integers(0, 9, 108), "sparse", indptr,
+            np.tile([0, 1, 2], 36),
+        ),
+        Projection("e", "c", "out", r.normal(size=(3, 36)), r.integers(0, 9, (3, 36))),
+    ]  # fmt: skip
+    return graph.validate()
+
+
+@pytest.mark.parametrize(
+    "graph",
+    [
+        networks.network(),
+        networks.network(recurrent=True),
+        networks.network(decay=1.0, longest=1),
+        mixed_network(),
+    ],
+    ids=["delays", "recurrent", "no leak", "mixed"],
+)
+def test_what_is_written_is_read_back(graph, tmp_path):
+    exchange.write(graph, tmp_path / "a.nir")
+    assert_same_graph(graph, exchange.read(tmp_path / "a.nir"), rtol=1e-12)
+
+
+def test_delays_are_nirs_own_nodes_and_merge_without_our_notes(tmp_path):
+    """Another tool sees Delay → Affine groups, one for each delay; they come back as one matrix."""
+    graph = networks.network((9, 8, 4), longest=5, recurrent=True)
+    exchange.write(graph, tmp_path / "a.nir")
+    with h5py.File(tmp_path / "a.nir", "a") as file:
+        del file["snnkit"]
+    node = nir.read(tmp_path / "a.nir")
+    delays = {k: float(n.delay[0]) for k, n in node.nodes.items() if isinstance(n, nir.Delay)}
+    assert sorted(v for k, v in delays.items() if k.startswith("input→hidden0")) == pytest.approx(
+        [0.01, 0.02, 0.03, 0.04]
+    )
+    again = exchange.read(tmp_path / "a.nir", dt=10.0)
+    found = {(p.source, p.target): p for p in again.projections}
+    assert len(found) == len(again.projections) == 3
+    for p in graph.projections:
+        np.testing.assert_array_equal(found[p.source, p.target].weight, p.weight)
+        np.testing.assert_array_equal(found[p.source, p.target].delays, p.delays)
+    events = networks.spikes(9)
+    a, b = simulate(graph, events, 60, dtype="float64"), simulate(again, events, 60, dtype="float64")
+    assert len(a.spikes["hidden0"].times) > 20
+    np.testing.assert_array_equal(a.spikes["hidden0"].to_dense(60), b.spikes["hidden0"].to_dense(60))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"options": {"reset": "soft"}}, "reset 'soft'"),
+        ({"options": {"refractory": True}}, "refractory period"),
+        ({"neuron": "adlif"}, "kind 'adlif' have no NIR node"),
+        ({"params": {"decay": np.linspace(0.1, 1, 34)}}, r"decay is 1.0"),
+    ],
+)
+def test_what_nir_lacks_is_refused(change, message):
+    graph = networks.network()
+    p = graph.populations["hidden0"]
+    change = dict(change)
+    if "params" in change:
+        change["params"] = p.params | change["params"]
+    graph.populations["hidden0"] = replace(p, **change)
+    with pytest.raises(ExportError, match=message):
+        exchange.to_nir(graph)
+
+
+def test_integer_graphs_are_refused():
+    from snnkit.hardware.quantise import quantise
+
+    with pytest.raises(ExportError, match="'hidden0' is in the chip's integers"):
+        exchange.to_nir(quantise(networks.network()))
+
+
+@needs_published
+@pytest.mark.parametrize(
+    ("file", "convention", "populations", "decay"),
+    [
+        ("two_lif_neurons", "nir", 3, 0.99),
+        ("lif_norse", "norse", 2, 0.6),
+        ("lif_rockpool", "rockpool", 2, np.exp(-1e-4 / 0.0025)),
+        ("cnn_sinabs", "sinabs", 6, 1.0),
+        ("braille_snntorch", "snntorch", 3, None),
+    ],
+)
+def test_the_published_graphs_are_read(file, convention, populations, decay):
+    graph = exchange.read(PUBLISHED / f"{file}.nir", convention)
+    neurons = [p for p in graph.populations.values() if p.neuron != INPUT]
+    assert len(graph.populations) == populations
+    if decay is not None:
+        np.testing.assert_allclose(neurons[0].params["decay"], decay, rtol=1e-6)
+    assert len(graph.outputs) == 1
+    steps, size = 60, graph.populations[graph.inputs[0]].size
+    x = (np.random.default_rng(0).random((steps, 2, size)) < 0.3).astype(np.float32)
+    assert simulate(graph, EventBatch.from_dense(x)).spikes[neurons[0].name].size == neurons[0].size
+
+
+@needs_published
+def test_the_published_convolutional_network_computes_what_its_nodes_say():
+    """The five weight layers of the Sinabs network by torch, one step of integrate-and-fire each."""
+    torch = pytest.importorskip("torch")
+    graph = exchange.read(PUBLISHED / "cnn_sinabs.nir", "sinabs")
+    node = nir.read(PUBLISHED / "cnn_sinabs.nir", type_check=False)
+    r = np.random.default_rng(0)
+    x = torch.from_numpy((r.random((1, 2, 34, 34)) < 0.3).astype(np.float64))
+    want = {}
+    for key in sorted(node.nodes, key=lambda k: int(k) if k.isdigit() else 99):
+        n = node.nodes[key]
+        if isinstance(n, nir.Conv2d):
+            w, b = torch.from_numpy(n.weight).double(), torch.from_numpy(n.bias).double()
+            x = torch.nn.functional.conv2d(x, w, b, tuple(n.stride), tuple(n.padding), tuple(n.dilation))
+        elif isinstance(n, nir.IF):
+            want[key] = x.reshape(-1).numpy()
+            x = (x >= 1).double()
+        elif isinstance(n, nir.SumPool2d):
+            x = torch.nn.functional.avg_pool2d(x, tuple(n.kernel_size), tuple(n.stride)) * 4
+        elif isinstance(n, nir.Flatten):
+            x = x.flatten(1)
+        elif isinstance(n, nir.Affine):
+            x = x @ torch.from_numpy(n.weight).double().T + torch.from_numpy(n.bias).double()
+    r = np.random.default_rng(0)
+    first = (r.random((1, 2, 34, 34)) < 0.3).reshape(1, 1, -1).astype(np.float64)
+    result = simulate(graph, EventBatch.from_dense(first), 1, record=["h"], dtype="float64")
+    for key, value in want.items():
+        np.testing.assert_allclose(result.recorded[key, "h"][0, 0], value, atol=1e-5)
+
+
+def compare(graph, module_spikes, x, name):
+    """The framework's spikes [T, N] against the engine's."""
+    result = simulate(graph, EventBatch.from_dense(x[:, None].astype(np.float32)), len(x), dtype="float64")
+    got = result.spikes[name].to_dense(len(x))[:, 0]
+    assert 0.02 < module_spikes.mean() < 0.9
+    np.testing.assert_array_equal(got, module_spikes)
+
+
+def drive(steps=120, size=7, rate=0.4):
+    return (np.random.default_rng(3).random((steps, size)) < rate).astype(np.float32)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["Leaky", "Synaptic", "RLeaky"])
+def test_snntorchs_network_spikes_alike(kind):
+    torch, snn = pytest.importorskip("torch"), pytest.importorskip("snntorch")
+    export = pytest.importorskip("snntorch.export_nir")
+    torch.manual_seed(0)
+    options = {"reset_mechanism": "zero", "reset_delay": False, "threshold": torch.ones(5)}
+    neuron = {
+        "Leaky": lambda: snn.Leaky(beta=torch.full((5,), 0.8), **options),
+        "Synaptic": lambda: snn.Synaptic(alpha=torch.full((5,), 0.6), beta=torch.full((5,), 0.8), **options),
+        "RLeaky": lambda: snn.RLeaky(beta=0.8, linear_features=5, **options),
+    }[kind]()
+    linear = torch.nn.Linear(7, 5)
+    x, spikes = drive(), []
+    with torch.no_grad():
+        linear.weight.mul_(3)
+        state = [torch.zeros(1, 5)] * 2
+        for row in torch.from_numpy(x):
+            if kind == "Leaky":
+                s, state[0] = neuron(linear(row)[None], state[0])
+            elif kind == "Synaptic":
+                s, *state = neuron(linear(row)[None], *state)
+            else:
+                s, state[0] = neuron(linear(row)[None], state[1], state[0])
+                state[1] = s
+            spikes.append(s.numpy()[0])
+        nodes = {
+            "input": nir.Input(np.array([7])),
+            "fc": export._extract_snntorch_module(linear),
+            "lif": export._extract_snntorch_module(neuron),
+            "output": nir.Output(np.array([5])),
+        }
+    edges = [("input", "fc"), ("fc", "lif"), ("lif", "output")]
+    graph = exchange.from_nir(nir.NIRGraph(nodes, edges, type_check=False), "snntorch")
+    name = "lif.lif" if kind == "RLeaky" else "lif"
+    compare(graph, np.stack(spikes), x, name)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["LIFNode", "LIFNode decay_input", "IFNode", "CUBALIFNode"])
+def test_spikingjellys_network_spikes_alike(kind):
+    torch = pytest.importorskip("torch")
+    sj = pytest.importorskip("spikingjelly.activation_based")
+    from spikingjelly.activation_based import layer, neuron
+    from spikingjelly.activation_based.nir_exchange import export_to_nir
+
+    assert sj
+    torch.manual_seed(0)
+    make = {
+        "LIFNode": lambda: neuron.LIFNode(tau=3.0, decay_input=False, step_mode="m"),
+        "LIFNode decay_input": lambda: neuron.LIFNode(tau=2.0, v_reset=0.1, step_mode="m"),
+        "IFNode": lambda: neuron.IFNode(step_mode="m"),
+        "CUBALIFNode": lambda: neuron.CUBALIFNode(c_decay=0.5, v_decay=0.7),
+    }[kind]()
+    make.step_mode = "m"
+    net = torch.nn.Sequential(layer.Linear(7, 5, step_mode="m"), make)
+    x = drive()
+    with torch.no_grad():
+        net[0].weight.mul_(3)
+        spikes = net(torch.from_numpy(x)[:, None]).numpy()[:, 0]
+    graph = exchange.from_nir(export_to_nir(net, torch.from_numpy(x)[:, None]), "spikingjelly")
+    name = next(n for n, p in graph.populations.items() if p.neuron != INPUT)
+    compare(graph, spikes, x, name)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["box", "current"])
+def test_norses_network_spikes_alike(kind):
+    torch, norse = pytest.importorskip("torch"), pytest.importorskip("norse.torch")
+    from norse.torch.utils.export_nir import _extract_norse_module
+
+    torch.manual_seed(0)
+    if kind == "box":
+        p = norse.LIFBoxParameters(
+            tau_mem_inv=torch.full((5,), 200.0), v_leak=torch.zeros(5), v_th=torch.full((5,), 0.3)
+        )
+        p = p._replace(v_reset=torch.zeros(5))
+        cell = norse.LIFBoxCell(p)
+    else:
+        p = norse.LIFParameters(
+            tau_syn_inv=torch.full((5,), 300.0), tau_mem_inv=torch.full((5,), 200.0),
+            v_leak=torch.zeros(5), v_th=torch.full((5,), 0.5), v_reset=torch.zeros(5),
+        )  # fmt: skip
+        cell = norse.LIFCell(p)
+    linear = torch.nn.Linear(7, 5)
+    x, spikes, state = drive(), [], None
+    with torch.no_grad():
+        linear.weight.mul_(4)
+        for row in torch.from_numpy(x):
+            s, state = cell(linear(row)[None], state)
+            spikes.append(s.numpy()[0])
+        nodes = {
+            "input": nir.Input(np.array([7])),
+            "fc": nir.Affine(linear.weight.numpy(), linear.bias.numpy()),
+            "lif": _extract_norse_module(cell),
+            "output": nir.Output(np.array([5])),
+        }
+    for key, value in vars(nodes["lif"]).items():
+        if isinstance(value, torch.Tensor):
+            setattr(nodes["lif"], key, value.numpy())
+    edges = [("input", "fc"), ("fc", "lif"), ("lif", "output")]
+    graph = exchange.from_nir(nir.NIRGraph(nodes, edges, type_check=False), "norse")
+    compare(graph, np.stack(spikes), x, "lif")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_sinabs_network_spikes_alike():
+    torch, sl = pytest.importorskip("torch"), pytest.importorskip("sinabs.layers")
+    from sinabs.activation import MembraneReset
+    from sinabs.nir import to_nir
+
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(
+        torch.nn.Linear(7, 5),
+        sl.LIFSqueeze(tau_mem=6.0, batch_size=1, reset_fn=MembraneReset(), spike_threshold=0.4),
+    )
+    x = drive()
+    with torch.no_grad():
+        net[0].weight.mul_(4)
+        spikes = net(torch.from_numpy(x)).numpy()
+        net[1].reset_states()
+        node = to_nir(net, torch.from_numpy(x[:1]))
+    graph = exchange.from_nir(node, "sinabs", reset="hard")
+    name = next(n for n, p in graph.populations.items() if p.neuron != INPUT)
+    compare(graph, np.minimum(spikes, 1), x, name)
+
+
+def test_files_that_are_no_nir_are_named(tmp_path):
+    with h5py.File(tmp_path / "a.nir", "w") as file:
+        file["x"] = 1
+    with pytest.raises(DataError, match=r"no NIR file: /node is missing"):
+        exchange.read(tmp_path / "a.nir")
+    with h5py.File(tmp_path / "b.nir", "w") as file:
+        file["node/type"] = "NIRGraph"
+    with pytest.raises(DataError, match=r"b\.nir is a damaged NIR file"):
+        exchange.read(tmp_path / "b.nir")
+    exchange.write(networks.network(), tmp_path / "c.nir")
+    with pytest.raises(ParameterError, match=r"convention 'nest' is none of"):
+        exchange.read(tmp_path / "c.nir", "nest")
+
+
+def chain(*nodes):
+    names = ["input", *map(str, range(len(nodes))), "output"]
+    last = np.array([1])
+    made = dict(zip(names, [nir.Input(np.array([2])), *nodes, nir.Output(last)], strict=True))
+    return nir.NIRGraph(made, list(pairwise(names)), type_check=False)
+
+
+def test_nodes_without_a_place_and_odd_delays_are_named():
+    lif = nir.LIF(*(np.full(1, v) for v in (0.01, 1.0, 0.0, 1.0)))
+    weights = nir.Linear(np.ones((1, 2)))
+    with pytest.raises(ExportError, match=r"node '1' is a Threshold"):
+        exchange.from_nir(chain(weights, nir.Threshold(np.ones(1)), lif))
+    with pytest.raises(
+        ExportError, match=r"delay before '1', 0.15 ms, is no whole number of steps of 0.1 ms"
+    ):
+        exchange.from_nir(chain(nir.Delay(np.full(2, 1.5e-4)), weights, lif))
+    with pytest.raises(ExportError, match=r"node '0' has weights \(1, 3\), but gets 2 inputs"):
+        exchange.from_nir(chain(nir.Linear(np.ones((1, 3))), lif))
+    with pytest.raises(ExportError, match=r"time constant of 10 ms is below the step of 20 ms"):
+        exchange.from_nir(chain(weights, lif), dt=20.0)
+
+
+def test_inputs_may_be_delayed_each_by_its_own_time():
+    lif = nir.LIF(*(np.full(1, v) for v in (0.01, 1.0, 0.0, 1.0)))
+    graph = exchange.from_nir(chain(nir.Delay(np.array([1e-4, 5e-4])), nir.Linear(np.ones((1, 2))), lif))
+    assert graph.projections[0].delays.tolist() == [[1, 5]]
+
+
+def test_a_network_that_ends_in_weights_gets_a_memoryless_readout():
+    graph = exchange.from_nir(chain(nir.Affine(np.array([[2.0, 3.0]]), np.array([0.5]))))
+    x = np.eye(2, dtype=np.float32)[:, None]
+    v = simulate(graph, EventBatch.from_dense(x), 3, record=["v"]).recorded[graph.outputs[0], "v"]
+    assert v[:, 0, 0].tolist() == [2.5, 3.5, 0.5]
