@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from snnkit.datasets import images
+from snnkit.datasets import cifar, images, mnist
 from snnkit.errors import ChecksumError, DataError, ParameterError
 
 
@@ -29,7 +29,8 @@ def cifar10(root, per_batch=20, test=10, seed=0):
 @pytest.fixture
 def unchecked(monkeypatch):
     """Without the md5 of the published files."""
-    monkeypatch.setattr(images, "MD5", {})
+    monkeypatch.setattr(cifar, "MD5", {})
+    monkeypatch.setattr(mnist, "MD5", {})
 
 
 def test_cifar10_has_every_pixel_in_its_place(tmp_path, unchecked):
@@ -185,7 +186,7 @@ def test_files_that_are_wrong_are_named(tmp_path, monkeypatch, cache):
     cifar10(tmp_path)
     with pytest.raises(ChecksumError, match=r"data_batch_1: md5 is .*, expected c99cafc152244af753f"):
         images.load("cifar10", tmp_path)
-    monkeypatch.setattr(images, "MD5", {})
+    monkeypatch.setattr(cifar, "MD5", {})
     batch = tmp_path / "cifar-10-batches-py" / "data_batch_3"
     good = pickle.loads(batch.read_bytes())
     for content, message in (
