@@ -156,15 +156,18 @@ def leave_one_speaker_out(name: str, **options: Any) -> Iterator[tuple[str, Spli
 
 @dataclass(frozen=True)
 class Resolved:
-    """Which data there are: `name` for `load`, whether they are synthetic, and where they lie or why."""
+    """Which data there are: `name` for `load`, whether they are synthetic, and where they lie or why.
+
+    `where` is "" for a data set that no other stands in for: it was not looked for.
+    """
 
     name: str
     synthetic: bool
     where: str
 
 
-def resolve(name: str, root: PathLike | None = None, *, fetch: bool = True) -> Resolved:
-    """The data set of this name if its recordings can be reached, else the row that stands in for it.
+def resolve(name: str, root: PathLike | None = None, *, fetch: bool = True, **options: Any) -> Resolved:
+    """The data set of this name if its files can be reached, else the row that stands in for it.
 
     Raises `ParameterError` for an unknown name, with the nearest, and what reading raises.
     """
@@ -172,10 +175,11 @@ def resolve(name: str, root: PathLike | None = None, *, fetch: bool = True) -> R
     if row.stand_in is None:
         return Resolved(name, row.synthetic, "")
     try:
-        return Resolved(name, row.synthetic, sound(name, root=root, fetch=fetch).where)
+        found = row.open({"root": root, "fetch": fetch}, options)
     except Unreachable as error:
         other = dataset(row.stand_in)
         return Resolved(other.name, other.synthetic, f"{other.title}, since {error}")
+    return Resolved(name, row.synthetic, getattr(found, "where", ""))
 
 
 # ------------------------------------------------------------------------- what each kind of row gives

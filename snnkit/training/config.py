@@ -5,6 +5,7 @@ Every mistake of a file is reported at once, an unknown key with the nearest val
 
 from __future__ import annotations
 
+import functools
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -21,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from ..datasets.table import DATASETS, nearest
+from ..datasets.table import DATASETS, Dataset, nearest
 from ..errors import ConfigError
 from ..files import PathLike
 
@@ -41,28 +42,26 @@ class DataSection(Section):
     root: Path | None = None
 
     @classmethod
-    def of_row(cls, name: Any) -> type[Section]:
-        """This section with the own options of a row of `DATASETS` as further keys.
+    def of_values(cls, values: dict[str, Any]) -> type[DataSection]:
+        """This section with the own options of the data set that its values name as further keys.
 
         A name that is not in the table may have any options: a run's record must be readable where its data
         set is not registered. `snnkit.datasets.load` refuses it.
         """
-        if not isinstance(name, str):
-            return cls
-        if name not in DATASETS:
-            return type(
-                cls.__name__, (cls,), {"model_config": {"extra": "allow"}, "__module__": cls.__module__}
-            )
-        own: dict[str, Any] = {
-            key: (option.annotation, ... if option.required else option.default)
-            for key, option in DATASETS[name].options().items()
-        }
-        return create_model(cls.__name__, __base__=cls, **own) if own else cls
+        name = values.get("name", cls.model_fields["name"].default)
+        return _with_options(cls, DATASETS.get(name)) if isinstance(name, str) else cls
 
-    @classmethod
-    def of_values(cls, values: Any) -> type[Section]:
-        """`of_row` for the data set that the values of this section name."""
-        return cls.of_row(values.get("name", cls.model_fields["name"].default))
+
+@functools.cache
+def _with_options(section: type[DataSection], row: Dataset | None) -> type[DataSection]:
+    if row is None:
+        anything = {"model_config": {"extra": "allow"}, "__module__": section.__module__}
+        return type(section.__name__, (section,), anything)
+    own: dict[str, Any] = {
+        key: (option.annotation, ... if option.required else option.default)
+        for key, option in row.options().items()
+    }
+    return create_model(section.__name__, __base__=section, **own) if own else section
 
 
 def own_options(section: type[DataSection]) -> WrapValidator:

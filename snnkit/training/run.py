@@ -42,16 +42,15 @@ def load_data(config: Config, progress: bool = True) -> Splits:
 
     Raises `ParameterError` for an unknown data set, with the nearest, and what `snnkit.datasets.load` raises.
     """
-    options = config.data.model_dump()
-    options["validation"] = validation_of(config)
-    found = datasets.resolve(config.data.name, config.data.root)
-    if found.name != config.data.name:
-        row = datasets.dataset(config.data.name)
-        title, missed = datasets.dataset(found.name).title, row.name.replace("_", " ")
-        _log.warning("%s stand in for %s: %s", title.upper(), missed, found.where)
-        options = {key: value for key, value in options.items() if key not in row.options()}
-        options |= {"name": found.name, "root": None, "held_out": None}
-    return datasets.load(**options, progress=progress)
+    row = datasets.dataset(config.data.name)
+    options = config.data.model_dump() | {"validation": validation_of(config)}
+    own = {key: options.pop(key) for key in row.options() if key in options}
+    found = datasets.resolve(row.name, config.data.root, **own)
+    if found.name != row.name:
+        title = datasets.dataset(found.name).title
+        _log.warning("%s stand in for %s: %s", title.upper(), row.name.replace("_", " "), found.where)
+        own, options = {}, options | {"name": found.name, "root": None, "held_out": None}
+    return datasets.load(**options, **own, progress=progress)
 
 
 def describe_data(config: Config) -> dict[str, Any]:

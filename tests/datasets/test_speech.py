@@ -6,7 +6,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from made_files import write_wav
+from made_files import gsc, synthesise_digits, write_wav
 
 from snnkit.datasets import (
     GSC,
@@ -238,22 +238,6 @@ def test_spoken_words_parts(recordings, cache, no_network, quick_cochlea):
     assert len(valid) == 600
 
 
-def gsc(folder, words=("bed", "yes"), rate=16000):
-    rng = np.random.default_rng(0)
-    for word in words:
-        for speaker in ("0a7c", "b3f1", "c2d4"):
-            for k in range(2):
-                write_wav(
-                    folder / word / f"{speaker}_nohash_{k}.wav", rng.integers(-999, 999, 1600 + k), rate
-                )
-    write_wav(folder / "_background_noise_" / "hum.wav", rng.integers(-9, 9, 99), rate)
-    (folder / "validation_list.txt").write_text(
-        "".join(f"{w}/b3f1_nohash_{k}.wav\n" for w in words for k in (0, 1))
-    )
-    (folder / "testing_list.txt").write_text(f"{words[1]}/c2d4_nohash_0.wav\n")
-    return folder
-
-
 def test_speech_commands_follow_their_two_lists(tmp_path, cache, no_network, quick_cochlea):
     folder = gsc(tmp_path / "speech_commands_v0.02")
     all_of_it = sound("gsc", root=tmp_path)
@@ -348,16 +332,11 @@ def test_synthetic_digits_are_kept_and_split_by_voice(cache, monkeypatch):
 
     calls = []
 
-    def synthesise_digits(speakers, takes, seed, workers=None, **_):
+    def counted(speakers, takes, seed, workers=None):
         calls.append(speakers)
-        plan = [(s, w, t) for s in speakers for w in range(20) for t in range(takes)]
-        rng = np.random.default_rng(seed)
-        clips = [rng.integers(-999, 999, 300).astype(np.int16) for _ in plan]
-        return voices.Digits(
-            clips, np.array([w for _, w, _ in plan]), np.array([s for s, _, _ in plan]), 16000
-        )
+        return synthesise_digits(speakers, takes, seed)
 
-    monkeypatch.setattr(voices, "synthesise_digits", synthesise_digits)
+    monkeypatch.setattr(voices, "synthesise_digits", counted)
     first = synthetic_digits(10, 2)
     again = synthetic_digits(10, 2)
     assert len(calls) == 1
