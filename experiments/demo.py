@@ -64,7 +64,7 @@ def main() -> None:
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir(parents=True)
 
-    source = datasets.resolve_spoken_digits()
+    source = datasets.resolve("spoken_digits")
     settings = []
     if source.synthetic:
         console.rule("[bold yellow]SYNTHETIC VOICES")

@@ -18,6 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from . import __version__
+from .datasets import DATASETS
 from .errors import DataError, SnnkitError
 
 app = typer.Typer(
@@ -78,7 +79,7 @@ def options(
 
 @app.command()
 def data(
-    name: Annotated[str, typer.Argument(help="shd, ssc, gsc, spoken_digits, spoken_words, synthetic_digits")],
+    name: Annotated[str, typer.Argument(help=", ".join(DATASETS))],
     root: Annotated[
         Path | None, typer.Option(help="Folder of the recordings (default: SNNKIT_DATA).")
     ] = None,

@@ -6,18 +6,18 @@ import json
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator
 
-from ..datasets import Binned, images
+from ..datasets import Binned, dataset, images
 from ..errors import DataError
 from ..files import PathLike, atomic
 from ..graph import Graph
 from ..training.checkpoint import load_checkpoint, load_weights
-from ..training.config import Section, read_file
+from ..training.config import DataSection, Section, own_options, read_file
 from ..training.record import stamp
 from .ann import MODELS, build_ann
 from .conversion import convert, converted_like
@@ -27,14 +27,18 @@ from .spiking import SpikingNet
 from .timesteps import MILESTONES, Cost, Schedule, check_stages, compress_timesteps, train_images
 
 
-class Data(Section):
+class Data(DataSection):
     """Which images."""
 
-    name: Literal[images.NAMES] = "digits"  # type: ignore[valid-type]
-    root: Path | None = None
+    name: str = "digits"
     valid_fraction: float = Field(0.1, gt=0, lt=1)
     limit: int | None = Field(None, ge=2, description="images of every class")
     seed: int = Field(0, description="of the choice of validation images")
+
+    @field_validator("name")
+    @classmethod
+    def _has_images(cls, name: str) -> str:
+        return dataset(name, "images").name
 
 
 class Training(Section):
@@ -110,7 +114,7 @@ class Run(Section):
 class CompressionConfig(Section):
     """A whole compression."""
 
-    data: Data = Data()
+    data: Annotated[SerializeAsAny[Data], own_options(Data)] = Data()
     ann: Ann = Ann()
     snn: Snn = Snn()
     run: Run = Run()

@@ -24,7 +24,7 @@ import numpy as np
 from scipy import fft, signal
 
 from ..errors import DataError, MissingExtraError, ParameterError, require
-from .cochlea import processors
+from .workers import worker_count
 
 ENGLISH = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 GERMAN = ("null", "eins", "zwei", "drei", "vier", "fünf", "sechs", "sieben", "acht", "neun")
@@ -117,9 +117,7 @@ def synthesise_digits(
         raise ParameterError(f"takes = {takes}, expected at least 1.")
     if snr_db is not None and not (len(snr_db) == 2 and snr_db[0] <= snr_db[1]):
         raise ParameterError(f"snr_db = {snr_db!r}, expected (lowest, highest) or None.")
-    workers = processors() if workers is None else workers
-    if workers < 1:
-        raise ParameterError(f"workers is at least 1, got {workers}.")
+    workers = worker_count(workers)
 
     plan = [(s, word, take) for s in who for word in range(len(WORDS)) for take in range(takes)]
     rngs = [np.random.default_rng([seed, *clip]) for clip in plan]

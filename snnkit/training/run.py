@@ -29,7 +29,7 @@ _log = logging.getLogger("snnkit.training")
 def validation_of(config: Config) -> str:
     """What the epoch is chosen on, as `snnkit.datasets.load` names it."""
     if config.train.protocol == "paper" and config.data.validation == "auto":
-        return "official" if config.data.name in ("ssc", "gsc") else "test"
+        return datasets.dataset(config.data.name).paper
     return config.data.validation
 
 
@@ -37,17 +37,20 @@ def load_data(config: Config, progress: bool = True) -> Splits:
     """The data set of a configuration.
 
     Under the paper's protocol the whole training part is trained on and, where there is no official
-    validation part (SHD), the epoch is chosen on the test part, as published. Where the recordings of
-    ``spoken_digits`` can't be reached, synthetic voices stand in, with a warning.
+    validation part (SHD), the epoch is chosen on the test part, as published. Where recordings can't be
+    reached and the data set's row names another that stands in, that one is taken, with a warning.
+
+    Raises `ParameterError` for an unknown data set, with the nearest, and what `snnkit.datasets.load` raises.
     """
-    options = config.data.model_dump()
-    options["validation"] = validation_of(config)
-    if options["name"] == "spoken_digits":
-        found = datasets.resolve_spoken_digits(options["root"])
-        if found.synthetic:
-            _log.warning("SYNTHETIC VOICES stand in for spoken digits: %s", found.where)
-            options |= {"name": found.name, "root": None, "held_out": None}
-    return datasets.load(**options, progress=progress)
+    row = datasets.dataset(config.data.name)
+    options = config.data.model_dump() | {"validation": validation_of(config)}
+    own = {key: options.pop(key) for key in row.options() if key in options}
+    found = datasets.resolve(row.name, config.data.root, **own)
+    if found.name != row.name:
+        title = datasets.dataset(found.name).title
+        _log.warning("%s stand in for %s: %s", title.upper(), row.name.replace("_", " "), found.where)
+        own, options = {}, options | {"name": found.name, "root": None, "held_out": None}
+    return datasets.load(**options, **own, progress=progress)
 
 
 def describe_data(config: Config) -> dict[str, Any]:
