@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..backend import fuses
 from ..delays import DelayedLinear
 from ..errors import ParameterError, ShapeError
 from ..neurons import LI, LIF
@@ -42,7 +43,11 @@ class TimeBatchNorm(nn.BatchNorm1d):
 
 
 class Layer(nn.Module):
-    """Synapses, batch norm, neuron, dropout."""
+    """Synapses, batch norm, neuron, dropout.
+
+    In training the last three run as one where `snnkit.backend` fuses: hooks on them are called under
+    `backend.unfused` only.
+    """
 
     def __init__(self, synapses: nn.Module, norm: TimeBatchNorm, neuron: LIF, dropout: Dropout) -> None:
         super().__init__()
@@ -53,7 +58,7 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         y = self.synapses(x)
-        if not self.training or any(m._forward_hooks or m._forward_pre_hooks for m in self.children()):
+        if not (self.training and fuses()):
             s, _ = self.neuron(self.norm(y))
             return s, self.dropout(s)
         mask = self.dropout.shared(y)
