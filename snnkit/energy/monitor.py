@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
 
+from ..backend import unfused
 from ..errors import ParameterError, ShapeError
 from ..graph import INPUT
 from .counts import Counts, NeuronCounts, SynapseCounts, concatenate
@@ -49,6 +51,7 @@ class EnergyMonitor:
         self.multi = _is_multi_step(module, self.spiking) if steps == "auto" else steps == "multi"
         self._inside = False
         self._handles: list[Any] = []
+        self._apart = ExitStack()
         self._finished: list[Counts] = []
         self._fans: dict[tuple[Any, ...], tuple[np.ndarray, np.ndarray]] = {}
         self._begin()
@@ -56,6 +59,7 @@ class EnergyMonitor:
     def __enter__(self) -> EnergyMonitor:
         import torch
 
+        self._apart.enter_context(unfused())
         layers = (torch.nn.Linear, torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)
         watched = 0
         for name, module in self.module.named_modules():
@@ -76,6 +80,7 @@ class EnergyMonitor:
         for handle in self._handles:
             handle.remove()
         self._handles = []
+        self._apart.close()
 
     def new_samples(self) -> None:
         """End the samples that are being counted; the next call begins others."""

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..delays import DelayedLinear
 from ..errors import CheckpointError
 from ..training.config import Model
 from ..training.network import SpikingClassifier, build
@@ -69,7 +70,7 @@ def write(network: SpikingClassifier) -> dict[str, Tensor]:
     index = 0
     parts: list[tuple[Any, Any]] = [(part.synapses, part.norm) for part in network.layers]
     for synapses, norm in [*parts, (network.readout_synapses, None)]:
-        if not hasattr(synapses, "position"):
+        if not isinstance(synapses, DelayedLinear):
             raise CheckpointError("SNN-delays has delays in every layer; this network has none.")
         middle = synapses.window // 2
         state[f"model.{index}.weight"] = synapses.weight.detach().clone()

@@ -25,6 +25,7 @@ from pydantic import (
 
 from ..chips import CHIPS
 from ..datasets.table import DATASETS, Dataset
+from ..delays import VERSIONS
 from ..errors import ConfigError, choices, nearest
 from ..files import PathLike
 
@@ -113,7 +114,7 @@ class Model(Section):
     delays: Literal["learned", "random", "none"] = "learned"
     max_delay: int = Field(24, ge=0, description="steps")
     kernel_count: int = Field(1, ge=1, description="taps per synapse")
-    version: Literal["gauss", "triangle", "max"] = "gauss"
+    version: str = Field("gauss", description="delay kernel: gauss, triangle, max or one added to VERSIONS")
     tau_mem: float = Field(10.05, gt=0, description="ms")
     tau_readout: float | None = Field(None, gt=0, description="ms; tau_mem if not given")
     v_th: float = Field(1.0, gt=0)
@@ -135,6 +136,14 @@ class Model(Section):
     )
     tail: int | None = Field(None, ge=0, description="steps; (window − 1)//2 a layer if not given")
     readout: Literal["softmax_sum", "max_over_time", "last_step", "mean", "spike_count"] = "softmax_sum"
+
+    @field_validator("version")
+    @classmethod
+    def _known_version(cls, version: str) -> str:
+        if version not in VERSIONS:
+            *others, last = (repr(name) for name in VERSIONS)
+            raise ValueError(f"Input should be {', '.join(others)} or {last}")
+        return version
 
 
 class Group(Section):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..backend import fuses
 from ..delays import DelayedLinear
 from ..errors import ShapeError
 from ..neurons import LI, LIF
@@ -41,7 +42,11 @@ class TimeBatchNorm(nn.BatchNorm1d):
 
 
 class Layer(nn.Module):
-    """Synapses, batch norm, neuron, dropout."""
+    """Synapses, batch norm, neuron, dropout.
+
+    In training the last three run as one where `snnkit.backend` fuses: hooks on them are called under
+    `backend.unfused` only.
+    """
 
     def __init__(self, synapses: nn.Module, norm: TimeBatchNorm, neuron: LIF, dropout: Dropout) -> None:
         super().__init__()
@@ -50,9 +55,13 @@ class Layer(nn.Module):
         self.neuron = neuron
         self.dropout = dropout
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        y = self.synapses(x)
-        if not self.training or any(m._forward_hooks or m._forward_pre_hooks for m in self.children()):
+    def forward(self, x: Tensor, padding_right: int = 0) -> tuple[Tensor, Tensor]:
+        """``[T, B, I]`` → spikes ``[T + padding_right, B, N]``, and these after dropout.
+
+        Only synapses with delays can make a sequence longer.
+        """
+        y = self.synapses(x, padding_right) if padding_right else self.synapses(x)
+        if not (self.training and fuses()):
             s, _ = self.neuron(self.norm(y))
             return s, self.dropout(s)
         mask = self.dropout.shared(y)
@@ -106,7 +115,6 @@ class SpikingClassifier(nn.Module):
             max_delay=model.max_delay,
             kernel_count=model.kernel_count,
             version="max" if fixed else model.version,
-            padding_right=self.grow,
         )
         layer.position.requires_grad_(not fixed)
         return layer
@@ -159,16 +167,15 @@ class SpikingClassifier(nn.Module):
             )
         if lengths is None:
             lengths = torch.full((x.shape[1],), x.shape[0], device=x.device)
-        grows = self.grow > 0 and not whole
-        for delayed in self.delayed:
-            delayed.padding_right = self.grow if grows else 0
-        if not grows:
+        more = 0 if whole else self.grow
+        if not more:
             x = F.pad(x, (0, 0, 0, 0, 0, self.tail))
         spikes = []
         for layer in self.layers:
-            s, x = layer(x)
+            s, x = layer(x, more)
             spikes.append(s)
-        out, _state = self.readout(self.readout_synapses(x))
+        y = self.readout_synapses(x, more) if more else self.readout_synapses(x)
+        out, _state = self.readout(y)
         mask = valid_steps(out.shape[0], lengths + self.tail)
         return Output(READOUTS[self.config.readout](out, mask), out, spikes, mask)
 

@@ -41,7 +41,7 @@ from .evaluation import Evaluation, as_tensors, evaluate
 from .losses import rate_penalty, readout_loss
 from .network import SpikingClassifier
 from .record import run_record
-from .schedules import optimisers, sigma_at
+from .schedules import kernel_width, optimisers
 
 
 class Interrupted(KeyboardInterrupt):
@@ -138,7 +138,7 @@ class Trainer:
 
     def _run_epoch(self, bar: Progress | None, task: Any) -> dict[str, Any]:
         train = self.config.train
-        sigma = sigma_at(self.epoch, train, self.config.model.max_delay)
+        sigma = kernel_width(train, self.config.model.max_delay, self.epoch)
         self.network.set_sigma(sigma)
         self.network.train()
         order = np.random.default_rng([train.seed, self.epoch]).permutation(len(self.train_set))
