@@ -20,6 +20,7 @@ ORDER = [
     {"report"},
     {"commands"},
     {"cli"},
+    {"__main__"},
 ]
 LEVEL = {part: level for level, parts in enumerate(ORDER) for part in parts}
 
