@@ -160,7 +160,9 @@ Net = Annotated[Path, typer.Argument(help="Graph file, e.g. runs/x/graph.h5.")]
 DataSet = Annotated[
     list[str] | None,
     typer.Option(
-        "--data", "-d", help="Data if not the network's own: a name, or key=value of \\[data]. May be repeated."
+        "--data",
+        "-d",
+        help="Data if not the network's own: a name, or key=value of \\[data]. May be repeated.",
     ),
 ]
 Limit = Annotated[int | None, typer.Option(help="Only so many samples, spread over the split.")]
