@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +17,8 @@ import numpy as np
 
 from ..errors import DataError, ParameterError
 from ..events import EventBatch
-from ..files import open_h5
+from ..files import PathLike, open_h5
+from .recording import Spikes
 
 _njit: Any = functools.partial(numba.njit, nogil=True, cache=True, error_model="numpy")
 
@@ -166,10 +166,10 @@ class PoissonSource:
         spikes, total = draw(self.key, start, rows, self.edges, self.which)
         return rows, int(spikes), int(total)
 
-    def events(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def events(self, start: int, stop: int) -> Spikes:
         rows, _, _ = self.dense(start, stop)
         times, neurons = np.nonzero(rows)
-        return times + start, neurons.astype(np.int32), rows[times, neurons]
+        return Spikes(times + start, neurons.astype(np.int32), rows[times, neurons])
 
 
 @dataclass(frozen=True)
@@ -201,10 +201,10 @@ class RegularSource:
     def __init__(self, interval: np.ndarray, phase: np.ndarray, dtype: Any) -> None:
         self.interval, self.phase, self.none = interval, phase, np.zeros(0, dtype)
 
-    def events(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def events(self, start: int, stop: int) -> Spikes:
         t = np.arange(start, stop)[:, None]
         times, neurons = np.nonzero((t >= self.phase) & ((t - self.phase) % self.interval == 0))
-        return times + start, neurons.astype(np.int32), self.none
+        return Spikes(times + start, neurons.astype(np.int32), self.none)
 
 
 @dataclass(frozen=True)
@@ -223,7 +223,12 @@ class Array:
         length = int(times.max(initial=-1)) + 1
         values = None if self.values is None else np.asarray(self.values)
         batch = EventBatch(
-            times, np.asarray(self.neurons), np.array([0, len(times)]), np.array([length]), size, values
+            times=times,
+            neurons=np.asarray(self.neurons),
+            offsets=np.array([0, len(times)]),
+            lengths=np.array([length]),
+            size=size,
+            values=values,
         )
         return ArraySource(batch.validate(), dtype)
 
@@ -242,9 +247,9 @@ class ArraySource:
                 raise DataError(f"event {e} carries {batch.values[e]}; values must be finite.")
             self.values = batch.values.astype(dtype)
 
-    def events(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def events(self, start: int, stop: int) -> Spikes:
         a, b = np.searchsorted(self.times, (start, stop))
-        return self.times[a:b], self.neurons[a:b], self.values[a:b]
+        return Spikes(self.times[a:b], self.neurons[a:b], self.values[a:b])
 
 
 @dataclass(frozen=True)
@@ -255,7 +260,7 @@ class EventFile:
     group  where in the file they are; what `simulate(..., out=path)` writes is ``spikes/<population>``
     """
 
-    path: str | os.PathLike[str]
+    path: PathLike
     group: str = "/"
 
     def source(self, size: int, dt: float, sample: int, seed: int, dtype: Any) -> EventFileSource:
@@ -276,8 +281,8 @@ class EventFileSource:
         self.at, self.first, self.last = 0, 0, -1
         self.buffer = self._empty()
 
-    def _empty(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, self.dtype)
+    def _empty(self) -> Spikes:
+        return Spikes(np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, self.dtype))
 
     def _read(self) -> None:
         with open_h5(self.file.path) as h5:
@@ -285,16 +290,23 @@ class EventFileSource:
             times, neurons = group["times"][piece], group["neurons"][piece]
             values = group["values"][piece] if "values" in group else None
         length = np.array([int(times.max(initial=0)) + 1])
-        batch = EventBatch(times, neurons, np.array([0, len(times)]), length, self.size, values)
+        batch = EventBatch(
+            times=times,
+            neurons=neurons,
+            offsets=np.array([0, len(times)]),
+            lengths=length,
+            size=self.size,
+            values=values,
+        )
         if len(times) and times[0] < self.last:
             raise DataError(f"{self.file.path}: event {self.at} is earlier than the one before it.")
         loaded = ArraySource(batch.validate(), self.dtype)
         self.at += len(times)
         self.last = int(times[-1])
         kept = (loaded.times, loaded.neurons, loaded.values)
-        self.buffer = tuple(np.concatenate([a, b]) for a, b in zip(self.buffer, kept, strict=True))  # type: ignore[assignment]
+        self.buffer = Spikes(*(np.concatenate([a, b]) for a, b in zip(self.buffer, kept, strict=True)))
 
-    def events(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def events(self, start: int, stop: int) -> Spikes:
         if start < self.first:  # a run that starts again
             self.at, self.last, self.buffer = 0, -1, self._empty()
         self.first = start
@@ -302,9 +314,9 @@ class EventFileSource:
             self._read()
         times, neurons, values = self.buffer
         a, b = np.searchsorted(times, (start, stop))
-        self.buffer = (times[b:], neurons[b:], values[b:])
+        self.buffer = Spikes(times[b:], neurons[b:], values[b:])
         self.first = stop
-        return times[a:b], neurons[a:b], values[a:b]
+        return Spikes(times[a:b], neurons[a:b], values[a:b])
 
 
 Generator = Poisson | Regular | Array | EventFile

@@ -13,7 +13,8 @@ import numpy as np
 from ..errors import GraphError, ParameterError
 from ..events import EventBatch
 from ..graph import Graph
-from .simulate import Result, simulate
+from .result import Result
+from .simulate import simulate
 
 READOUTS = ("softmax_sum", "max_over_time", "last_step", "mean", "spike_count")
 
