@@ -44,7 +44,10 @@ def describe_data(name: str, root: PathLike | None = None, settings: Sequence[st
 
 
 def data_of(graph: Graph, split: str, settings: Sequence[str], limit: int | None = None) -> Data:
-    """A split of the graph's data; `settings` are a name or key=value; `limit` samples spread over it."""
+    """A split of the graph's data; `settings` are a name or key=value; `limit` samples spread over it.
+
+    Raises `DataError` if nothing says which data, `ParameterError` for a limit below 1.
+    """
     pairs = [s if "=" in s else f"name={s!r}" for s in settings]
     given = parse_overrides([f"data.{pair}" for pair in pairs]).data if pairs else None
     chosen = given.model_dump(mode="json", exclude_unset=True) if given is not None else {}

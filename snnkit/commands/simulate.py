@@ -62,7 +62,7 @@ def simulate_on_data(
 
 
 def simulator(name: str) -> Any:
-    """`snnkit.engine.simulate`, or its twin that runs on NEST."""
+    """`snnkit.engine.simulate`, or its twin that runs on NEST. Raises `ParameterError` for another name."""
     if name == "snnkit":
         return engine.simulate
     if name == "nest":

@@ -40,7 +40,10 @@ def ladder_json(found: Ladder) -> dict[str, Any]:
 
 
 def verify_vectors(folder: PathLike) -> int:
-    """Check a folder of Lava's vectors, a line each on standard output; 1 if one differs, else 0."""
+    """Check a folder of Lava's vectors, a line each on standard output; 1 if one differs, else 0.
+
+    Raises `DataError` if there is no such folder.
+    """
     if not Path(folder).is_dir():
         raise DataError(f"{folder} is no folder of vectors.")
     return vectors(Path(folder))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from .. import backend as backends
 from ..errors import DataError, ParameterError
 from ..events import EventBatch
 from ..graph import INPUT, Graph
+from ..machine import cores
 from ..neurons.neuron import resolve
 from .core import Core
 from .generators import Generator
@@ -71,7 +71,7 @@ def by_input(graph: Graph, events: Any) -> dict[str, Events]:
 
 
 def durations_of(graph: Graph, given: dict[str, Events], steps: int | None, batch: int) -> np.ndarray:
-    """Steps that each sample runs, int64 [B]."""
+    """Steps that each sample runs, int64 [B]. Raises `ParameterError` where nothing says how many."""
     if steps is not None:
         if steps < 0:
             raise ParameterError(f"steps must not be negative, got {steps}.")
@@ -103,9 +103,9 @@ def _kept(graph: Graph, spikes: Iterable[str] | None) -> frozenset[str]:
 
 
 def threads_of(threads: int | None, batch: int) -> int:
-    """Threads that a run of `batch` samples takes; None: see `simulate`."""
+    """Threads that a run of `batch` samples takes; None: see `simulate`. Raises `ParameterError` below 1."""
     if threads is None:
-        return 1 if batch == 1 else len(os.sched_getaffinity(0))
+        return 1 if batch == 1 else cores()
     if threads < 1:
         raise ParameterError(f"threads must be at least 1, got {threads}.")
     return threads

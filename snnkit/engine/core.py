@@ -191,7 +191,7 @@ class Core:
             self.t = stop
 
     def finish(self, watched: Callable[[Watch, np.ndarray], None]) -> None:
-        """Hand out the last, shorter window of averaged rates."""
+        """Hand out the last, shorter window of averaged rates, [1, n]."""
         for watches in self.watches.values():
             for watch in watches:
                 rest = self.thinners[watch.key].rest()
@@ -219,7 +219,7 @@ class Core:
         return spikes
 
     def _drive(self, name: str, stop: int, counts: np.ndarray, spikes: int, total: int) -> Spikes:
-        """A dense input, neuron to neuron: neither a list of spikes nor a ring is needed."""
+        """A dense input [K, N], neuron to neuron: neither a list of spikes nor a ring is needed."""
         self.sums[name] += total
         self.dense_spikes[name] += spikes
         lane = self.counted[name]

@@ -7,7 +7,6 @@ sends back cannot arrive earlier, so nothing has to be exchanged within a chunk.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 
 from ..errors import GraphError, ParameterError, TooLargeError
 from ..graph import INPUT, Graph, Population, Projection, conv_geometry
+from ..machine import available_memory
 from ..neurons.neuron import Neuron, resolve
 from . import kernels_cpu
 from .synapses import fan_out
@@ -131,7 +131,7 @@ class Plan:
 
 
 def dtype_of(graph: Graph) -> str:
-    """ "int32" for a network of integer neurons, else "float32"."""
+    """ "int32" for a network of integer neurons, else "float32". Raises `GraphError` if it has both."""
     kinds = {resolve(p.neuron, p.options).integer for p in graph.populations.values() if p.neuron != INPUT}
     if len(kinds) > 1:
         raise GraphError("the graph mixes integer and real-valued neurons; a run has one arithmetic.")
@@ -159,18 +159,6 @@ def groups_of(graph: Graph) -> list[Group]:
             ]
             groups.append(Group(waiting.pop(c), min(inside) if inside else None))
     return groups
-
-
-def available_memory() -> int:
-    """Bytes that can still be had on this machine."""
-    try:
-        with open("/proc/meminfo") as file:
-            for line in file:
-                if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def build(
@@ -328,6 +316,7 @@ def _largest(graph: Graph, lanes: list[Lane], types: Types) -> str:
 
 
 def _pack(graph: Graph, lane: Lane, bounds: np.ndarray, types: Types, keep_zeros: bool) -> None:
+    """Fill in the lane's arrays for the partitions `bounds` int64 [P + 1] of its target."""
     p = lane.projection
     lane.stored, lane.effective = fan_out(graph, p)
     if lane.layout == "dense":

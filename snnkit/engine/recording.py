@@ -68,6 +68,7 @@ class Thinner:
         self.reset()
 
     def reset(self) -> None:
+        """Begin a new window."""
         self.sum: Any = 0.0
         self.count = 0
 
