@@ -16,7 +16,6 @@ import importlib.metadata
 import itertools
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -36,6 +35,7 @@ from torch.nn import functional as F
 
 from snnkit import memory
 from snnkit.delays import DelayedLinear, sigma_at
+from snnkit.machine import processor
 from snnkit.neurons import LI, LIF
 from snnkit.training.dropout import Dropout
 from snnkit.training.network import TimeBatchNorm
@@ -323,12 +323,6 @@ def lif_rows(repeats: int, clock: Callable[[], float]) -> list[dict[str, Any]]:
     return lif.rows(repeats, clock)
 
 
-def machine() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.machine()}, {torch.get_num_threads()} threads"
-
-
 def main() -> None:
     """Check, time, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -359,7 +353,7 @@ def main() -> None:
         "clock": "processor, one thread" if options.processor else "wall",
         "repeats": options.repeats,
         "load": round(os.getloadavg()[0], 1),
-        "machine": machine(),
+        "machine": f"{processor()}, {torch.get_num_threads()} threads",
         "versions": versions,
         "seed": SEED,
         "date": datetime.date.today().isoformat(),

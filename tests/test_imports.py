@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "snnkit"
 ORDER = [
-    {"errors", "backend", "files", "jit", "memory", "events", "chips"},
+    {"errors", "backend", "files", "jit", "machine", "memory", "events", "chips"},
     {"graph"},
     {"neurons"},
     {"delays"},
@@ -20,6 +20,7 @@ ORDER = [
     {"report"},
     {"commands"},
     {"cli"},
+    {"__main__"},
 ]
 LEVEL = {part: level for level, parts in enumerate(ORDER) for part in parts}
 FILES = sorted(ROOT.rglob("*.py"))

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
 import numpy as np
 from rich.table import Table
 
+from ..compression import run as runs
 from ..compression.lowering import dense_graph, encode, lower_spiking
-from ..compression.run import compress_run, load_compression
 from ..compression.spiking import SpikingNet
 from ..energy import load_profile, measure, place, price
 from ..energy.baseline import dense_pj
@@ -85,16 +85,16 @@ def stage_table(result: dict[str, Any]) -> Table:
     return table
 
 
-def compress(
+def compress_run(
     config: PathLike,
     folder: PathLike,
-    overrides: list[str],
+    overrides: Sequence[str] = (),
     *,
     resume: bool = False,
     report: Callable[[dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
-    """Run the TOML file `config` into `folder`; see `compress_run`."""
-    plan = load_compression(config, overrides)
+    """Run the TOML file `config` into `folder`; see `snnkit.compression.run.compress_run`."""
+    plan = runs.load_compression(config, list(overrides))
     if plan.run.chip is not None:
         load_profile(plan.run.chip)  # a wrong name is said before anything is trained
-    return compress_run(plan, folder, resume, cost=stage_cost(chip=plan.run.chip), report=report)
+    return runs.compress_run(plan, folder, resume, cost=stage_cost(chip=plan.run.chip), report=report)

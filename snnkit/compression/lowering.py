@@ -71,7 +71,7 @@ def lower_spiking(
 def dense_graph(network: SpikingNet, input_shape: tuple[int, ...]) -> Graph:
     """The ANN that the network came from, as far as its price goes: its layers, poolings of their own.
 
-    For `snnkit.energy.dense_pj`, which counts the synapses and neurons of a Graph as a dense
+    For `snnkit.energy.baseline.dense_pj`, which counts the synapses and neurons of a Graph as a dense
     machine would work through them; a pooling merged into a convolution would be counted too dear.
     """
     lowering = _Lowering(copy.deepcopy(network).double().cpu().eval(), tuple(input_shape), False)

@@ -89,33 +89,33 @@ def _deliver_rows(times, neurons, values, ptr, offsets, weight, per_source, ring
         base = np.uint64((times[e] % rows) * size)
         k = np.uint64(ptr[i, q0])
         end = np.uint64(ptr[i, q1])
-        room = whole - base
+        to_end = whole - base
         back = base - whole  # wraps around, as does the sum below
         if per_source:
             w = weight[i]
             if len(values):
                 w = w * values[e]
-            while k < end and np.uint64(offsets[k]) < room:
+            while k < end and np.uint64(offsets[k]) < to_end:
                 ring[base + np.uint64(offsets[k])] += w
                 k += np.uint64(1)
             # with several partitions the delays start anew in each
             while k < end:
                 to = np.uint64(offsets[k])
-                ring[base + to if to < room else back + to] += w
+                ring[base + to if to < to_end else back + to] += w
                 k += np.uint64(1)
         elif len(values):
             w = values[e]
             while k < end:
                 to = np.uint64(offsets[k])
-                ring[base + to if to < room else back + to] += weight[k] * w
+                ring[base + to if to < to_end else back + to] += weight[k] * w
                 k += np.uint64(1)
         else:
-            while k < end and np.uint64(offsets[k]) < room:
+            while k < end and np.uint64(offsets[k]) < to_end:
                 ring[base + np.uint64(offsets[k])] += weight[k]
                 k += np.uint64(1)
             while k < end:
                 to = np.uint64(offsets[k])
-                ring[base + to if to < room else back + to] += weight[k]
+                ring[base + to if to < to_end else back + to] += weight[k]
                 k += np.uint64(1)
 
 

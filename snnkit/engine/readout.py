@@ -13,13 +13,14 @@ import numpy as np
 from ..errors import GraphError, ParameterError
 from ..events import EventBatch
 from ..graph import Graph
-from .simulate import Result, simulate
+from .result import Result
+from .simulate import simulate
 
 READOUTS = ("softmax_sum", "max_over_time", "last_step", "mean", "spike_count")
 
 
 def output_of(graph: Graph) -> str:
-    """The one output population."""
+    """The one output population. Raises `GraphError` if there are more or none."""
     if len(graph.outputs) != 1:
         raise GraphError(f"a class is read from one output population; the graph has {graph.outputs}.")
     return graph.outputs[0]
@@ -85,5 +86,5 @@ def slice_of(events: EventBatch, start: int, stop: int) -> EventBatch:
 
 
 def accuracy(graph: Graph, events: EventBatch, labels: np.ndarray, **options: Any) -> float:
-    """Share of samples whose highest score is their label."""
+    """Share of samples whose highest score is their label; labels int [B]."""
     return float((scores(graph, events, **options).argmax(1) == np.asarray(labels)).mean())

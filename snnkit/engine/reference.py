@@ -31,7 +31,7 @@ def by_delay(graph: Graph, index: int, dtype: Any) -> dict[int, np.ndarray]:
 
 
 def shifted(x: np.ndarray, shift: int) -> np.ndarray:
-    """Arithmetic right shift (rounds down); a negative `shift` goes left."""
+    """Arithmetic right shift (rounds down) of int64 [N]; a negative `shift` goes left."""
     return x >> shift if shift >= 0 else x << -shift
 
 

@@ -17,7 +17,7 @@ INK, ACCENT, PALE = "#1f2933", "#c2410c", "#94a3b8"
 def draw_activity(graph: Graph, events: EventBatch, path: PathLike, title: str = "") -> None:
     """Write a PNG: a raster of every population, the read-out's scores over time, delay histograms.
 
-    events  one sample
+    events  one sample, else `ParameterError`
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

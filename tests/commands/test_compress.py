@@ -104,7 +104,7 @@ def test_the_graph_of_a_run_goes_through_the_other_commands(config, tmp_path):
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_ctrl_c_keeps_what_was_done(config, tmp_path):
     command = [
-        *(sys.executable, "-m", "snnkit.cli", "compress", str(config), "--out", str(tmp_path / "run")),
+        *(sys.executable, "-m", "snnkit", "compress", str(config), "--out", str(tmp_path / "run")),
         *("-s", "ann.epochs=100000"),
     ]
     run = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ})

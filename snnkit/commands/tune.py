@@ -1,9 +1,10 @@
-"""One point of `snnkit tune`: a network trained, quantised and priced."""
+"""`snnkit tune`: networks trained, quantised and priced around a configuration, and the best of them."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,11 @@ import numpy as np
 from ..datasets.splits import Splits
 from ..energy import Study, estimate, tune
 from ..engine.readout import accuracy
+from ..files import PathLike
 from ..hardware.quantise import quantise
+from ..report import tune_page
 from ..training import Trainer, lower
-from ..training.config import Config, parse_config
+from ..training.config import Config, load_config, parse_config
 from ..training.run import load_data
 
 
@@ -85,3 +88,39 @@ def search(
         return point(config, parameters, profile, loaded[dt])
 
     return tune(evaluate, space, trials, config.train.seed, storage=storage, progress=progress)
+
+
+def tune_run(
+    config: PathLike,
+    folder: PathLike,
+    overrides: Sequence[str] = (),
+    *,
+    trials: int = 20,
+    profile: str = "loihi1_sanafe",
+    progress: Callable[[int, dict[str, Any], Any], None] | None = None,
+) -> Study:
+    """Search around the TOML file `config`, going on from what `folder` holds.
+
+    Writes study.db, study.json and front.html there.
+    """
+    plan, folder = load_config(config, list(overrides)), Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    study = search(
+        plan,
+        trials=trials,
+        profile=profile,
+        storage=f"sqlite:///{(folder / 'study.db').resolve()}",
+        progress=progress,
+    )
+    study.save(folder / "study.json")
+    tune_page(study, folder / "front.html")
+    return study
+
+
+def tune_summary(study: Study) -> dict[str, int]:
+    """How many networks were tried, how many of them gave no figures, how many are on the front."""
+    return {
+        "trials": len(study.table["trial"]),
+        "failed": len(study.failed),
+        "front": len(study.front()["trial"]),
+    }

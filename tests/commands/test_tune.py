@@ -1,6 +1,6 @@
 """A point of the search is the configuration with all its times kept in ms."""
 
-from snnkit.commands.search import changed
+from snnkit.commands.tune import changed
 from snnkit.training.config import parse_config
 
 

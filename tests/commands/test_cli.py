@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from snnkit import cli
+from snnkit.commands import data, evaluate, train, tune
 from snnkit.training import Trainer
 from snnkit.training import run as runs
 
@@ -32,7 +33,8 @@ batch = 32
 @pytest.fixture
 def snnkit(task, monkeypatch):
     """Run a command on the timing task; its JSON."""
-    monkeypatch.setattr(runs, "load_data", lambda config, progress=True: task)
+    for module in (data, evaluate, train, tune, runs):
+        monkeypatch.setattr(module, "load_data", lambda config, progress=True: task)
 
     def run(*arguments, code=0):
         done = CliRunner().invoke(cli.app, [*map(str, arguments), "--json"], catch_exceptions=False)
@@ -112,7 +114,7 @@ def test_resume_of_a_finished_run_trains_nothing(snnkit, tmp_path, monkeypatch):
 )
 def test_wrong_input_is_one_line_and_exit_code_2(arguments, message, tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "snnkit.cli", *arguments],
+        [sys.executable, "-m", "snnkit", *arguments],
         capture_output=True,
         text=True,
         cwd=tmp_path,
@@ -136,7 +138,7 @@ def test_hardware_aware_training_goes_through_every_command(snnkit, tmp_path):
 def test_ctrl_c_says_what_was_saved_and_ends_with_130(tmp_path, recordings):
     config = tmp_path / "c.toml"
     config.write_text(TOML.replace("epochs = 12", "epochs = 10000").replace("[model]", "limit = 1\n[model]"))
-    command = [sys.executable, "-m", "snnkit.cli", "train", str(config), "--out", str(tmp_path / "run")]
+    command = [sys.executable, "-m", "snnkit", "train", str(config), "--out", str(tmp_path / "run")]
     environment = {**os.environ, "SNNKIT_DATA": str(recordings)}
     run = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
     for _ in range(1200):
@@ -157,7 +159,7 @@ def test_help_names_every_command():
 
 
 def test_limit_spreads_over_the_split(task, monkeypatch):
-    from snnkit.commands.pipeline import data_of
+    from snnkit.commands.data import data_of
     from snnkit.graph import Graph
 
     monkeypatch.setattr(runs, "load_data", lambda config, progress=True: task)
@@ -170,7 +172,6 @@ def test_tune_leaves_a_front_and_resumes(snnkit, tmp_path, monkeypatch):
     tuning = importlib.import_module("snnkit.energy.tune")
     small = {"hidden": [6, 12], "bits": [4, 8], "rate_regularisation": {"low": 0.1, "high": 1.0}}
     monkeypatch.setattr(tuning, "SPACE", small)
-    monkeypatch.setattr("snnkit.commands.search.load_data", runs.load_data)
     config = tmp_path / "c.toml"
     config.write_text(TOML.replace("epochs = 12", "epochs = 1"))
     said = snnkit("tune", config, "--out", tmp_path / "study", "--trials", 2)
