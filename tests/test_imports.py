@@ -68,7 +68,7 @@ def test_a_file_imports_only_from_below(file):
 
 
 def test_every_part_has_its_place_in_the_order():
-    parts = {part_of(module) for module in MODULES} - {"", "__main__"}
+    parts = {part_of(module) for module in MODULES} - {""}
     assert parts == LEVEL.keys()
 
 
