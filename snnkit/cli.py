@@ -250,7 +250,7 @@ def verify(
     from .commands import pipeline
 
     if vectors is not None:
-        from .hardware.verify import vectors as check_vectors
+        from .hardware.vectors import vectors as check_vectors
 
         if not vectors.is_dir():
             raise DataError(f"{vectors} is no folder of vectors.")

@@ -20,8 +20,9 @@ from ..errors import ParameterError
 from ..files import PathLike
 from ..graph import Graph
 from ..hardware import netx
-from ..hardware.quantise import Report, quantise
-from ..hardware.verify import Ladder, ladder
+from ..hardware.ladder import Ladder, ladder
+from ..hardware.quantise import quantise
+from ..hardware.report import Report
 from ..interop import nir
 from ..training.run import compare, graph_data
 from .formats import load
@@ -115,13 +116,14 @@ def export_network(
 ) -> dict[str, Any]:
     """Write a graph file as NetX, NIR or integer graph; what was written, and what quantising changed."""
     graph = Graph.load(net)
+    if clip_delays and relay_delays:
+        raise ParameterError("choose one of --clip-delays and --relay-delays.")
+    long_delays = "clip" if clip_delays else "relay" if relay_delays else "refuse"
     if to == "nir":
         nir.write(graph, path)
         return {"format": to, "path": str(path), "bytes": Path(path).stat().st_size}
     events = data_of(graph, "valid", settings, calibration).events if calibration else None
-    integer = quantise(
-        graph, bits=bits, calibration=events, clip_delays=clip_delays, relay_delays=relay_delays
-    )
+    integer = quantise(graph, bits=bits, calibration=events, long_delays=long_delays)
     if to == "netx":
         netx.write(integer, path)
     elif to == "graph":

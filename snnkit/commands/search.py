@@ -31,7 +31,7 @@ def point(
     graph = lower(network)
     some = splits.train.subset(np.linspace(0, len(splits.train) - 1, 64).astype(int)).events
     # a long delay in short steps may be more of them than the chip has; relays lose nothing
-    integer = quantise(graph, bits=int(parameters.get("bits", 8)), calibration=some, relay_delays=True)
+    integer = quantise(graph, bits=int(parameters.get("bits", 8)), calibration=some, long_delays="relay")
     chosen = splits.valid.subset(np.linspace(0, len(splits.valid) - 1, samples).astype(int))
     priced = estimate(graph, chosen.events, profile)
     latency = priced.latency_us[profile]

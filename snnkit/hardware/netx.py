@@ -281,8 +281,8 @@ def _check_delay(where: str, delay: np.ndarray) -> None:
         index = np.unravel_index(delay.argmax(), delay.shape)
         raise ExportError(
             f"{where}: delay {delay.max()} at {[int(i) for i in index]} is beyond the {MAX_DELAY} steps of "
-            f"NetX ({int((delay > MAX_DELAY).sum())} of {delay.size} are). Quantise with clip_delays=True, "
-            "relay_delays=True or a coarser dt."
+            f"NetX ({int((delay > MAX_DELAY).sum())} of {delay.size} are). Quantise with long_delays='clip', "
+            "long_delays='relay' or a coarser dt."
         )
 
 
