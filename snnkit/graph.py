@@ -109,8 +109,7 @@ class Graph:
     """A spiking network.
 
     dt        length of a step, ms
-    metadata  JSON-able notes: "readout" (see `snnkit.training.losses.READOUTS`), "classes",
-              "steps_tail" (steps to run after the last input), the run it came from
+    metadata  JSON-able notes: read-out, time and a chip's units (`snnkit.metadata`), the run it came from
     """
 
     populations: dict[str, Population]

@@ -12,6 +12,7 @@ from ..datasets.splits import Splits
 from ..energy import Study, estimate, tune
 from ..engine.readout import accuracy
 from ..hardware.quantise import quantise
+from ..metadata import Timing
 from ..training import Trainer, lower
 from ..training.config import Config, parse_config
 from ..training.run import load_data
@@ -35,10 +36,14 @@ def point(
     chosen = splits.valid.subset(np.linspace(0, len(splits.valid) - 1, samples).astype(int))
     priced = estimate(graph, chosen.events, profile)
     latency = priced.latency_us[profile]
+    if latency is None:
+        latency = float(graph.dt * 1e3 * Timing.of(graph.metadata).steps_tail)
     return {
         "accuracy": accuracy(integer, splits.valid.events, splits.valid.labels),
         "energy_pj": priced.total_pj[profile],
-        "latency_us": float(graph.dt * 1e3 * graph.metadata["steps_tail"]) if latency is None else latency,
+        "latency_us": float(graph.dt * 1e3 * Timing.of(graph.metadata).steps_tail)
+        if latency is None
+        else latency,
     }
 
 

@@ -19,6 +19,7 @@ from ..errors import DataError, ParameterError
 from ..events import EventBatch
 from ..files import atomic_h5, open_h5
 from ..graph import INPUT, Graph
+from ..metadata import Timing
 from . import plan as plans
 from . import reference
 from .core import Core, Source, check_watch, variables_of
@@ -323,7 +324,7 @@ def _durations(graph: Graph, given: dict[str, Events], steps: int | None, batch:
     lengths = [e.lengths for e in given.values() if isinstance(e, EventBatch)]
     if not lengths:
         raise ParameterError("without an EventBatch there is no length; say how many steps to run.")
-    tail = int(graph.metadata.get("steps_tail", 0))
+    tail = Timing.of(graph.metadata).steps_tail
     return np.max([np.broadcast_to(n, batch) for n in lengths], axis=0) + tail
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from ..errors import ParameterError
 from ..events import EventBatch
 from ..graph import Graph
+from ..metadata import Timing
 
 
 def coarser(graph: Graph, factor: int) -> Graph:
@@ -40,8 +41,9 @@ def coarser(graph: Graph, factor: int) -> Graph:
         if loop[s.source] == loop[s.target]:
             delay = delay.clip(1)
         projections.append(replace(s, delay=delay))
-    metadata = dict(graph.metadata)
-    metadata["steps_tail"] = -(-int(metadata.get("steps_tail", 0)) // factor)
+    timing = Timing.of(graph.metadata)
+    timing = replace(timing, steps_tail=-(-timing.steps_tail // factor))
+    metadata = graph.metadata | timing.to_metadata()
     return Graph(populations, projections, graph.dt * factor, list(graph.outputs), metadata)
 
 

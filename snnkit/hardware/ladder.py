@@ -13,7 +13,9 @@ from ..engine.readout import classify, output_of, recorded, slice_of
 from ..errors import ExportError, GraphError, ParameterError
 from ..events import EventBatch
 from ..graph import INPUT, Graph, Population, Projection
-from .timing import latencies
+from ..metadata import Timing, Units
+from ..neurons.loihi import ONE
+from .timing import late, latencies
 
 
 @dataclass
@@ -145,7 +147,7 @@ def ladder(
 
 def outcome(graph: Graph, events: EventBatch, *, batch: int = 64, dtype: str | None = None) -> Outcome:
     """Run a graph, float or integer; the chip's latency is taken out of the spikes' times."""
-    latency: dict[str, int] = graph.metadata.get("latencies", {})
+    timing = Timing.of(graph.metadata)
     scores, pieces = [], []
     for start in range(0, len(events), batch):
         part = slice_of(events, start, min(start + batch, len(events)))
@@ -156,9 +158,8 @@ def outcome(graph: Graph, events: EventBatch, *, batch: int = 64, dtype: str | N
     for population in pieces[0]:
         if "~relay" in population:
             continue
-        lag = latency.get(population, 0)
-        late = int(graph.metadata.get("latency", 0))
-        spikes[population] = _moved([piece[population] for piece in pieces], lag, late)
+        mine = [piece[population] for piece in pieces]
+        spikes[population] = _moved(mine, timing.lag(population), timing.latency)
     return Outcome(np.concatenate(scores), spikes)
 
 
@@ -208,14 +209,14 @@ def as_float(graph: Graph) -> Graph:
     Potentials are in weight units; the chip's latency is taken out. What is left to the integer model
     is its rounding of u and v.
     """
-    latency: dict[str, int] = graph.metadata.get("latencies", {})
+    timing, units = Timing.of(graph.metadata), Units.of(graph.metadata)
     populations = {}
     for name, p in graph.populations.items():
         if p.neuron == INPUT:
             populations[name] = p
             continue
         keep_u, keep_v = (4095 - p.params["du"]) / 4096, (4096 - p.params["dv"]) / 4096
-        v_th, bias = p.params["vth"] + 1 / 64, p.params["bias"] / 64
+        v_th, bias = p.params["vth"] + 1 / ONE, p.params["bias"] / ONE
         options: dict[str, Any] = {}
         waits = p.params.get("refractory", np.zeros(1))
         params: dict[str, Any] = {"v_th": v_th, "v_reset": 0.0}
@@ -231,16 +232,15 @@ def as_float(graph: Graph) -> Graph:
             populations[name] = Population(name, "cuba", p.shape, params, options=options)
     projections = []
     for s in graph.projections:
-        lag = latency.get(s.target, 0) - latency.get(s.source, 0)
+        lag = timing.lag(s.target) - timing.lag(s.source)
         weight = s.weight / 2.0 ** int(s.options.get("shift", 0))
         options = {k: v for k, v in s.options.items() if k not in ("shift", "bits", "exponent")}
         delay = np.where(s.weight != 0, s.delays - lag, np.maximum(s.delays - lag, 0)).astype(np.int32)
         projections.append(replace(s, weight=weight, delay=delay, options=options))
-    metadata = dict(graph.metadata)
-    metadata["steps_tail"] = int(metadata.get("steps_tail", 0)) - int(metadata.get("latency", 0))
-    metadata["scale"] = {n: (np.asarray(v) / 64).tolist() for n, v in metadata.get("scale", {}).items()}
-    for key in ("latency", "latencies"):
-        metadata.pop(key, None)
+    prompt = replace(timing, steps_tail=timing.steps_tail - timing.latency, latency=0, latencies=None)
+    units = replace(units, scale={n: (np.asarray(v) / ONE).tolist() for n, v in units.scale.items()})
+    metadata = {k: v for k, v in graph.metadata.items() if k not in timing.to_metadata()}
+    metadata |= prompt.to_metadata() | units.to_metadata()
     return Graph(populations, projections, graph.dt, list(graph.outputs), metadata).validate()
 
 
@@ -268,11 +268,9 @@ def matched(exported: Graph, graph: Graph) -> Graph:
             )
     integer = any(p.neuron == "loihi" for p in exported.populations.values())
     metadata = dict(graph.metadata) | exported.metadata
-    if integer and "latencies" not in metadata:
-        lag = latencies(graph)
-        last = lag[output_of(graph)]
-        tail = int(graph.metadata.get("steps_tail", 0))
-        metadata |= {"latencies": lag, "latency": last, "steps_tail": tail + last}
+    if integer and Timing.of(metadata).latencies is None:
+        output_of(graph)  # one, whose latency is the network's
+        metadata |= late(graph, latencies(graph)).to_metadata()
     outputs = exported.outputs or graph.outputs
     return Graph(exported.populations, exported.projections, exported.dt, outputs, metadata)
 

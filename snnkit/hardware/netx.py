@@ -21,6 +21,7 @@ from ..engine import synapses
 from ..errors import DataError, ExportError, ShapeError
 from ..files import atomic_h5, open_h5
 from ..graph import INPUT, Graph, Population, Projection
+from ..metadata import Units
 from ..neurons.loihi import NEVER
 from . import loihi
 
@@ -86,7 +87,7 @@ def write(graph: Graph, path: PathLike, *, unroll: bool = False) -> dict[str, in
     loihi.check(graph)
     chain = _chain(graph)
     reset = _reset(graph, [name for name, *_ in chain])
-    if graph.metadata.get("graded"):
+    if Units.of(graph.metadata).graded:
         reset["input_message_bits"] = MESSAGE_BITS
     layers: list[dict[str, Any]] = []
     source = graph.populations[graph.inputs[0]]

@@ -15,7 +15,7 @@ What a neuron is to the chip stands in `cells`, the search for K in `scale`, lat
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from ..chips import LOIHI2, Chip
 from ..errors import ParameterError
 from ..events import EventBatch
 from ..graph import INPUT, Graph, Population, Projection
+from ..metadata import Units
 from ..neurons.loihi import ONE
 from . import loihi, timing
 from .cells import DECAYS, Cell, Use
@@ -86,7 +87,7 @@ def quantise(
     biased = any(np.any(p.bias) for p in graph.populations.values())
     populations = {n: replace(p) for n, p in graph.populations.items() if p.neuron == INPUT}
     projections: list[Projection] = []
-    scales: dict[str, Any] = {}
+    scales: dict[str, float | list[float]] = {}
     for name, p in graph.populations.items():
         if p.neuron == INPUT:
             continue
@@ -101,16 +102,8 @@ def quantise(
     projections = timing.delayed(projections, latency, long_delays, wiring)
     for wire in projections:  # a relay lags behind as much as what it relays
         latency.setdefault(wire.target, latency[wire.source])
-    metadata = dict(graph.metadata)
-    last = max((latency[name] for name in graph.outputs), default=0)
-    metadata |= {
-        "latency": last,
-        "latencies": latency,
-        "steps_tail": int(metadata.get("steps_tail", 0)) + last,
-        "scale": scales,
-        "graded": use.graded,
-        "quantisation": asdict(report),
-    }
+    metadata = graph.metadata | timing.late(graph, latency).to_metadata()
+    metadata |= Units(scale=scales, graded=use.graded).to_metadata() | report.to_metadata()
     return loihi.check(_in_order(graph, populations, projections, metadata))
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from ..errors import ParameterError
 from ..graph import Graph
@@ -66,6 +67,10 @@ class Report:
         data["layers"] = {k: LayerReport(**v) for k, v in data["layers"].items()}
         data["populations"] = {k: PopulationReport(**v) for k, v in data["populations"].items()}
         return cls(**data)
+
+    def to_metadata(self) -> dict[str, Any]:
+        """The entry that `of` reads."""
+        return {"quantisation": asdict(self)}
 
     def __str__(self) -> str:
         lines = [f"{'projection':<24} {'bits':>4} {'exp':>4} {'scale':>9} {'clipped':>8} {'rms error':>10}"]

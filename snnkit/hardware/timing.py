@@ -15,6 +15,7 @@ from ..chips import Chip
 from ..engine import Synapses, synapses
 from ..errors import ExportError
 from ..graph import INPUT, Graph, Population, Projection
+from ..metadata import Timing
 from ..neurons.loihi import NEVER
 from . import loihi
 from .report import Report
@@ -46,6 +47,12 @@ def latencies(graph: Graph) -> dict[str, int]:
         f"projection {where!r}: a loop of delays that are too short; on Loihi each synapse of a loop "
         "takes at least 1 step. Train with longer recurrent delays."
     )
+
+
+def late(graph: Graph, latency: dict[str, int]) -> Timing:
+    """The timing of `graph` on the chip, where its populations lag by `latency`."""
+    timing, last = Timing.of(graph.metadata), max((latency[name] for name in graph.outputs), default=0)
+    return replace(timing, steps_tail=timing.steps_tail + last, latency=last, latencies=latency)
 
 
 def aligned(p: Population, latency: int) -> Population:

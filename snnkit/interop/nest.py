@@ -28,6 +28,7 @@ from ..engine import Poisson, Result, fan_out, synapses
 from ..errors import ExportError, ParameterError, require
 from ..events import EventBatch
 from ..graph import INPUT, Graph, Population, Projection
+from ..metadata import Timing
 from ..neurons.neuron import resolve
 
 NEVER = 1e100
@@ -75,7 +76,7 @@ def simulate(
         lengths = [e.lengths for e in given.values() if isinstance(e, EventBatch)]
         if not lengths:
             raise ParameterError("without an EventBatch there is no length; say how many steps to run.")
-        tail = int(graph.metadata.get("steps_tail", 0))
+        tail = Timing.of(graph.metadata).steps_tail
         durations = np.max([np.broadcast_to(n, batch) for n in lengths], axis=0) + tail
     else:
         durations = np.full(batch, steps)

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from ..chips import CHIPS
 from ..errors import ConfigError, nearest
 from ..files import PathLike
+from ..readouts import READOUTS
 
 Whole = TypeVar("Whole", bound=BaseModel)
 
@@ -82,7 +83,14 @@ class Model(Section):
         "grow: every layer adds (window − 1)//2 steps, as published",
     )
     tail: int | None = Field(None, ge=0, description="steps; (window − 1)//2 a layer if not given")
-    readout: Literal["softmax_sum", "max_over_time", "last_step", "mean", "spike_count"] = "softmax_sum"
+    readout: str = Field("softmax_sum", description="a name of `snnkit.readouts.READOUTS`")
+
+    @field_validator("readout")
+    @classmethod
+    def _a_readout(cls, name: str) -> str:
+        if name not in READOUTS:
+            raise ValueError(f"is none of {', '.join(READOUTS)}{nearest(name, READOUTS)}")
+        return name
 
 
 class Group(Section):

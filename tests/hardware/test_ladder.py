@@ -94,9 +94,10 @@ def test_spikes_are_compared_one_by_one():
 
 @pytest.mark.parametrize("how", ["softmax_sum", "max_over_time", "last_step", "mean", "spike_count"])
 def test_readouts_are_those_of_training(how):
-    """`snnkit.training.losses` on the same potentials, with lengths that differ."""
+    """`READOUTS` on tensors of the same potentials, with lengths that differ."""
     torch = pytest.importorskip("torch")
-    from snnkit.training.losses import READOUTS, valid_steps
+    from snnkit.readouts import READOUTS
+    from snnkit.training.losses import valid_steps
 
     graph, events = networks.network(), networks.spikes()
     if how == "spike_count":
