@@ -258,3 +258,17 @@ def test_delays_of_one_value_a_neuron_are_spread_as_lava_dl_spreads_them(tmp_pat
         )
         graph = netx.read(path, num_layers=2)
         assert graph.projections[0].delays.tolist() == want
+
+
+def test_several_synapses_of_one_pair_are_refused_and_few_synapses_are_not(tmp_path):
+    graph = chain(np.ones((1, 1)), shape=6, source=6)
+    graph.projections[0] = Projection(
+        "p", "in", "n", np.arange(1, 8), np.array(1), "sparse", np.array([0, 2, 3, 4, 5, 6, 7]),
+        np.array([0, 0, 1, 2, 3, 4, 5]),
+    )  # fmt: skip
+    with pytest.raises(ExportError, match=r"projection 'p' joins a pair of neurons twice"):
+        netx.write(graph, tmp_path / "a.net")
+    graph = chain(np.ones((1, 1)), shape=2, source=2)
+    graph.projections[0] = Projection("p", "in", "n", np.array([3, -4]), np.array(1), "one_to_one")
+    netx.write(graph, tmp_path / "a.net")
+    assert netx.read(tmp_path / "a.net").projections[0].weight.tolist() == [[3, 0], [0, -4]]
