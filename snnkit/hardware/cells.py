@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -70,14 +70,7 @@ def _current_based(p: Population) -> Membrane:
 
 
 def _integrator(p: Population) -> Membrane:
-    return Membrane(
-        keep_u=np.zeros(p.size),
-        keep_v=parameter(p, "decay", 1.0),
-        gain=parameter(p, "gain", 1.0),
-        rest=parameter(p, "v_rest", 0.0),
-        v_th=None,
-        v_reset=np.zeros(p.size),
-    )
+    return replace(_leaky(p), v_th=None)
 
 
 CELLS: dict[str, Callable[[Population], Membrane]] = {

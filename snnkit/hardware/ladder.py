@@ -110,6 +110,9 @@ def ladder(
 
     The rungs in between: "rounded" is `graph`; "quantised" the same network with the integers' weights,
     thresholds and decays, in float; "integer" the exported network in the chip's arithmetic.
+
+    Raises `GraphError` for networks that do not belong together, `ParameterError` for data without samples
+    or with labels of another length.
     """
     if len(events) == 0:
         raise ParameterError("verify needs at least one sample.")
@@ -207,7 +210,7 @@ def as_float(graph: Graph) -> Graph:
     """The float network with the weights, thresholds, decays and delays of an integer one.
 
     Potentials are in weight units; the chip's latency is taken out. What is left to the integer model
-    is its rounding of u and v.
+    is its rounding of u and v. Raises `ExportError` for a bias beside a filtered current.
     """
     timing, units = Timing.of(graph.metadata), Units.of(graph.metadata)
     populations = {}
@@ -245,7 +248,10 @@ def as_float(graph: Graph) -> Graph:
 
 
 def matched(exported: Graph, graph: Graph) -> Graph:
-    """The exported network with the names, read-out and latency of the float one where it lacks them."""
+    """The exported network with the names, read-out and latency of the float one where it lacks them.
+
+    Raises `GraphError` naming populations that are missing or of another size.
+    """
     if missing := [n for n in graph.populations if n not in exported.populations]:
         if len(exported.populations) != len(graph.populations):
             raise GraphError(

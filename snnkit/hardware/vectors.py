@@ -18,10 +18,11 @@ Run = Callable[[Graph, Any, int], loihi.Trace]
 
 
 def read_vector(path: PathLike) -> tuple[Graph, np.ndarray, list[dict[str, np.ndarray]]]:
-    """A file of recorded Lava runs: the network, its input ``[T, 1, N]``, and per layer u, v, s.
+    """A file of recorded Lava runs: the network, its input ``[T, 1, N]``, and per layer u, v, s ``[T, N]``.
 
     Two forms, told apart by what lies beside it: with a ``.net`` file of the same name the network is
-    that NetX file; without, the network's arrays are in the ``.npz`` itself.
+    that NetX file; without, the network's arrays are in the ``.npz`` itself. Raises `DataError` naming
+    what is damaged, missing or not supported.
     """
     path = Path(path)
     try:

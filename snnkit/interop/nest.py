@@ -67,6 +67,10 @@ def simulate(
     """Run `graph` in NEST; arguments and result are those of `snnkit.engine.simulate`.
 
     record   "v" or nothing
+
+    Raises `MissingExtraError` without NEST, `ExportError` for neurons and loops that it does not have,
+    `ParameterError` for what cannot be recorded or has no length.
+
     The NEST kernel is reset. Samples of a batch run one after the other. Poisson inputs follow the
     same law as the engine's, with NEST's own random numbers. Under MPI each process returns the
     spikes of its own neurons.
@@ -84,10 +88,8 @@ def simulate(
         durations = np.max([np.broadcast_to(n, batch) for n in lengths], axis=0) + tail
     else:
         durations = np.full(batch, steps)
-    found = [
-        _sample(nest, graph, given, b, int(durations[b]), bool(set(record)), threads, seed)
-        for b in range(batch)
-    ]
+    kernel = {"record": bool(set(record)), "threads": threads, "seed": seed}
+    found = [_sample(nest, graph, given, b, steps=int(durations[b]), **kernel) for b in range(batch)]
     names = [n for n, p in graph.populations.items() if p.neuron != INPUT]
     spikes = {n: _joined([f[0][n] for f in found], durations, graph.populations[n].size) for n in names}
     recorded = {}
@@ -110,7 +112,10 @@ def simulate(
 
 
 def lateness(graph: Graph) -> dict[str, int]:
-    """Population → steps that it runs late in NEST, so that every delay is at least one step there."""
+    """Population → steps that it runs late in NEST, so that every delay is at least one step there.
+
+    Raises `ExportError` for a loop whose delays are too short for that.
+    """
     late = dict.fromkeys(graph.populations, 0)
     lags = {n: _model(p, graph.dt).lag if p.neuron != INPUT else 0 for n, p in graph.populations.items()}
     shortest = {p.name: int(p.delay.min(initial=p.max_delay)) for p in graph.projections if p.weight.size}
@@ -215,7 +220,15 @@ MODELS: dict[str, Callable[[Population, float], Model]] = {
 
 
 def _sample(
-    nest: Any, graph: Graph, given: dict[str, Any], b: int, steps: int, record: bool, threads: int, seed: int
+    nest: Any,
+    graph: Graph,
+    given: dict[str, Any],
+    b: int,
+    *,
+    steps: int,
+    record: bool,
+    threads: int,
+    seed: int,
 ) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], dict[str, np.ndarray]]:
     """Spikes (times, neurons) and potentials of one sample."""
     late = lateness(graph)

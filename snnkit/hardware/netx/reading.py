@@ -94,6 +94,7 @@ class _Reader:
         self.neurons = 0
 
     def get(self, group: h5py.Group, name: str, kind: str = "iuf") -> Any:
+        """The numbers of a dataset, whose dtype is of a `kind`; finite."""
         if name not in group or not isinstance(group[name], h5py.Dataset):
             raise DataError(f"{self.path}: {group.name}/{name} is missing.")
         value = group[name][()]
@@ -104,12 +105,14 @@ class _Reader:
         return value
 
     def text(self, group: h5py.Group, name: str) -> str:
+        """The first text of a dataset."""
         if name not in group or not isinstance(group[name], h5py.Dataset):
             raise DataError(f"{self.path}: {group.name}/{name} is missing.")
         value = np.asarray(group[name][()]).reshape(-1)[0]
         return value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
 
     def shape(self, group: h5py.Group) -> tuple[int, ...]:
+        """A layer's shape."""
         shape = np.atleast_1d(self.get(group, "shape"))
         if shape.dtype.kind == "f" or shape.min() < 1:
             raise DataError(
@@ -118,6 +121,7 @@ class _Reader:
         return tuple(int(n) for n in shape)
 
     def layer(self, group: h5py.Group) -> None:
+        """Add what one layer of the file holds."""
         kind = self.text(group, "type")
         if kind == "input":
             if "neuron" in group:
@@ -138,11 +142,13 @@ class _Reader:
             )
 
     def input(self, shape: tuple[int, ...]) -> None:
+        """Add the input population."""
         shape = (shape[0],) if len(shape) == 3 and shape[1:] == (1, 1) else shape
         self.graph.populations["input"] = Population("input", INPUT, shape)
         self.last = "input"
 
     def population(self, group: h5py.Group, shape: tuple[int, ...]) -> str:
+        """Add a layer's neurons; the population's name."""
         if "neuron" in group:
             neuron = group["neuron"]
             kind = self.text(neuron, "type")
@@ -191,6 +197,7 @@ class _Reader:
         return name
 
     def dense(self, group: h5py.Group, recurrent: bool) -> None:
+        """Add a dense layer, with its connections back to itself where it is `recurrent`."""
         if isinstance(group.get("weight"), h5py.Group):
             raise ExportError(f"{self.path}: {group.name}/weight is complex; resonate-and-fire is not read.")
         n = int(np.prod(self.shape(group)))
@@ -225,6 +232,7 @@ class _Reader:
         self.last = name
 
     def matrix(self, group: h5py.Group, name: str, n: int) -> np.ndarray:
+        """Weights int64 [n, I]."""
         weight = np.asarray(self.get(group, name)).astype(np.int64)
         if weight.ndim == 1 and weight.size % n == 0:
             weight = weight.reshape(n, -1)
@@ -233,6 +241,7 @@ class _Reader:
         return weight
 
     def delay(self, group: h5py.Group, shape: tuple[int, int]) -> np.ndarray:
+        """The chip's delays, int64: a scalar or of the weights' `shape`."""
         if "delay" not in group:
             return np.zeros((), np.int64)
         delay = np.asarray(self.get(group, "delay"))
@@ -253,6 +262,7 @@ class _Reader:
         return delay
 
     def conv(self, group: h5py.Group) -> None:
+        """Add a convolution."""
         shape = self.shape(group)
         if self.last is None:
             raise DataError(f"{self.path}: {group.name} is a convolution without an input layer before it.")

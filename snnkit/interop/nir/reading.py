@@ -65,7 +65,19 @@ def _restored(graph: Graph, notes: dict[str, Any], delays: dict[str, np.ndarray]
             o, i, weight = o[order], i[order], weight[o[order], i[order]]
             indptr, indices = np.searchsorted(i, np.arange(populations[source].size + 1)), o
             delay = p.delays[o, i] if p.delay.ndim else p.delay
-        projections.append(Projection(name, source, target, weight, delay, kind, indptr, indices, options))
+        projections.append(
+            Projection(
+                name=name,
+                source=source,
+                target=target,
+                weight=weight,
+                delay=delay,
+                kind=kind,
+                indptr=indptr,
+                indices=indices,
+                options=options,
+            )
+        )
     return Graph(populations, projections, notes["dt"], notes["outputs"], notes["metadata"]).validate()
 
 
@@ -118,13 +130,16 @@ class _Reader:
         return f"{prefix}{name}.{next(iter(ports))}"
 
     def is_inner_port(self, key: str) -> bool:
+        """Whether the node only passes on what enters or leaves a nested graph."""
         return "." in key and type(self.nodes[key]).__name__ in ("Input", "Output")
 
     def is_population(self, key: str) -> bool:
+        """Whether the node has neurons or feeds the network."""
         kind = type(self.nodes[key]).__name__
         return kind in NEURONS or (kind == "Input" and not self.is_inner_port(key))
 
     def graph(self) -> Graph:
+        """All nodes as one Graph."""
         targets = [k for k in self.nodes if self.is_population(k)]
         for key in targets:
             if type(self.nodes[key]).__name__ == "Input":
