@@ -88,7 +88,7 @@ def simulate(
         durations = np.max([np.broadcast_to(n, batch) for n in lengths], axis=0) + tail
     else:
         durations = np.full(batch, steps)
-    kernel = {"record": bool(set(record)), "threads": threads, "seed": seed}
+    kernel: dict[str, Any] = {"record": bool(set(record)), "threads": threads, "seed": seed}
     found = [_sample(nest, graph, given, b, steps=int(durations[b]), **kernel) for b in range(batch)]
     names = [n for n, p in graph.populations.items() if p.neuron != INPUT]
     spikes = {n: _joined([f[0][n] for f in found], durations, graph.populations[n].size) for n in names}
