@@ -222,14 +222,15 @@ def export(
     """Quantise a Graph for Loihi 2 and write it (or write it as NIR, in floats)."""
     from .commands.export import export_network
 
+    if clip_delays and relay_delays:
+        raise typer.BadParameter("choose one of --clip-delays and --relay-delays.")
     result = export_network(
         net,
         to,
         path,
         data or [],
         bits=bits,
-        clip_delays=clip_delays,
-        relay_delays=relay_delays,
+        long_delays="clip" if clip_delays else "relay" if relay_delays else "refuse",
         calibration=calibration,
     )
     show(result, str(path), as_json)

@@ -69,6 +69,12 @@ def choices(name: str, known: Iterable[str]) -> str:
     return nearest(name, known) or f", known are {', '.join(known)}"
 
 
+def listed(names: Iterable[str]) -> str:
+    """``a, b and c``"""
+    *most, last = names
+    return f"{', '.join(most)} and {last}" if most else last
+
+
 def require(module: str, extra: str) -> ModuleType:
     """Import an optional package, or say which extra of snnkit brings it."""
     try:

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "snnkit"
 ORDER = [
-    {"errors", "backend", "files", "jit", "machine", "memory", "events", "chips"},
+    {"errors", "backend", "files", "jit", "machine", "memory", "events", "chips", "readouts", "metadata"},
     {"graph"},
     {"neurons"},
     {"delays"},

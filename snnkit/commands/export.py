@@ -8,7 +8,8 @@ from typing import Any
 
 from ..files import PathLike
 from ..graph import Graph
-from ..hardware.quantise import Report, quantise
+from ..hardware.quantise import quantise
+from ..hardware.report import Report
 from .data import data_of
 from .formats import format_of
 
@@ -20,8 +21,7 @@ def export_network(
     settings: Sequence[str] = (),
     *,
     bits: int = 8,
-    clip_delays: bool = False,
-    relay_delays: bool = False,
+    long_delays: str = "refuse",
     calibration: int = 64,
 ) -> dict[str, Any]:
     """Write a graph file in a format of `FORMATS`; what was written, and what quantising changed.
@@ -35,9 +35,7 @@ def export_network(
         form.write(graph, path)
         return {"format": to, "path": str(path), "bytes": Path(path).stat().st_size}
     events = data_of(graph, "valid", settings, calibration).events if calibration else None
-    integer = quantise(
-        graph, bits=bits, calibration=events, clip_delays=clip_delays, relay_delays=relay_delays
-    )
+    integer = quantise(graph, bits=bits, calibration=events, long_delays=long_delays)
     form.write(integer, path)
     report = Report.of(integer)
     return {

@@ -14,6 +14,7 @@ from ..energy import Study, estimate, tune
 from ..engine.readout import accuracy
 from ..files import PathLike
 from ..hardware.quantise import quantise
+from ..metadata import Timing
 from ..report import tune_page
 from ..training import Trainer, lower
 from ..training.config import Config, load_config, parse_config
@@ -34,14 +35,16 @@ def point(
     graph = lower(network)
     some = splits.train.subset(np.linspace(0, len(splits.train) - 1, 64).astype(int)).events
     # a long delay in short steps may be more of them than the chip has; relays lose nothing
-    integer = quantise(graph, bits=int(parameters.get("bits", 8)), calibration=some, relay_delays=True)
+    integer = quantise(graph, bits=int(parameters.get("bits", 8)), calibration=some, long_delays="relay")
     chosen = splits.valid.subset(np.linspace(0, len(splits.valid) - 1, samples).astype(int))
     priced = estimate(graph, chosen.events, profile)
     latency = priced.latency_us[profile]
+    if latency is None:
+        latency = float(graph.dt * 1e3 * Timing.of(graph.metadata).steps_tail)
     return {
         "accuracy": accuracy(integer, splits.valid.events, splits.valid.labels),
         "energy_pj": priced.total_pj[profile],
-        "latency_us": float(graph.dt * 1e3 * graph.metadata["steps_tail"]) if latency is None else latency,
+        "latency_us": latency,
     }
 
 

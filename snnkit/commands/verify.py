@@ -9,7 +9,8 @@ from typing import Any
 from ..errors import DataError
 from ..files import PathLike
 from ..graph import Graph
-from ..hardware.verify import Ladder, ladder, vectors
+from ..hardware.ladder import Ladder, ladder
+from ..hardware.vectors import vectors
 from .data import data_of
 from .formats import load
 

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from ..errors import GraphError, ParameterError, ShapeError
 from ..events import EventBatch
 from ..graph import INPUT, Graph, Population, Projection
+from ..metadata import Readout, Timing
 from .ann import SYNAPSES, Residual, leaves
 from .spiking import ChannelScale, SpikingLayer, SpikingNet
 
@@ -63,7 +64,8 @@ def lower_spiking(
     if isinstance(first, nn.Conv2d) and (len(input_shape) != 3 or input_shape[0] != first.in_channels):
         raise GraphError(f"input_shape {input_shape} should be ({first.in_channels}, H, W) for this network.")
     lowering = _Lowering(copy.deepcopy(network).double().cpu().eval(), tuple(input_shape), True)
-    notes = {"readout": "last_step", "encoding": "direct", "steps": network.steps, "steps_tail": 0}
+    notes = Readout(kind="last_step").to_metadata() | {"encoding": "direct", "steps": network.steps}
+    notes |= Timing().to_metadata()
     populations, projections = lowering.populations, lowering.projections
     return Graph(populations, projections, dt, ["out"], notes | (metadata or {})).validate()
 

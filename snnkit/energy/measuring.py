@@ -12,6 +12,7 @@ from ..engine.readout import slice_of
 from ..errors import ParameterError
 from ..events import EventBatch
 from ..graph import INPUT, Graph
+from ..metadata import Timing
 from ..neurons import resolve
 from .counting import count
 from .counts import Counts, concatenate
@@ -61,7 +62,7 @@ def measure_mappings(
         for variable in resolve(population.neuron, population.options).state
     ]
     longest = max(int(e.lengths.max(initial=0)) for e in given.values())
-    longest += int(graph.metadata.get("steps_tail", 0))
+    longest += Timing.of(graph.metadata).steps_tail
     width = sum(graph.populations[name].size for name, _ in states)
     chunk = max(1, min(batch, RECORD_BYTES // max(8 * longest * width, 1)))
     parts: list[list[Counts]] = [[] for _ in mappings]

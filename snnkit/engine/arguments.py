@@ -13,6 +13,7 @@ from ..errors import DataError, ParameterError
 from ..events import EventBatch
 from ..graph import INPUT, Graph
 from ..machine import cores
+from ..metadata import Timing
 from ..neurons.neuron import resolve
 from .core import Core
 from .generators import Generator
@@ -79,7 +80,7 @@ def durations_of(graph: Graph, given: dict[str, Events], steps: int | None, batc
     lengths = [e.lengths for e in given.values() if isinstance(e, EventBatch)]
     if not lengths:
         raise ParameterError("without an EventBatch there is no length; say how many steps to run.")
-    tail = int(graph.metadata.get("steps_tail", 0))
+    tail = Timing.of(graph.metadata).steps_tail
     return np.max([np.broadcast_to(n, batch) for n in lengths], axis=0) + tail
 
 

@@ -7,7 +7,6 @@ the middle of the window: delay = window // 2 − P.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from itertools import pairwise
@@ -19,10 +18,9 @@ from torch import Tensor
 
 from ..delays import DelayedLinear
 from ..errors import CheckpointError
+from ..files import PathLike
 from ..training.config import Model
 from ..training.network import SpikingClassifier, build
-
-PathLike = str | os.PathLike[str]
 
 
 def read(
@@ -162,7 +160,8 @@ def _set_tau(neuron: Any, parts: dict[int, dict[str, Any]], i: int) -> None:
     """ParametricLIFNode keeps w with 1/tau = σ(w): decay = 1 − σ(w) = σ(−w)."""
     if i not in parts or "w" not in parts[i]:
         return
-    if hasattr(neuron, "decay_raw"):
-        neuron.decay_raw.copy_(-parts[i]["w"])
+    learned = dict(neuron.named_parameters()).get("decay_raw")
+    if learned is not None:
+        learned.copy_(-parts[i]["w"])
     else:
         neuron.decay.copy_(1 - torch.sigmoid(parts[i]["w"]))

@@ -28,6 +28,7 @@ from ..datasets.table import DATASETS, Dataset
 from ..delays import VERSIONS
 from ..errors import ConfigError, choices, nearest
 from ..files import PathLike
+from ..readouts import READOUTS
 
 Whole = TypeVar("Whole", bound=BaseModel)
 
@@ -135,7 +136,14 @@ class Model(Section):
         "grow: every layer adds (window − 1)//2 steps, as published",
     )
     tail: int | None = Field(None, ge=0, description="steps; (window − 1)//2 a layer if not given")
-    readout: Literal["softmax_sum", "max_over_time", "last_step", "mean", "spike_count"] = "softmax_sum"
+    readout: str = Field("softmax_sum", description="a name of `snnkit.readouts.READOUTS`")
+
+    @field_validator("readout")
+    @classmethod
+    def _a_readout(cls, name: str) -> str:
+        if name not in READOUTS:
+            raise ValueError(f"is none of {', '.join(READOUTS)}{nearest(name, READOUTS)}")
+        return name
 
     @field_validator("version")
     @classmethod

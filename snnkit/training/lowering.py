@@ -13,6 +13,7 @@ from torch import nn
 from ..delays import AxonalDelay, DelayedConv1d, DelayedConv2d, DendriticDelay, RecurrentDelayedLinear
 from ..errors import GraphError
 from ..graph import INPUT, Graph, Population, Projection, conv_output_shape
+from ..metadata import Readout, Timing
 from .dropout import Dropout
 from .network import Layer, SpikingClassifier
 
@@ -42,11 +43,8 @@ def lower(
     notes: dict[str, Any] = {}
     if isinstance(network, SpikingClassifier):
         input_shape, dt = network.inputs, network.dt
-        notes = {
-            "readout": network.config.readout,
-            "steps_tail": network.tail,
-            "padding": network.config.padding,
-        }
+        timing = Timing(steps_tail=network.tail, padding=network.config.padding)
+        notes = Readout(kind=network.config.readout).to_metadata() | timing.to_metadata()
     if input_shape is None or dt is None:
         raise GraphError("lower needs input_shape and dt for a module that is no SpikingClassifier.")
     builder = _Builder(input_shape)

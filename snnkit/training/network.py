@@ -13,9 +13,10 @@ from ..backend import fuses
 from ..delays import DelayedLinear
 from ..errors import ShapeError
 from ..neurons import LI, LIF
+from ..readouts import READOUTS
 from .config import Model
 from .dropout import Dropout
-from .losses import READOUTS, valid_steps
+from .losses import valid_steps
 
 
 @dataclass
@@ -23,7 +24,7 @@ class Output:
     """What a forward pass gives.
 
     scores  [B, C] class scores
-    v       [T, B, C] what the read-out saw (potentials, or spikes for "spike_count")
+    v       [T, B, C] what the read-out saw (potentials, or spikes, as its rule reads)
     spikes  of each hidden layer, [T, B, N], before dropout
     mask    [T, B] the steps that count
     """
@@ -98,7 +99,7 @@ class SpikingClassifier(nn.Module):
         self.readout_synapses = self._synapses(sizes[-1], classes)
         self.readout = (
             self._neuron(classes)
-            if model.readout == "spike_count"
+            if READOUTS[model.readout].of_spikes
             else LI(tau_mem=model.tau_readout or model.tau_mem, dt=dt, decay_input=model.decay_input)
         )
 

@@ -9,6 +9,7 @@ from .. import datasets
 from ..datasets.splits import Data, Splits
 from ..errors import DataError
 from ..graph import Graph
+from ..metadata import Readout
 from .config import Config, parse_config
 
 _log = logging.getLogger("snnkit.training")
@@ -53,7 +54,7 @@ def graph_data(graph: Graph, split: str, settings: dict[str, Any] | None = None)
         known = {k: known[k] for k in ("dt", "channels", "binary", "features") if k in known}
     config = parse_config({"data": {**(known or {}), **settings}}, "the Graph's metadata")
     data: Data = getattr(load_data(config), split)
-    classes = graph.metadata.get("classes")
+    classes = Readout.of(graph.metadata).classes
     if classes is not None and list(classes) != list(data.classes):
         raise DataError(
             f"the network was trained on the classes {list(classes)[:4]}… ({len(classes)}), "

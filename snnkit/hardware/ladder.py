@@ -1,161 +1,21 @@
-"""Proof that what was exported computes what it should: vectors made by Lava, and the ladder."""
+"""The ladder: a network in every form it takes on the way to the chip, each compared with the one before."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .. import engine
 from ..engine.readout import classify, output_of, recorded, slice_of
-from ..errors import DataError, ExportError, GraphError, ParameterError, SnnkitError
+from ..errors import ExportError, GraphError, ParameterError
 from ..events import EventBatch
 from ..graph import INPUT, Graph, Population, Projection
-from . import loihi, netx
-from .quantise import latencies
-
-Run = Callable[[Graph, Any, int], loihi.Trace]
-
-
-def read_vector(path: str | Path) -> tuple[Graph, np.ndarray, list[dict[str, np.ndarray]]]:
-    """A file of recorded Lava runs: the network, its input ``[T, 1, N]``, and per layer u, v, s.
-
-    Two forms, told apart by what lies beside it: with a ``.net`` file of the same name the network is
-    that NetX file; without, the network's arrays are in the ``.npz`` itself.
-    """
-    path = Path(path)
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        meta = json.loads(str(arrays["meta"])) if "meta" in arrays else {}
-    except (OSError, ValueError, EOFError, KeyError) as error:
-        raise DataError(f"{path} is no readable vector file ({error}).") from error
-    net = path.with_suffix(".net")
-    try:
-        return _netx_vector(net, arrays, meta) if net.exists() else _lava_vector(arrays)
-    except KeyError as error:
-        raise DataError(f"{path}: array {error} is missing.") from error
-
-
-def _binary(x: np.ndarray, message_bits: int) -> np.ndarray:
-    """A synapse without message bits takes any value other than 0 as one spike."""
-    x = x.reshape(len(x), 1, -1).astype(np.int64)
-    return x if message_bits > 0 else (x != 0).astype(np.int64)
-
-
-def _lava_vector(arrays: dict[str, np.ndarray]) -> tuple[Graph, np.ndarray, list[dict[str, np.ndarray]]]:
-    x = arrays["x"]
-    graph = Graph({"input": Population("input", INPUT, (x.shape[1],))}, [])
-    layers = [key[:-2] for key in arrays if key.endswith("_w") and not key.endswith("_rec_w")]
-    expected, last = [], "input"
-    for i in range(len(layers)):
-        layer = f"L{i}_"
-        get: dict[str, np.ndarray] = {
-            key[len(layer) :]: value for key, value in arrays.items() if key.startswith(layer)
-        }
-        name = f"layer{i}"
-        graph.populations[name] = loihi.population(
-            name,
-            get["w"].shape[0],
-            du=_int(get["du"]),
-            dv=_int(get["dv"]),
-            vth=_int(get["vth"]),
-            bias=loihi.effective_bias(
-                get.get("bias_mant", np.zeros(1)), get.get("bias_exp", np.zeros(1, int))
-            ),
-            u=get.get("u0", np.zeros(1, int)),
-            v=get.get("v0", np.zeros(1, int)),
-            reset_interval=int(get.get("reset_interval", 0)),
-            reset_offset=int(get.get("reset_offset", 0)),
-        )
-        graph.projections.append(_lava_synapse(f"{last}→{name}", last, name, get, ""))
-        if "rec_w" in get:
-            graph.projections.append(_lava_synapse(f"{name}→{name}", name, name, get, "rec_"))
-        expected.append({key: get[key] for key in ("u", "v", "s")})
-        last = name
-    if not layers:
-        raise KeyError("L0_w")
-    graph.outputs = [last]
-    return graph, _binary(x, int(arrays.get("L0_num_message_bits", 0))), expected
-
-
-def _int(value: np.ndarray) -> np.ndarray:
-    return value.reshape(-1) if value.ndim else value
-
-
-def _lava_synapse(name: str, source: str, target: str, get: dict[str, np.ndarray], part: str) -> Any:
-    return loihi.projection(
-        name,
-        source,
-        target,
-        get[f"{part}w"],
-        get.get(f"{part}delays", 0),
-        weight_exp=int(get.get(f"{part}weight_exp", 0)),
-        num_weight_bits=int(get.get(f"{part}num_weight_bits", 8)),
-        mode=str(get.get(f"{part}sign_mode", "auto")).lower().rsplit(".", 1)[-1],
-        max_delay=int(get.get(f"{part}max_delay", 0)) if f"{part}delays" in get else 0,
-    )
-
-
-NETWORK_OPTIONS = ("num_layers", "reset_interval", "reset_offset", "input_message_bits", "sparse_fc_layer")
-
-
-def _netx_vector(
-    net: Path, arrays: dict[str, np.ndarray], meta: dict[str, Any]
-) -> tuple[Graph, np.ndarray, list[dict[str, np.ndarray]]]:
-    options = dict(meta.get("network_kwargs", {}))
-    if unknown := set(options) - set(NETWORK_OPTIONS):
-        raise DataError(f"{net}: Network options {sorted(unknown)} are not supported; {NETWORK_OPTIONS} are.")
-    bits = int(options.pop("input_message_bits", 0) or 0)
-    options.pop("sparse_fc_layer", None)
-    graph = netx.read(net, **options)
-    count = sum(p.neuron != INPUT for p in graph.populations.values())
-    expected = [
-        {key: arrays[f"N{i}_{key}"].reshape(len(arrays["x"]), -1) for key in ("u", "v", "s")}
-        for i in range(count)
-    ]
-    return graph, _binary(arrays["x"], bits), expected
-
-
-def check_vector(path: str | Path, run: Run | None = None) -> str | None:
-    """None if the integer model equals the recorded run in u, v and spikes of every step, else where not."""
-    graph, x, expected = read_vector(path)
-    trace = (run or loihi.simulate)(graph, x, len(x))
-    layers = [name for name, p in graph.populations.items() if p.neuron != INPUT]
-    first: tuple[int, str] | None = None
-    for name, want in zip(layers, expected, strict=True):
-        for what, got in (("u", trace.u[name]), ("v", trace.v[name]), ("s", trace.spikes[name])):
-            differs = got[:, 0] != want[what]
-            if differs.any():
-                t, n = (int(i) for i in np.argwhere(differs)[0])
-                message = (
-                    f"{name}, step {t}, neuron {n}: {what} is {got[t, 0, n]}, Lava has {want[what][t, n]}"
-                )
-                first = min(first or (t, message), (t, message))
-    return first[1] if first else None
-
-
-def vectors(folder: str | Path, write: Callable[[str], None] = print, run: Run | None = None) -> int:
-    """Run the integer model on every vector file of `folder`; returns the exit status, 0 if all are equal.
-
-    Writes one line a file and, at the end, "N of M equal".
-    """
-    folder = Path(folder)
-    files = sorted(folder.rglob("*.npz")) if folder.is_dir() else []
-    equal = 0
-    for path in files:
-        try:
-            difference = check_vector(path, run)
-        except SnnkitError as error:
-            difference = str(error)
-        equal += difference is None
-        write(f"{path.relative_to(folder)}: {'equal' if difference is None else difference}")
-    write(f"{equal} of {len(files)} equal")
-    return 0 if files and equal == len(files) else 1
+from ..metadata import Timing, Units
+from ..neurons.loihi import ONE
+from .timing import late, latencies
 
 
 @dataclass
@@ -250,6 +110,9 @@ def ladder(
 
     The rungs in between: "rounded" is `graph`; "quantised" the same network with the integers' weights,
     thresholds and decays, in float; "integer" the exported network in the chip's arithmetic.
+
+    Raises `GraphError` for networks that do not belong together, `ParameterError` for data without samples
+    or with labels of another length.
     """
     if len(events) == 0:
         raise ParameterError("verify needs at least one sample.")
@@ -287,7 +150,7 @@ def ladder(
 
 def outcome(graph: Graph, events: EventBatch, *, batch: int = 64, dtype: str | None = None) -> Outcome:
     """Run a graph, float or integer; the chip's latency is taken out of the spikes' times."""
-    latency: dict[str, int] = graph.metadata.get("latencies", {})
+    timing = Timing.of(graph.metadata)
     scores, pieces = [], []
     for start in range(0, len(events), batch):
         part = slice_of(events, start, min(start + batch, len(events)))
@@ -298,9 +161,8 @@ def outcome(graph: Graph, events: EventBatch, *, batch: int = 64, dtype: str | N
     for population in pieces[0]:
         if "~relay" in population:
             continue
-        lag = latency.get(population, 0)
-        late = int(graph.metadata.get("latency", 0))
-        spikes[population] = _moved([piece[population] for piece in pieces], lag, late)
+        mine = [piece[population] for piece in pieces]
+        spikes[population] = _moved(mine, timing.lag(population), timing.latency)
     return Outcome(np.concatenate(scores), spikes)
 
 
@@ -348,16 +210,16 @@ def as_float(graph: Graph) -> Graph:
     """The float network with the weights, thresholds, decays and delays of an integer one.
 
     Potentials are in weight units; the chip's latency is taken out. What is left to the integer model
-    is its rounding of u and v.
+    is its rounding of u and v. Raises `ExportError` for a bias beside a filtered current.
     """
-    latency: dict[str, int] = graph.metadata.get("latencies", {})
+    timing, units = Timing.of(graph.metadata), Units.of(graph.metadata)
     populations = {}
     for name, p in graph.populations.items():
         if p.neuron == INPUT:
             populations[name] = p
             continue
         keep_u, keep_v = (4095 - p.params["du"]) / 4096, (4096 - p.params["dv"]) / 4096
-        v_th, bias = p.params["vth"] + 1 / 64, p.params["bias"] / 64
+        v_th, bias = p.params["vth"] + 1 / ONE, p.params["bias"] / ONE
         options: dict[str, Any] = {}
         waits = p.params.get("refractory", np.zeros(1))
         params: dict[str, Any] = {"v_th": v_th, "v_reset": 0.0}
@@ -373,21 +235,23 @@ def as_float(graph: Graph) -> Graph:
             populations[name] = Population(name, "cuba", p.shape, params, options=options)
     projections = []
     for s in graph.projections:
-        lag = latency.get(s.target, 0) - latency.get(s.source, 0)
+        lag = timing.lag(s.target) - timing.lag(s.source)
         weight = s.weight / 2.0 ** int(s.options.get("shift", 0))
         options = {k: v for k, v in s.options.items() if k not in ("shift", "bits", "exponent")}
         delay = np.where(s.weight != 0, s.delays - lag, np.maximum(s.delays - lag, 0)).astype(np.int32)
         projections.append(replace(s, weight=weight, delay=delay, options=options))
-    metadata = dict(graph.metadata)
-    metadata["steps_tail"] = int(metadata.get("steps_tail", 0)) - int(metadata.get("latency", 0))
-    metadata["scale"] = {n: (np.asarray(v) / 64).tolist() for n, v in metadata.get("scale", {}).items()}
-    for key in ("latency", "latencies"):
-        metadata.pop(key, None)
+    prompt = replace(timing, steps_tail=timing.steps_tail - timing.latency, latency=0, latencies=None)
+    units = replace(units, scale={n: (np.asarray(v) / ONE).tolist() for n, v in units.scale.items()})
+    metadata = {k: v for k, v in graph.metadata.items() if k not in timing.to_metadata()}
+    metadata |= prompt.to_metadata() | units.to_metadata()
     return Graph(populations, projections, graph.dt, list(graph.outputs), metadata).validate()
 
 
 def matched(exported: Graph, graph: Graph) -> Graph:
-    """The exported network with the names, read-out and latency of the float one where it lacks them."""
+    """The exported network with the names, read-out and latency of the float one where it lacks them.
+
+    Raises `GraphError` naming populations that are missing or of another size.
+    """
     if missing := [n for n in graph.populations if n not in exported.populations]:
         if len(exported.populations) != len(graph.populations):
             raise GraphError(
@@ -410,11 +274,9 @@ def matched(exported: Graph, graph: Graph) -> Graph:
             )
     integer = any(p.neuron == "loihi" for p in exported.populations.values())
     metadata = dict(graph.metadata) | exported.metadata
-    if integer and "latencies" not in metadata:
-        lag = latencies(graph)
-        last = lag[output_of(graph)]
-        tail = int(graph.metadata.get("steps_tail", 0))
-        metadata |= {"latencies": lag, "latency": last, "steps_tail": tail + last}
+    if integer and Timing.of(metadata).latencies is None:
+        output_of(graph)  # one, whose latency is the network's
+        metadata |= late(graph, latencies(graph)).to_metadata()
     outputs = exported.outputs or graph.outputs
     return Graph(exported.populations, exported.projections, exported.dt, outputs, metadata)
 

@@ -1,69 +1,15 @@
-"""The proof itself: it passes what is right, and finds what is wrong and where."""
-
-import json
-import shutil
-from pathlib import Path
+"""The ladder: it passes what is right, and finds what is wrong and where."""
 
 import numpy as np
 import pytest
 
 from snnkit.engine import readout, simulate
-from snnkit.errors import DataError, GraphError, ParameterError
+from snnkit.errors import GraphError, ParameterError
 from snnkit.graph import Graph
-from snnkit.hardware import loihi, netx, verify
+from snnkit.hardware import netx
+from snnkit.hardware.ladder import Outcome, compare, ladder, outcome
 from snnkit.hardware.quantise import quantise
 from tests.helpers import networks
-
-GOLDEN = Path(__file__).parent / "golden"
-
-
-@pytest.mark.parametrize(("form", "count"), [("lava", 26), ("netx", 4)])
-def test_a_folder_of_vectors_is_run_and_counted(form, count):
-    lines = []
-    assert verify.vectors(GOLDEN / form, lines.append, loihi.reference) == 0
-    assert lines[-1] == f"{count} of {count} equal"
-    assert len(lines) == count + 1
-
-
-def test_one_wrong_number_is_found_and_named(tmp_path):
-    shutil.copy(GOLDEN / "lava" / "04_two_layer.npz", tmp_path / "right.npz")
-    with np.load(GOLDEN / "lava" / "04_two_layer.npz") as file:
-        arrays = dict(file)
-    arrays["L1_v"][37, 2] += 1
-    np.savez(tmp_path / "wrong.npz", **arrays)
-    lines = []
-    assert verify.vectors(tmp_path, lines.append, loihi.reference) == 1
-    assert lines[0] == "right.npz: equal"
-    assert lines[1].startswith("wrong.npz: layer1, step 37, neuron 2: v is ")
-    assert lines[2] == "1 of 2 equal"
-
-
-def test_an_empty_folder_proves_nothing(tmp_path):
-    lines = []
-    assert verify.vectors(tmp_path, lines.append) == 1
-    assert lines == ["0 of 0 equal"]
-
-
-def test_files_that_are_no_vectors_count_as_unequal(tmp_path):
-    np.savez(tmp_path / "a.npz", x=np.zeros((3, 2)))
-    (tmp_path / "b.npz").write_bytes(b"PK nothing")
-    shutil.copy(GOLDEN / "netx" / "n1_dense_delay.npz", tmp_path / "n1.npz")
-    (tmp_path / "n1.net").write_bytes(b"no HDF5")
-    lines = []
-    assert verify.vectors(tmp_path, lines.append) == 1
-    assert lines[0] == f"a.npz: {tmp_path / 'a.npz'}: array 'L0_w' is missing."
-    assert "b.npz is no readable vector file" in lines[1]
-    assert "n1.net is no readable HDF5 file" in lines[2]
-
-
-def test_unknown_options_of_the_reader_are_refused(tmp_path):
-    shutil.copy(GOLDEN / "netx" / "n3_dense_rec.net", tmp_path)
-    with np.load(GOLDEN / "netx" / "n3_dense_rec.npz") as file:
-        arrays = dict(file)
-    meta = json.loads(str(arrays["meta"])) | {"network_kwargs": {"spike_exp": 3}}
-    np.savez(tmp_path / "n3_dense_rec.npz", **(arrays | {"meta": np.array(json.dumps(meta))}))
-    with pytest.raises(DataError, match=r"\['spike_exp'\] are not supported"):
-        verify.read_vector(tmp_path / "n3_dense_rec.npz")
 
 
 @pytest.fixture(scope="module")
@@ -74,13 +20,13 @@ def case():
 
 def test_the_ladder_has_its_rungs_and_passes(case, tmp_path):
     graph, integer, events, labels = case
-    found = verify.ladder(
+    found = ladder(
         graph,
         integer,
         events,
         labels,
-        above={"float": lambda: verify.outcome(graph, events, dtype="float32")},
-        below={"lava": lambda: verify.outcome(integer, events, batch=5)},
+        above={"float": lambda: outcome(graph, events, dtype="float32")},
+        below={"lava": lambda: outcome(integer, events, batch=5)},
         tolerance=0.3,
     )
     assert [r.name for r in found.rungs] == ["float", "rounded", "quantised", "integer", "lava"]
@@ -93,20 +39,20 @@ def test_the_ladder_has_its_rungs_and_passes(case, tmp_path):
     assert "first to differ" in str(found)
     for path, write, read in (("a.net", netx.write, netx.read), ("a.h5", Graph.save, Graph.load)):
         write(integer, tmp_path / path)
-        assert verify.ladder(graph, read(tmp_path / path), events, labels).rungs[-1] == found.rungs[3]
+        assert ladder(graph, read(tmp_path / path), events, labels).rungs[-1] == found.rungs[3]
 
 
 def test_a_rung_that_must_be_exact_fails_by_one_spike(case):
     graph, integer, events, labels = case
-    broken = verify.outcome(integer, events)
+    broken = outcome(integer, events)
     first = broken.spikes["hidden1"]
     e = int(np.argmin(first.times))
     where = f"hidden1, step {first.times[e]}, neuron {first.neurons[e]} "
     neuron = first.neurons.copy()
     neuron[e] = (neuron[e] + 1) % first.size
     changed = type(first)(first.times, neuron, first.offsets, first.lengths, first.size)
-    below = {"lava": lambda: verify.Outcome(broken.scores, broken.spikes | {"hidden1": changed})}
-    found = verify.ladder(graph, integer, events, labels, below=below, tolerance=1.0)
+    below = {"lava": lambda: Outcome(broken.scores, broken.spikes | {"hidden1": changed})}
+    found = ladder(graph, integer, events, labels, below=below, tolerance=1.0)
     assert found.status == 1
     assert 0.99 < found.rungs[-1].equal < 1
     assert found.rungs[-1].first.startswith(where.rsplit(" ", 2)[0].rsplit(",", 1)[0])
@@ -115,16 +61,16 @@ def test_a_rung_that_must_be_exact_fails_by_one_spike(case):
 def test_a_loss_of_accuracy_beyond_the_tolerance_fails(case):
     graph, _, events, labels = case
     coarse = quantise(graph, bits=2, calibration=events)
-    assert verify.ladder(graph, coarse, events, labels, tolerance=0.0).status == 1
-    assert verify.ladder(graph, coarse, events, labels, tolerance=1.0).status == 0
+    assert ladder(graph, coarse, events, labels, tolerance=0.0).status == 1
+    assert ladder(graph, coarse, events, labels, tolerance=1.0).status == 0
 
 
 def test_networks_that_do_not_belong_together_are_named(case):
     graph, integer, events, labels = case
     with pytest.raises(GraphError, match="'hidden0' has 34 neurons, in the exported network 20"):
-        verify.ladder(networks.network(), quantise(networks.network((21, 20, 33, 7))), events)
+        ladder(networks.network(), quantise(networks.network((21, 20, 33, 7))), events)
     with pytest.raises(ParameterError, match="3 labels for 12 samples"):
-        verify.ladder(graph, integer, events, labels[:3])
+        ladder(graph, integer, events, labels[:3])
 
 
 def test_spikes_are_compared_one_by_one():
@@ -139,18 +85,19 @@ def test_spikes_are_compared_one_by_one():
             for t, n in zip(one.times, one.neurons, strict=True)
         }
 
-    share, first = verify.compare({"n": a}, {"n": b})
+    share, first = compare({"n": a}, {"n": b})
     assert share == pytest.approx(2 * len(tuples(a) & tuples(b)) / (len(tuples(a)) + len(tuples(b))))
     t = min(t for _, t, _ in tuples(a) ^ tuples(b))
     assert first.startswith(f"n, step {t}, ")
-    assert verify.compare({"n": a}, {"n": a}) == (1.0, None)
+    assert compare({"n": a}, {"n": a}) == (1.0, None)
 
 
 @pytest.mark.parametrize("how", ["softmax_sum", "max_over_time", "last_step", "mean", "spike_count"])
 def test_readouts_are_those_of_training(how):
-    """`snnkit.training.losses` on the same potentials, with lengths that differ."""
+    """`READOUTS` on tensors of the same potentials, with lengths that differ."""
     torch = pytest.importorskip("torch")
-    from snnkit.training.losses import READOUTS, valid_steps
+    from snnkit.readouts import READOUTS
+    from snnkit.training.losses import valid_steps
 
     graph, events = networks.network(), networks.spikes()
     if how == "spike_count":
