@@ -13,14 +13,14 @@ from torch import Tensor, nn
 
 from ..errors import GraphError, require
 from ..graph import Graph
-from ..neurons import LI, LIF, CubaLIF
+from ..neurons import IF, LI, LIF, CubaLIF
 from ..training.lowering import lower
 
 
 def to_graph(network: nn.Module, input_shape: tuple[int, ...] | int) -> Graph:
     """The Graph of a sequential Norse network; its step is the cells' own dt."""
     made = to_snnkit(network)
-    step = next((float(part.dt) for part in made if isinstance(part, LIF | LI | CubaLIF)), 1.0)
+    step = next((float(part.dt) for part in made if isinstance(part, IF | LIF | LI | CubaLIF)), 1.0)
     return lower(made, input_shape, step)
 
 
@@ -73,8 +73,6 @@ def _convert(name: str, part: Any) -> tuple[nn.Module, Tensor | None]:
     p, dt = part.p, float(part.dt)
     ms = 1e3 * dt
     if kind == "IAF":
-        from ..neurons import IF
-
         return IF(dt=ms, v_th=_number(p.v_th), v_reset=_number(p.v_reset)), None
     leak = dt * torch.as_tensor(p.tau_mem_inv).detach().double()
     if kind == "LIBox":

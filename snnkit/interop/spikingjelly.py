@@ -107,7 +107,7 @@ def from_snnkit(network: nn.Module) -> nn.Sequential:
 
     made = []
     for name, part in _leaves(network, ""):
-        if isinstance(part, LIF):
+        if isinstance(part, LIF | IF):
             reset = part.options["reset"]
             if reset == "none" or part.refractory is not None or part.v_rest != part.v_reset:
                 raise GraphError(
