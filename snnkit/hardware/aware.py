@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from ..errors import ExportError
+from ..neurons.loihi import ONE
 from ..training import network
 from ..training.network import SpikingClassifier
 from .chips import LOIHI2, Chip
-from .quantise import ONE
 
 
 class _Fold:

@@ -27,14 +27,10 @@ from ..engine import synapses
 from ..errors import ExportError, ParameterError
 from ..events import EventBatch
 from ..graph import INPUT, Graph, Population, Projection
-from ..neurons.loihi import NEVER
+from ..neurons.loihi import FULL, NEVER, ONE
 from . import loihi
 from .chips import LOIHI2, Chip
 
-ONE = 64
-"""Units of v in one weight unit."""
-FULL = 1 << 23
-"""u and v lie below it."""
 DECAYS = ("refuse", "shared", "per_neuron")
 
 

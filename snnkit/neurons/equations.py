@@ -108,10 +108,17 @@ def specialise(
 
     An option that is a function is called where the function says so.
     """
+    return _specialised(function, tuple(without), tuple(sorted(options.items())))
+
+
+@functools.lru_cache(maxsize=256)
+def _specialised(
+    function: Callable[..., Any], without: tuple[str, ...], options: tuple[tuple[str, Any], ...]
+) -> Callable[..., Any]:
     definition = _definition(function)
-    called = {k: v for k, v in options.items() if callable(v)}
-    fixed = {k: v for k, v in options.items() if k not in called}
-    drop = {*options, *without}
+    called = {k: v for k, v in options if callable(v)}
+    fixed = {k: v for k, v in options if k not in called}
+    drop = {*called, *fixed, *without}
     definition.args.args = [a for a in definition.args.args if a.arg not in drop]
     body = [line for old in definition.body for line in _listed(_Options(fixed), old)]
     returns = [k for k, line in enumerate(body) if isinstance(line, ast.Return)]
@@ -290,7 +297,6 @@ class _Differentiable(ast.NodeTransformer):
         return ast.Compare(left, [operator], [right])
 
 
-@functools.lru_cache(maxsize=256)
 def on_tensors(function: Callable[..., Any]) -> Callable[..., Callable[..., Any]]:
     """A function of plain arithmetic for torch: ``on_tensors(function)(math=..., numpy=...)``.
 

@@ -48,7 +48,7 @@ class _Functions:
             like = next((a for a in arguments if isinstance(a, Tensor)), None)
             if like is None:
                 return own(*arguments)
-            if of_tensors is None:
+            if not callable(of_tensors):
                 raise ParameterError(
                     f"{self._module.__name__}.{name} has no counterpart of that name in torch, so a neuron "
                     "that calls it cannot be trained; write it with functions that both have."
