@@ -304,7 +304,7 @@ def _initial(population: Population, variable: str) -> np.ndarray:
     """Start value of a state variable, ``[N]``."""
     value: Any = 0.0
     if population.neuron in NEURONS:
-        value = dict(resolve(population.neuron, population.options).initial).get(variable, 0.0)
+        value = resolve(population.neuron, population.options).start.get(variable, 0.0)
     value = population.initial.get(variable, value)
     return np.broadcast_to(value, population.shape).reshape(-1)
 

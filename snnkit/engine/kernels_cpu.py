@@ -12,18 +12,15 @@ Delivery is Numba over plain arrays; the neurons' update is written out from the
 from __future__ import annotations
 
 import functools
-import inspect
 import re
-import types
 from typing import Any
 
 import numba
 import numpy as np
 
 from .. import jit
-from ..errors import ParameterError
 from ..neurons import kernels_cpu as _neuron_kernels  # sets how far LLVM checks arrays for overlap
-from ..neurons.equations import kernel_source
+from ..neurons.equations import step_source
 from ..neurons.neuron import Neuron
 
 assert _neuron_kernels
@@ -393,41 +390,6 @@ def update_parts(rings, starts, rows, driven, weight, drives, start, steps, boun
 """
 
 
-def step_source(function: Any, decorator: str = "@numba.njit(error_model='numpy')") -> tuple[str, str]:
-    """(imports, source) with which a neuron's step stands alone as ``_step``, in the type ``real``.
-
-    What it reaches outside itself is brought along: numbers by value, modules by import, functions by
-    their own source.
-    """
-    imports: dict[str, str] = {}
-    values: dict[str, str] = {}
-    sources: dict[str, str] = {}
-
-    def bring(target: Any, name: str) -> None:
-        target = getattr(target, "py_func", target)
-        sources[name] = kernel_source(target, name)
-        closure = dict(zip(target.__code__.co_freevars, target.__closure__ or (), strict=True))
-        reached = {n: target.__globals__[n] for n in target.__code__.co_names if n in target.__globals__}
-        reached |= {n: cell.cell_contents for n, cell in closure.items()}
-        for n, value in reached.items():
-            if isinstance(value, types.ModuleType):
-                imports[n] = f"import {value.__name__} as {n}"
-            elif isinstance(value, bool | int | float | np.number):
-                values[n] = f"{n} = real({value})"
-            elif inspect.isfunction(getattr(value, "py_func", value)):
-                if n not in sources:
-                    bring(value, n)
-            else:
-                raise ParameterError(
-                    f"step of {function.__name__!r} uses {n!r}, a {type(value).__name__}; a compiled step "
-                    "may use numbers, functions and modules."
-                )
-
-    bring(function, "_step")
-    functions = [f"{decorator}\n{text}" for text in reversed(sources.values())]
-    return "\n".join(imports.values()), "\n".join([*values.values(), *functions])
-
-
 def update_source(neuron: Neuron, real: str) -> str:
     """Source of a module whose `update` advances a population of these neurons.
 
@@ -435,7 +397,7 @@ def update_source(neuron: Neuron, real: str) -> str:
                          begins at starts[j] and has rows[j] rows; what is read is emptied
     driven, weight, drives  lane `driven` (−1: none) has no ring but dense counts, drives [steps, N]
     """
-    imports, step = step_source(neuron.step)
+    imports, step = step_source(step=neuron.step)
     states, params = neuron.state, neuron.params
     old = "np.int64(v_{}[n])" if neuron.integer else "v_{}[n]"
 

@@ -17,9 +17,9 @@ import numpy as np
 
 from .. import jit
 from ..errors import BackendError
+from ..neurons.equations import step_source
 from ..neurons.neuron import Neuron
 from .core import Core, Running
-from .kernels_cpu import step_source
 from .plan import Lane, Plan
 from .recording import Recording, Spikes
 
@@ -169,7 +169,7 @@ def update(rings, starts, rows, start, steps, each, {states}{params}bias, fires,
 
 def update_source(neuron: Neuron, real: str) -> str:
     """Source of a module whose `update` takes each neuron through the steps of a chunk."""
-    imports, step = step_source(neuron.step, "@cuda.jit(device=True)")
+    imports, step = step_source("@cuda.jit(device=True)", step=neuron.step)
     states, params = neuron.state, neuron.params
     kept = "np.int64(np.int32({}))" if neuron.integer else "real({})"
 

@@ -381,7 +381,7 @@ def _unit(population: Population, types: Types) -> Unit:
             f"population {population.name!r}: neuron {neuron.name!r} needs the parameters "
             f"{', '.join(neuron.params)}; {', '.join(missing)} not given."
         )
-    start: dict[str, Any] = {**dict.fromkeys(neuron.state, 0.0), **dict(neuron.initial), **population.initial}
+    start: dict[str, Any] = {**neuron.start, **population.initial}
     unknown = [k for k in start if k not in neuron.state]
     if unknown:
         raise GraphError(

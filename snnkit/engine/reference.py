@@ -59,11 +59,7 @@ def run(
             sent[name][: len(given)] = given
             continue
         neuron = neurons[name] = resolve(population.neuron, population.options)
-        start: dict[str, Any] = {
-            **dict.fromkeys(neuron.state, 0.0),
-            **dict(neuron.initial),
-            **population.initial,
-        }
+        start: dict[str, Any] = {**neuron.start, **population.initial}
         states[name] = [
             np.broadcast_to(start[v], population.shape).reshape(-1).astype(stored) for v in neuron.state
         ]

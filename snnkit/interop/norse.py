@@ -25,7 +25,7 @@ Translation = tuple[nn.Module, Tensor | None]
 def to_graph(network: nn.Module, input_shape: tuple[int, ...] | int) -> Graph:
     """The Graph of a sequential Norse network; its step is the cells' own dt."""
     made = to_snnkit(network)
-    step = next((float(part.dt) for part in made if isinstance(part, LIF | LI | CubaLIF)), 1.0)
+    step = next((float(part.dt) for part in made if isinstance(part, IF | LIF | LI | CubaLIF)), 1.0)
     return lower(made, input_shape, step)
 
 

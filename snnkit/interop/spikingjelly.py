@@ -141,7 +141,7 @@ def from_snnkit(network: nn.Module) -> nn.Sequential:
     return nn.Sequential(*made).train(network.training)
 
 
-def node_options(name: str, part: LIF) -> dict[str, Any]:
+def node_options(name: str, part: LIF | IF) -> dict[str, Any]:
     """The arguments of SpikingJelly's nodes that a module's threshold and reset become.
 
     Raises `GraphError` for a reset, rest or refractory period that they do not have.
