@@ -27,7 +27,7 @@ _HOME = {
     "SpikingLayer": "spiking",
     "SpikingNet": "spiking",
     "measure": "measuring",
-    "Schedule": "timesteps",
+    "Schedule": "schedule",
     "compress_timesteps": "timesteps",
     "train_images": "timesteps",
     "early_exit": "exits",

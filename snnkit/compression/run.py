@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,8 +22,9 @@ from .ann import MODELS, build_ann
 from .conversion import convert, converted_like
 from .lowering import encode, lower_spiking
 from .measuring import accuracy, measure
+from .schedule import Distillation, Training
 from .spiking import SpikingNet
-from .timesteps import MILESTONES, Cost, Schedule, check_stages, compress_timesteps, train_images
+from .timesteps import Cost, check_stages, compress_timesteps, train_images
 
 
 class Data(Section):
@@ -35,26 +35,6 @@ class Data(Section):
     valid_fraction: float = Field(0.1, gt=0, lt=1)
     limit: int | None = Field(None, ge=2, description="images of every class")
     seed: int = Field(0, description="of the choice of validation images")
-
-
-class Training(Section):
-    """How a network is trained."""
-
-    epochs: int = Field(10, ge=1)
-    batch: int = Field(64, ge=1)
-    lr: float = Field(1e-4, gt=0)
-    optimiser: Literal["adam", "sgd"] = "adam"
-    weight_decay: float = Field(0.0, ge=0)
-    milestones: tuple[float, ...] = MILESTONES
-    factor: float = Field(5.0, ge=1, description="lr is divided by it at each milestone")
-    augment: int = Field(0, ge=0, description="largest shift, pixels; 0 for no augmentation")
-    mirror: bool = Field(True, description="also mirror, where augment > 0; not for digits")
-    average: float = Field(0.0, ge=0, lt=1, description="share of an average of weights that a step leaves")
-
-    def schedule(self, **changes: Any) -> Schedule:
-        """The same for `train_images`, with changes."""
-        named = {entry.name for entry in fields(Schedule)}
-        return Schedule(**{k: v for k, v in self.model_dump().items() if k in named} | changes)
 
 
 class Ann(Training):
@@ -68,7 +48,7 @@ class Ann(Training):
     lr: float = Field(1e-3, gt=0)
 
 
-class Snn(Training):
+class Snn(Training, Distillation):
     """Conversion and stages."""
 
     stages: tuple[int, ...] = (5, 4, 3, 2, 1)
@@ -79,8 +59,6 @@ class Snn(Training):
     floor: float | None = Field(None, description="stop below this validation accuracy")
     direct: bool = Field(True, description="also T = 1 straight from the ANN, for as many epochs")
     stage_epochs: tuple[int, ...] = Field((), description="epochs of each stage, in place of `epochs`")
-    distillation: float = Field(0.0, ge=0, le=1, description="share of the loss that the ANN teaches")
-    temperature: float = Field(4.0, gt=0, description="of the scores that are compared with the ANN's")
     gradients: Literal["float32", "bfloat16"] = Field("float32", description="of convolutions")
 
     @field_validator("stages")

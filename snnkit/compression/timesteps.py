@@ -26,63 +26,11 @@ from ..training.evaluation import evaluating
 from ..training.record import stamp
 from .ann import NORMS
 from .measuring import Measured, accuracy, measure
+from .schedule import PUBLISHED, Schedule
 from .spiking import SpikingNet
 
 Cost = Callable[[SpikingNet, np.ndarray], dict[str, float]]
 """``cost(network, images)``: further figures of a stage, such as energy and latency of a chip."""
-
-MILESTONES = (0.6, 0.8, 0.9)
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How a network is trained; the defaults are the paper's for the spiking stages.
-
-    epochs        at least 1
-    lr            divided by `factor`, at least 1, at these shares of the epochs (`milestones`)
-    optimiser     "adam" (amsgrad) or "sgd" (momentum 0.9)
-    weight_decay  on all parameters
-    augment       shift by up to so many pixels; 0 for neither shifts nor mirrors
-    mirror        mirror half of the images that `augment` shifts; False for digits and letters
-    average       weights of k steps ago count average^k, as in 0.99^k: what is validated and kept is
-                  their mean over the steps so far. 0: the weights themselves
-    distillation  share of the loss that compares with a teacher's scores; 0 for none
-    temperature   that divides both scores in that comparison
-    """
-
-    epochs: int = 10
-    batch: int = 64
-    lr: float = 1e-4
-    optimiser: str = "adam"
-    weight_decay: float = 0.0
-    milestones: tuple[float, ...] = MILESTONES
-    factor: float = 5.0
-    augment: int = 0
-    mirror: bool = True
-    average: float = 0.0
-    distillation: float = 0.0
-    temperature: float = 4.0
-
-    def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch < 1 or not self.lr > 0 or self.augment < 0:
-            raise ParameterError(
-                f"a schedule needs epochs ≥ 1, batch ≥ 1, lr > 0 and augment ≥ 0, got {asdict(self)}."
-            )
-        if not self.factor >= 1 or not self.weight_decay >= 0:
-            raise ParameterError(
-                f"a schedule needs factor ≥ 1 and weight_decay ≥ 0, got {self.factor}, {self.weight_decay}."
-            )
-        if self.optimiser not in ("adam", "sgd"):
-            raise ParameterError(f"optimiser {self.optimiser!r} is none of adam, sgd.")
-        if not (0 <= self.average < 1 and 0 <= self.distillation <= 1 and self.temperature > 0):
-            raise ParameterError(
-                f"average = {self.average} must lie in [0, 1), distillation = {self.distillation} in [0, 1], "
-                f"and temperature = {self.temperature} be positive."
-            )
-
-    def lr_at(self, epoch: int) -> float:
-        """Learning rate of an epoch, counted from 0."""
-        return self.lr / self.factor ** sum(epoch >= round(m * self.epochs) for m in self.milestones)
 
 
 @dataclass
@@ -197,7 +145,7 @@ def train_images(
     plan: dict[str, Any] = {}
     if path is not None:
         plan = {
-            **asdict(schedule), "milestones": list(schedule.milestones), "seed": seed,
+            **schedule.model_dump(mode="json"), "seed": seed,
             "images": _digest(data), "start": _sizes(network),
             "teacher": [] if teacher is None else _sizes(teacher), **(about or {}),
         }  # fmt: skip
@@ -364,7 +312,7 @@ def compress_timesteps(
     network: SpikingNet,
     data: ImageSplits,
     stages: Sequence[int] = (5, 4, 3, 2, 1),
-    schedule: Schedule | Sequence[Schedule] = Schedule(),
+    schedule: Schedule | Sequence[Schedule] = PUBLISHED,
     *,
     teacher: nn.Module | None = None,
     seed: int = 0,
@@ -441,7 +389,7 @@ def compress_timesteps(
     if direct:
         network.load_state_dict(converted)
         epochs = sum(stage.epochs for stage in done.stages)
-        last = Schedule(**{**asdict(schedules[-1]), "epochs": epochs})
+        last = schedules[-1].schedule(epochs=epochs)
         done.stages.append(run(1, "direct", last, "direct_T1"))
         network.load_state_dict(done.stages[-2].state)
         network.steps = done.stages[-2].T

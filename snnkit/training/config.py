@@ -176,7 +176,7 @@ def _checked(tree: dict[str, Any], where: str, kind: type[Whole]) -> Whole:
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
-        problems = [_explain(problem, kind) for problem in error.errors()]
+        problems = [explain(problem, kind) for problem in error.errors()]
         count = f"{len(problems)} problem" + "s" * (len(problems) > 1)
         raise ConfigError(f"{where} has {count}: " + "; ".join(problems) + ".") from None
 
@@ -200,7 +200,8 @@ def _override(tree: dict[str, Any], text: str, example: str = "train.epochs=3") 
         tree[last] = value
 
 
-def _explain(problem: Any, kind: type[BaseModel]) -> str:
+def explain(problem: Any, kind: type[BaseModel]) -> str:
+    """A sentence of one of pydantic's problems with a `kind` of configuration."""
     *parents, key = problem["loc"] or ("configuration",)
     table = f"[{'.'.join(str(p) for p in parents)}] " if parents else ""
     if problem["type"] == "extra_forbidden":

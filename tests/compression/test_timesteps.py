@@ -86,7 +86,7 @@ def test_stages_go_on_from_the_one_before(data, start):
 
 
 @pytest.mark.parametrize(
-    "schedule", [QUICK, replace(QUICK, average=0.9, distillation=0.5)], ids=["", "average"]
+    "schedule", [QUICK, QUICK.schedule(average=0.9, distillation=0.5)], ids=["", "average"]
 )
 def test_a_run_that_was_stopped_ends_with_the_same_bits(data, start, tmp_path, schedule):
     whole, teacher = fresh(start), start[0]
