@@ -109,8 +109,8 @@ def train(
     """Train a network and lower it to a Graph (graph.h5)."""
     from .hardware import aware  # noqa: F401  it adds its networks to those that can be trained
     from .training.config import load_config
+    from .training.loop import Interrupted
     from .training.run import train_run
-    from .training.trainer import Interrupted
 
     try:
         result = train_run(load_config(config, settings or []), folder, resume=resume)
