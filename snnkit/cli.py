@@ -152,9 +152,10 @@ def compress(
         )  # fmt: skip
 
     try:
-        result = run(config, folder, settings or [], resume=resume, report=line)
-    except KeyboardInterrupt:
-        err.print(f"interrupted; {folder} has all finished epochs, go on with --resume", highlight=False)
+        result = run(config, folder, settings or [], resume=resume, report=line, progress=err.is_terminal)
+    except KeyboardInterrupt as stop:
+        kept = str(stop) or f"{folder} has all finished epochs"
+        err.print(f"interrupted: {escape(kept)}; go on with --resume", highlight=False, soft_wrap=True)
         raise typer.Exit(130) from None
     if as_json:
         print(json.dumps(result))

@@ -20,11 +20,12 @@ from ..training.config import Section, read_file
 from ..training.record import stamp
 from .ann import MODELS, build_ann
 from .conversion import convert, converted_like
+from .fitting import Checkpoint, train_images
 from .lowering import encode, lower_spiking
 from .measuring import accuracy, measure
 from .schedule import Distillation, Training
 from .spiking import SpikingNet
-from .timesteps import Cost, check_stages, compress_timesteps, train_images
+from .timesteps import Cost, check_stages, compress_timesteps
 
 
 class Data(Section):
@@ -144,14 +145,16 @@ def compress_run(
     *,
     cost: Cost | None = None,
     report: Callable[[dict[str, Any]], None] | None = None,
+    progress: bool = False,
 ) -> dict[str, Any]:
     """Run into `folder`: ann.pt, stage_T5.pt …, graph.h5 of the last stage, result.json; returns the last.
 
     With `resume` everything that is there is kept and an unfinished stage goes on at its last epoch. The
     test images are touched once, at the end: each stage's network, as validation chose it, and the ANN.
 
-    cost    see `compress_timesteps`
-    report  called with a row an epoch
+    cost      see `compress_timesteps`
+    report    called with a row an epoch
+    progress  show a bar for the ANN and for each stage
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -167,8 +170,9 @@ def compress_run(
         a.model, len(data.classes), channels, size, width=a.width, dropout=a.dropout, hidden=a.hidden
     ).to(config.run.device)
     fit = train_images(
-        ann, data, a.schedule(), seed=seed, checkpoint=folder / "ann.pt", resume=resume,
+        ann, data, a.schedule(), seed=seed, checkpoint=Checkpoint(folder / "ann.pt", resume),
         report=None if report is None else lambda row: report({"T": 0, "stage_from": "", **row}),
+        progress=progress,
     )  # fmt: skip
     s = config.snn
     shown = data.normalised("train")[0]
@@ -181,7 +185,7 @@ def compress_run(
     one = [s.schedule(epochs=n) for n in s.stage_epochs or [s.epochs] * len(s.stages)]
     done = compress_timesteps(
         network, data, s.stages, one, teacher=ann, seed=seed, folder=folder, resume=resume, floor=s.floor,
-        direct=s.direct, cost=cost, report=report,
+        direct=s.direct, cost=cost, report=report, progress=progress,
     )  # fmt: skip
     x, y = data.normalised("test")
     ann_test = accuracy(ann, x, y)

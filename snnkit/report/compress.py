@@ -92,9 +92,11 @@ def compress(
     *,
     resume: bool = False,
     report: Callable[[dict[str, Any]], None] | None = None,
+    progress: bool = False,
 ) -> dict[str, Any]:
     """Run the TOML file `config` into `folder`; see `compress_run`."""
     plan = load_compression(config, overrides)
     if plan.run.chip is not None:
         load_profile(plan.run.chip)  # a wrong name is said before anything is trained
-    return compress_run(plan, folder, resume, cost=stage_cost(chip=plan.run.chip), report=report)
+    cost = stage_cost(chip=plan.run.chip)
+    return compress_run(plan, folder, resume, cost=cost, report=report, progress=progress)

@@ -52,6 +52,7 @@ class Loop(ABC):
     running             sums over these batches: loss · samples, correct, samples
     history             a row an epoch
     seconds             in all epochs
+    stopping            Ctrl-C or SIGTERM asked for an end
     best                the state of `kept` in epoch `best_epoch`, where validation gave `best_accuracy`
     """
 
@@ -67,7 +68,7 @@ class Loop(ABC):
         self.seconds = 0.0
         self.best: dict[str, Tensor] | None = None
         self.best_accuracy, self.best_epoch = -1.0, -1
-        self._stop = False
+        self.stopping = False
 
     @property
     @abstractmethod
@@ -115,7 +116,7 @@ class Loop(ABC):
                     "another folder."
                 )
             self._go_on(self.path)
-        self._stop = False
+        self.stopping = False
         keep_freed()
         with self._signals(), self._bar() as show:
             while self.epoch < self.epochs and not self._out_of_patience():
@@ -125,7 +126,7 @@ class Loop(ABC):
                 row["seconds"] = self.seconds
                 self._tell(row)
                 self.save()
-                if self._stop and self.epoch < self.epochs:
+                if self.stopping and self.epoch < self.epochs:
                     raise Interrupted(f"stopped after epoch {self.epoch}; {self.path} holds all of it")
 
     def _run_epoch(self, show: Callable[[float], None]) -> dict[str, Any]:
@@ -135,7 +136,7 @@ class Loop(ABC):
             self._train_batch(index)
             self.batch_index = index + 1
             show(self.epoch + self.batch_index / batches)
-            if self._stop and self.batch_index < batches:
+            if self.stopping and self.batch_index < batches:
                 self.save()
                 raise Interrupted(f"stopped in epoch {self.epoch + 1}; {self.path} holds all of it")
         row = self._finish_epoch()
@@ -214,9 +215,9 @@ class Loop(ABC):
         """Ctrl-C and SIGTERM finish the batch at hand; a second Ctrl-C stops at once."""
 
         def ask(number: int, frame: FrameType | None) -> None:
-            if self._stop and number == signal.SIGINT:
+            if self.stopping and number == signal.SIGINT:
                 raise KeyboardInterrupt
-            self._stop = True
+            self.stopping = True
 
         if self.path is None:
             yield

@@ -15,7 +15,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from snnkit import cli
-from snnkit.compression import convert, timesteps, vgg
+from snnkit.compression import convert, fitting, vgg
 from snnkit.hardware.energy import load_profile, place
 from snnkit.report import compress as reports
 from snnkit.report.compress import stage_cost, stage_table
@@ -74,7 +74,7 @@ def test_a_run_shows_each_stage_with_energy_and_latency(config, tmp_path):
 
 def test_resuming_trains_nothing_again_and_says_the_same(config, tmp_path, monkeypatch):
     first = json.loads(compress(config, "--out", tmp_path / "run", "--json").stdout)
-    monkeypatch.setattr(timesteps, "augmented", None)  # whoever trains fails
+    monkeypatch.setattr(fitting, "augmented", None)  # whoever trains fails
     done = compress(config, "--out", tmp_path / "run", "--resume", "--json")
     again = json.loads(done.stdout)
     assert done.stderr == ""
