@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .. import backend
-from ..errors import ParameterError, ShapeError
+from ..errors import GraphError, ParameterError, ShapeError
+from ..graph import Population
 from ..neurons.kernels_cpu import spread
 from . import kernels_cpu, reference
 from .ann import Residual, leaves
@@ -128,6 +129,22 @@ class SpikingLayer(nn.Module):
         """Bring decay back into 0..1 and keep v_th positive; call after each optimiser step."""
         self.decay.clamp_(0, 1)
         torch.maximum(self.v_th, self.least, out=self.v_th)
+
+    def population(self, name: str, shape: tuple[int, ...]) -> Population:
+        """The neurons as a part of a `Graph`, parameters in float64; `GraphError` for thresholds ≤ 0."""
+        if not bool((self.v_th > 0).all()):
+            raise GraphError(
+                f"layer {name!r} (SpikingLayer): threshold {self.v_th.detach().min()} must be positive."
+            )
+        wide = (-1, *[1] * (len(shape) - 1)) if len(self.v_th) > 1 else ()
+        params: dict[str, Any] = {
+            "decay": self.decay.detach().double().cpu().numpy().reshape(wide),
+            "gain": 1.0,
+            "v_th": self.v_th.detach().double().cpu().numpy().reshape(wide),
+            "v_reset": 0.0,
+            "v_rest": 0.0,
+        }
+        return Population(name, "lif", shape, params, options={"reset": "soft"})
 
     def shaped(self, parameter: Tensor, axes: int) -> Tensor:
         """A parameter so that it broadcasts to ``[B, C, …]`` of so many axes."""
