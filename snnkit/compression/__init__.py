@@ -24,7 +24,7 @@ _HOME = {
     "vgg": "ann",
     "fold_batchnorm": "fold",
     "convert": "conversion",
-    "SpikingLayer": "spiking",
+    "SpikingLayer": "neuron",
     "SpikingNet": "spiking",
     "measure": "measuring",
     "Schedule": "schedule",
