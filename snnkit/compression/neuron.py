@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,39 +14,57 @@ from ..errors import GraphError, ParameterError, ShapeError
 from ..graph import Population
 from ..neurons.kernels_cpu import spread
 from . import kernels_cpu, reference
+from .kernels_cpu import WIDTH
 
 LEAST_THRESHOLD = 1e-3
 """Training keeps thresholds at or above this share of their start."""
+
+
+class Layout(NamedTuple):
+    """How the columns of an array [T, M] are cut into blocks, and lie on an image.
+
+    columns  M
+    width    of a block; block k holds the columns from k·width on
+    row      columns of an image row, where spikes are averaged over 2×2 pixels: pairs of rows follow each
+             other, and a block holds whole pairs; 0 where they are not averaged
+    inner    columns of a pixel
+    """
+
+    columns: int
+    width: int
+    row: int = 0
+    inner: int = 1
+
+    @property
+    def blocks(self) -> int:
+        """How many there are; the last may be narrower."""
+        return -(-self.columns // self.width)
 
 
 class _SoftReset(torch.autograd.Function):
     """`reference.soft_reset_lif` for arrays ``[Tx, M]`` by the kernels; pooled where `row` > 0."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, decay: Tensor, v_th: Tensor, steps: int, width: int, row: int, inner: int
-    ) -> Tensor:
-        s = x.new_empty((steps, x.shape[1] // 4 if row else x.shape[1]))
-        arrays = [a.detach().numpy() for a in (x, s, decay, v_th)]
-        ctx.shape = x.shape[1], width, row, inner
-        spread(
-            partial(kernels_cpu.forward, *arrays, *ctx.shape),
-            -(-x.shape[1] // width),
-            torch.get_num_threads(),
-        )
+    def forward(ctx: Any, x: Tensor, decay: Tensor, v_th: Tensor, steps: int, layout: Layout) -> Tensor:
+        s = x.new_empty((steps, x.shape[1] // 4 if layout.row else x.shape[1]))
+        neurons = decay.detach().numpy(), v_th.detach().numpy()
+        arguments: list[Any] = [x.detach().numpy(), s.numpy(), neurons, tuple(layout)]
+        spread(partial(kernels_cpu.forward, *arguments), layout.blocks, torch.get_num_threads())
+        ctx.layout = layout
         ctx.save_for_backward(x, decay, v_th)
         return s
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, decay, v_th = ctx.saved_tensors
-        gs, blocks = grads[0].contiguous(), -(-x.shape[1] // ctx.shape[1])
-        gx, shares = torch.empty_like(x), x.new_empty((2, blocks))
-        arrays = [a.detach().numpy() for a in (gs, x, gx, shares[0], shares[1], decay, v_th)]
-        kernel = partial(kernels_cpu.backward, *arrays, *ctx.shape)
-        spread(kernel, blocks, torch.get_num_threads())
+        layout, gs = ctx.layout, grads[0].contiguous()
+        gx, shares = torch.empty_like(x), x.new_empty((2, layout.blocks))
+        neurons = decay.detach().numpy(), v_th.detach().numpy()
+        arrays = (a.detach().numpy() for a in (gs, x, gx, shares))
+        arguments: list[Any] = [*arrays, neurons, tuple(layout)]
+        spread(partial(kernels_cpu.backward, *arguments), layout.blocks, torch.get_num_threads())
         gdecay, gv_th = shares.view(2, -1, len(v_th)).sum(1)
-        return gx, gdecay, gv_th, None, None, None, None
+        return gx, gdecay, gv_th, None, None
 
 
 class SpikingLayer(nn.Module):
@@ -117,28 +135,29 @@ class SpikingLayer(nn.Module):
             decay, v_th = self.shaped(self.decay, x.ndim), self.shaped(self.v_th, x.ndim)
             s = reference.soft_reset_lif(x.view(rows, batch, *x.shape[1:]), decay, v_th, steps).flatten(0, 1)
             return F.avg_pool2d(s, 2) if pool else s
-        # any layout will do if all neurons are alike, as long as time is outermost
-        wide = x.is_contiguous(memory_format=torch.channels_last) if x.ndim == 4 else False
-        if wide and self.channels is None:
-            flat = x.permute(0, 2, 3, 1).reshape(rows, -1)
-        else:
-            wide, flat = False, x.reshape(rows, -1)
-        row, inner = (x.shape[3] * x.shape[1], x.shape[1]) if wide else (x.shape[-1], 1)
-        width = kernels_cpu.WIDTH
-        if self.channels:
-            width = flat[0].numel() // (batch * self.channels)
-        elif pool:
-            width = max(1, width // (2 * row)) * 2 * row
+        # any memory format will do if all neurons are alike, as long as time is outermost
+        wide = x.ndim == 4 and self.channels is None and x.is_contiguous(memory_format=torch.channels_last)
+        flat = (x.permute(0, 2, 3, 1) if wide else x).reshape(rows, -1)
         s = _SoftReset.apply(  # type: ignore[no-untyped-call]
-            flat, self.decay, self.v_th, steps, width, row if pool else 0, inner
+            flat, self.decay, self.v_th, steps, self._layout(x, rows, wide, pool)
         )
-        n, shape = steps * batch, x.shape[1:]
+        n, shape = steps * batch, list(x.shape[1:])
         if pool:
-            shape = torch.Size((shape[0], shape[1] // 2, shape[2] // 2))
+            shape[1:] = shape[1] // 2, shape[2] // 2
         if wide:
             c, h, w = shape
             return s.view(n, h, w, c).permute(0, 3, 1, 2)
         return s.view(n, *shape)
+
+    def _layout(self, x: Tensor, rows: int, wide: bool, pool: bool) -> Layout:
+        """Blocks of currents x ``[rows·B, …]``; wide: channels are innermost."""
+        row, inner = (x.shape[3] * x.shape[1], x.shape[1]) if wide else (x.shape[-1], 1)
+        columns, width = x.numel() // rows, WIDTH
+        if self.channels:
+            width = columns // (x.shape[0] // rows * self.channels)
+        elif pool:
+            width = max(1, width // (2 * row)) * 2 * row
+        return Layout(columns=columns, width=width, row=row if pool else 0, inner=inner)
 
     def extra_repr(self) -> str:
         return f"v_th={self.v_th.detach().mean():.4g}, decay={self.decay.detach().mean():.4g}"
