@@ -126,34 +126,15 @@ def compress_timesteps(
             raise ParameterError(
                 f"layer {name!r}: threshold {float(layer.v_th.detach().min())} must be positive."
             )
+    course = _Course(
+        network=network, data=data, teacher=teacher, seed=seed, folder=folder, resume=resume, cost=cost,
+        report=report, progress=progress,
+    )  # fmt: skip
     converted = copy.deepcopy(network.state_dict())
     done = Compression([])
-
-    def run(T: int, origin: str, one: Schedule, label: str) -> Stage:
-        network.steps = T
-        about = {"T": T, "stage_from": origin}
-        checkpoint = None if folder is None else Checkpoint(Path(folder) / f"{label}.pt", resume, about)
-        images, labels = data.normalised("valid")
-        before = accuracy(network, images, labels)
-
-        def tell(row: dict[str, float]) -> None:
-            if report is not None:
-                report({"T": T, "stage_from": origin, **row})
-
-        fit = train_images(
-            network, data, one, teacher=teacher, seed=seed, checkpoint=checkpoint, report=tell,
-            progress=progress,
-        )  # fmt: skip
-        figures = {} if cost is None else cost(network, images)
-        state = copy.deepcopy(network.state_dict())
-        return Stage(
-            T=T, stage_from=origin, epochs=one.epochs, best_epoch=fit.best_epoch, valid_start=before,
-            valid=measure(network, images, labels), seconds=fit.seconds, cost=figures, state=state,
-        )  # fmt: skip
-
     origin = "ann"
     for T, one in zip(plan, schedules, strict=True):
-        stage = run(T, origin, one, f"stage_T{T}")
+        stage = course.stage(T, origin, one, f"stage_T{T}")
         done.stages.append(stage)
         origin = f"T={T}"
         if floor is not None and stage.valid.accuracy < floor:
@@ -163,9 +144,53 @@ def compress_timesteps(
             break
     if direct:
         network.load_state_dict(converted)
-        epochs = sum(stage.epochs for stage in done.stages)
-        last = schedules[-1].schedule(epochs=epochs)
-        done.stages.append(run(1, "direct", last, "direct_T1"))
+        last = schedules[-1].schedule(epochs=sum(stage.epochs for stage in done.stages))
+        done.stages.append(course.stage(1, "direct", last, "direct_T1"))
         network.load_state_dict(done.stages[-2].state)
         network.steps = done.stages[-2].T
     return done
+
+
+@dataclass(frozen=True)
+class _Course:
+    """What all stages of a compression share; see `compress_timesteps`."""
+
+    network: SpikingNet
+    data: ImageSplits
+    teacher: nn.Module | None
+    seed: int
+    folder: PathLike | None
+    resume: bool
+    cost: Cost | None
+    report: Callable[[dict[str, Any]], None] | None
+    progress: bool
+
+    def stage(self, T: int, origin: str, schedule: Schedule, label: str) -> Stage:
+        """Train the network as it is at T steps; `origin` says what it comes from, `label` names its file."""
+        network, about = self.network, {"T": T, "stage_from": origin}
+        network.steps = T
+        checkpoint = None
+        if self.folder is not None:
+            checkpoint = Checkpoint(Path(self.folder) / f"{label}.pt", self.resume, about)
+        images, labels = self.data.normalised("valid")
+        before = accuracy(network, images, labels)
+
+        def tell(row: dict[str, float]) -> None:
+            if self.report is not None:
+                self.report({**about, **row})
+
+        fit = train_images(
+            network, self.data, schedule, teacher=self.teacher, seed=self.seed, checkpoint=checkpoint,
+            report=tell, progress=self.progress,
+        )  # fmt: skip
+        return Stage(
+            T=T,
+            stage_from=origin,
+            epochs=schedule.epochs,
+            best_epoch=fit.best_epoch,
+            valid_start=before,
+            seconds=fit.seconds,
+            cost={} if self.cost is None else self.cost(network, images),
+            valid=measure(network, images, labels),
+            state=copy.deepcopy(network.state_dict()),
+        )
