@@ -105,7 +105,7 @@ def train(
 ) -> None:
     """Train a network and lower it to a Graph (graph.h5)."""
     from .commands.train import train_run
-    from .training.trainer import Interrupted
+    from .training.loop import Interrupted
 
     try:
         result = train_run(config, folder, settings or [], resume=resume)
@@ -146,9 +146,12 @@ def compress(
         )  # fmt: skip
 
     try:
-        result = compress_run(config, folder, settings or [], resume=resume, report=line)
-    except KeyboardInterrupt:
-        err.print(f"interrupted; {folder} has all finished epochs, go on with --resume", highlight=False)
+        result = compress_run(
+            config, folder, settings or [], resume=resume, report=line, progress=err.is_terminal
+        )
+    except KeyboardInterrupt as stop:
+        kept = str(stop) or f"{folder} has all finished epochs"
+        err.print(f"interrupted: {escape(kept)}; go on with --resume", highlight=False, soft_wrap=True)
         raise typer.Exit(130) from None
     if as_json:
         print(json.dumps(result))

@@ -92,9 +92,11 @@ def compress_run(
     *,
     resume: bool = False,
     report: Callable[[dict[str, Any]], None] | None = None,
+    progress: bool = False,
 ) -> dict[str, Any]:
     """Run the TOML file `config` into `folder`; see `snnkit.compression.run.compress_run`."""
     plan = runs.load_compression(config, list(overrides))
     if plan.run.chip is not None:
         load_profile(plan.run.chip)  # a wrong name is said before anything is trained
-    return runs.compress_run(plan, folder, resume, cost=stage_cost(chip=plan.run.chip), report=report)
+    cost = stage_cost(chip=plan.run.chip)
+    return runs.compress_run(plan, folder, resume, cost=cost, report=report, progress=progress)

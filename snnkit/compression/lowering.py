@@ -18,6 +18,8 @@ float64 the spikes are equal but where a sum lies within its rounding of the thr
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,12 +29,12 @@ from torch import Tensor, nn
 
 from ..errors import GraphError, ParameterError, ShapeError
 from ..events import EventBatch
-from ..graph import INPUT, Graph, Population, Projection
+from ..graph import Graph, Population, Projection
 from ..metadata import Readout, Timing
+from ..training.lowering import Builder, Chain, conv_options
 from .ann import SYNAPSES, Residual, leaves
-from .spiking import ChannelScale, SpikingLayer, SpikingNet
+from .spiking import ChannelScale, SpikingNet
 
-Branch = tuple[str, list[nn.Module]]
 LARGEST = 1 << 28
 """Entries of a dense matrix that a chain of layers may need on its way to a sparse projection."""
 
@@ -63,11 +65,9 @@ def lower_spiking(
     first = next((m for _, m in leaves(network.layers) if isinstance(m, SYNAPSES)), None)
     if isinstance(first, nn.Conv2d) and (len(input_shape) != 3 or input_shape[0] != first.in_channels):
         raise GraphError(f"input_shape {input_shape} should be ({first.in_channels}, H, W) for this network.")
-    lowering = _Lowering(copy.deepcopy(network).double().cpu().eval(), tuple(input_shape), True)
     notes = Readout(kind="last_step").to_metadata() | {"encoding": "direct", "steps": network.steps}
     notes |= Timing().to_metadata()
-    populations, projections = lowering.populations, lowering.projections
-    return Graph(populations, projections, dt, ["out"], notes | (metadata or {})).validate()
+    return _lowered(network, input_shape, True).finish(dt, notes | (metadata or {}))
 
 
 def dense_graph(network: SpikingNet, input_shape: tuple[int, ...]) -> Graph:
@@ -76,106 +76,112 @@ def dense_graph(network: SpikingNet, input_shape: tuple[int, ...]) -> Graph:
     For `snnkit.energy.baseline.dense_pj`, which counts the synapses and neurons of a Graph as a dense
     machine would work through them; a pooling merged into a convolution would be counted too dear.
     """
-    lowering = _Lowering(copy.deepcopy(network).double().cpu().eval(), tuple(input_shape), False)
-    return Graph(lowering.populations, lowering.projections, 1.0, ["out"]).validate()
+    return _lowered(network, input_shape, False).finish(1.0, {})
 
 
-class _Lowering:
-    def __init__(self, network: SpikingNet, input_shape: tuple[int, ...], merge: bool) -> None:
-        self.merge = merge
-        # no step follows a spike at T = 1, so the reset that chips and NIR have will do
-        self.reset = "hard" if network.steps == 1 else "soft"
-        self.populations = {"input": Population("input", INPUT, input_shape)}
-        self.projections: list[Projection] = []
-        branches = self.add(network.layers, [("input", [])], "")
-        branches = self.add(network.head, branches, "")
-        self.close("out", branches, "li", {"decay": 1.0, "gain": 1.0}, {})
+def _lowered(network: SpikingNet, input_shape: tuple[int, ...], merge: bool) -> Builder:
+    network = copy.deepcopy(network).double().cpu().eval()
+    builder = Builder(tuple(input_shape), LinearChain)
+    _add(builder, network.layers, "", merge)
+    _add(builder, network.head, "", merge)
+    builder.close("out", "the read-out", Integrator(decay=1.0))
+    if network.steps == 1:  # no step follows a spike, so the reset that chips and NIR have will do
+        for population in builder.populations.values():
+            if "reset" in population.options:
+                population.options["reset"] = "hard"
+    return builder
 
-    def add(self, module: nn.Module, branches: list[Branch], name: str) -> list[Branch]:
-        """The chains of linear layers that lead here, each from a population."""
-        where = f"layer {name!r} ({type(module).__name__})"
-        if isinstance(module, nn.Sequential):
-            for key, part in module.named_children():
-                branches = self.add(part, branches, f"{name}.{key}" if name else key)
-            return branches
-        if isinstance(module, Residual):
-            body = self.add(module.body, branches, f"{name}.body")
-            return body + self.add(module.shortcut, branches, f"{name}.shortcut")
-        if isinstance(module, SpikingLayer):
-            shape = (-1, 1, 1) if module.channels else ()
-            decay, v_th = (p.detach().numpy().reshape(shape) for p in (module.decay, module.v_th))
-            if not (v_th > 0).all():
-                raise GraphError(f"{where}: threshold {v_th.min()} must be positive.")
-            params = {"decay": decay, "gain": 1.0, "v_th": v_th, "v_reset": 0.0, "v_rest": 0.0}
-            self.close(name, branches, "lif", params, {"reset": self.reset})
-            return [(name, [])]
+
+def _add(builder: Builder, module: nn.Module, name: str, merge: bool) -> None:
+    """Add layers in the order in which they run; a `Residual` splits the branches.
+
+    merge  make average pooling part of the synapses behind it, not a population of its own
+    """
+    if isinstance(module, nn.Sequential):
+        for key, part in module.named_children():
+            _add(builder, part, f"{name}.{key}" if name else key, merge)
+    elif isinstance(module, Residual):
+        entry = [copy.copy(branch) for branch in builder.branches]
+        _add(builder, module.body, f"{name}.body", merge)
+        body, builder.branches = builder.branches, entry
+        _add(builder, module.shortcut, f"{name}.shortcut", merge)
+        builder.branches = body + builder.branches
+    else:
+        builder.add(name, module)
+        if isinstance(module, nn.AvgPool2d) and not merge:
+            builder.close(name, f"layer {name!r}", Integrator(decay=0.0))
+
+
+@dataclass(frozen=True)
+class Integrator:
+    """Neurons without spikes, v[t] = decay · v[t−1] + x[t]: the read-out (1), or a pooling of its own (0)."""
+
+    decay: float
+
+    def population(self, name: str, shape: tuple[int, ...]) -> Population:
+        """The neurons as a part of a `Graph`."""
+        params: dict[str, Any] = {"decay": self.decay, "gain": 1.0}
+        return Population(name, "li", shape, params)
+
+
+class LinearChain(Chain):
+    """Linear layers in float64, also without synapses, as in a shortcut; together one projection."""
+
+    def __init__(self, source: Population) -> None:
+        super().__init__(source)
+        self.layers: tuple[nn.Module, ...] = ()
+
+    @property
+    def empty(self) -> bool:
+        return not self.layers
+
+    def add(self, where: str, module: nn.Module, first: bool) -> None:
         if isinstance(module, nn.Dropout):
-            return branches
+            return
         if not isinstance(module, (*SYNAPSES, ChannelScale, nn.AvgPool2d, nn.Flatten, nn.Identity)):
             raise GraphError(
                 f"{where} has no place in a Graph: it is not linear. Use average pooling, whose weights "
                 "merge into the synapses."
             )
-        if isinstance(module, nn.AvgPool2d) and not self.merge:
-            chains = [(source, [*chain, module]) for source, chain in branches]
-            self.close(name, chains, "li", {"decay": 0.0, "gain": 1.0}, {})
-            return [(name, [])]
-        first, *others = [(source, [*chain, module]) for source, chain in branches]
-        bias = getattr(module, "bias", None)
-        if others and bias is not None:
-            plain = copy.deepcopy(module)
-            plain.bias = None
-            others = [(source, [*chain, plain]) for source, chain in branches[1:]]
-        return [first, *others]
+        if not first and isinstance(module, SYNAPSES) and module.bias is not None:
+            module = copy.deepcopy(module)
+            module.bias = None
+        self.layers = (*self.layers, module)
 
-    def close(
-        self, name: str, branches: list[Branch], neuron: str, params: dict[str, Any], options: dict[str, Any]
-    ) -> None:
-        """A population that the chains lead into."""
-        bias: Tensor | None = None
-        for k, (source, chain) in enumerate(branches):
-            shape = self.populations[source].shape
-            zero = torch.zeros(1, *shape, dtype=torch.float64)
-            with torch.no_grad():
-                offset = nn.Sequential(*chain)(zero)[0]
-            bias = offset if bias is None else bias + offset
-            tag = f".{k}" if k else ""
-            projection = _projection(f"{source}→{name}{tag}", source, name, chain, shape, tuple(offset.shape))
-            self.projections.append(projection)
-        assert bias is not None
+    def close(self, name: str, where: str) -> tuple[list[Projection], tuple[int, ...], np.ndarray]:
+        shape = self.source.shape
+        with torch.no_grad():
+            bias = nn.Sequential(*self.layers)(torch.zeros(1, *shape, dtype=torch.float64))[0]
+        made = _projection(self.source, name, self.layers, tuple(bias.shape))
+        found = tuple(bias.shape)
         if not bias.any():
             bias = torch.zeros((), dtype=torch.float64)
-        if offset.ndim == 1:
-            params = {
-                k: np.reshape(v, -1) if np.size(v) > 1 else np.reshape(v, ()) for k, v in params.items()
-            }
-        else:
-            params = {k: np.reshape(v, ()) if np.size(v) == 1 else v for k, v in params.items()}
-        shape = tuple(offset.shape)
-        if bias.ndim == 3 and bool((bias == bias[:, :1, :1]).all()):
+        elif bias.ndim == 3 and bool((bias == bias[:, :1, :1]).all()):
             bias = bias[:, :1, :1]
-        self.populations[name] = Population(name, neuron, shape, params, bias.numpy(), options)
+        return [made], found, bias.numpy()
 
 
 def _projection(
-    name: str, source: str, target: str, chain: list[nn.Module], shape: tuple[int, ...], out: tuple[int, ...]
+    source: Population, target: str, chain: Sequence[nn.Module], out: tuple[int, ...]
 ) -> Projection:
+    """The chain's weights from `source` to a population of shape `out`, in the kind that fits."""
+    shape = source.shape
     layers = [m for m in chain if not isinstance(m, (nn.Flatten, nn.Identity))]
     if not any(isinstance(m, (*SYNAPSES, nn.AvgPool2d)) for m in layers):
         weight = torch.ones(1, *shape, dtype=torch.float64)
         with torch.no_grad():
             weight = nn.Sequential(*layers)(weight)
-        return Projection(name, source, target, weight.reshape(-1).numpy(), kind="one_to_one")
+        return Projection("", source.name, "", weight.reshape(-1).numpy(), kind="one_to_one")
     made = _as_conv(layers, shape)
     if made is not None:
         weight, options = made
-        return Projection(name, source, target, weight.numpy(), kind="conv", options=options)
-    matrix = _matrix(name, chain, shape, out)
+        return Projection("", source.name, "", weight.numpy(), kind="conv", options=options)
+    matrix = _matrix(f"{source.name}→{target}", chain, shape, out)
     if isinstance(layers[-1], nn.Linear):
-        return Projection(name, source, target, matrix)
+        return Projection("", source.name, "", matrix)
     sparse = csr_matrix(matrix.T)
     return Projection(
-        name, source, target, sparse.data, kind="sparse", indptr=sparse.indptr.astype(np.int64),
+        "", source.name, "", sparse.data, kind="sparse", indptr=sparse.indptr.astype(np.int64),
         indices=sparse.indices.astype(np.int32),
     )  # fmt: skip
 
@@ -206,12 +212,9 @@ def _as_conv(layers: list[nn.Module], shape: tuple[int, ...]) -> tuple[Tensor, d
         return None
     weight = conv.weight.detach().repeat_interleave(size[0], 2).repeat_interleave(size[1], 3)
     weight = weight / (size[0] * size[1]) * scale.view(-1, 1, 1, 1)
-    return weight, {
-        "stride": [a * b for a, b in zip(_pair(conv.stride), size, strict=True)],
-        "padding": [a * b for a, b in zip(_pair(conv.padding), size, strict=True)],
-        "dilation": [int(d) for d in conv.dilation],
-        "groups": conv.groups,
-    }
+    own = conv_options(conv)
+    merged = {k: [a * b for a, b in zip(own[k], size, strict=True)] for k in ("stride", "padding")}
+    return weight, own | merged
 
 
 def _pair(value: Any) -> tuple[int, int]:
@@ -219,7 +222,9 @@ def _pair(value: Any) -> tuple[int, int]:
     return int(y), int(x)
 
 
-def _matrix(name: str, chain: list[nn.Module], shape: tuple[int, ...], out: tuple[int, ...]) -> np.ndarray:
+def _matrix(
+    name: str, chain: Sequence[nn.Module], shape: tuple[int, ...], out: tuple[int, ...]
+) -> np.ndarray:
     """The chain's weights ``[O, I]``: row by row what an output's cotangent becomes on its way back."""
     rows, columns = int(np.prod(out)), int(np.prod(shape))
     if rows * columns > LARGEST:

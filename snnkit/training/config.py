@@ -254,7 +254,7 @@ def _checked(tree: dict[str, Any], where: str, kind: type[Whole]) -> Whole:
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
-        problems = [_explain(problem, kind, tree) for problem in error.errors()]
+        problems = [explain(problem, kind, tree) for problem in error.errors()]
         count = f"{len(problems)} problem" + "s" * (len(problems) > 1)
         raise ConfigError(f"{where} has {count}: " + "; ".join(problems) + ".") from None
 
@@ -278,7 +278,8 @@ def _override(tree: dict[str, Any], text: str, example: str = "train.epochs=3") 
         tree[last] = value
 
 
-def _explain(problem: Any, kind: type[BaseModel], tree: dict[str, Any]) -> str:
+def explain(problem: Any, kind: type[BaseModel], tree: dict[str, Any]) -> str:
+    """A sentence of one of pydantic's problems with a `kind` of configuration, made of `tree`."""
     *parents, key = problem["loc"] or ("configuration",)
     table = f"[{'.'.join(str(p) for p in parents)}] " if parents else ""
     if problem["type"] == "extra_forbidden":

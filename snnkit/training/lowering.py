@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, cast
 
@@ -47,7 +48,7 @@ def lower(
         notes = Readout(kind=network.config.readout).to_metadata() | timing.to_metadata()
     if input_shape is None or dt is None:
         raise GraphError("lower needs input_shape and dt for a module that is no SpikingClassifier.")
-    builder = _Builder(input_shape)
+    builder = Builder(tuple(np.atleast_1d(input_shape)), DelayedChain)
     for name, module in _flatten(network):
         builder.add(name, module)
     return builder.finish(dt, notes | (metadata or {}))
@@ -70,24 +71,98 @@ def _flatten(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Modu
         yield prefix, module
 
 
-class _Builder:
-    """Gathers synapses and affine maps until a neuron closes them into a population."""
+class Chain(ABC):
+    """The layers between two populations: they say what leads from `source` into the next.
 
-    def __init__(self, input_shape: tuple[int, ...] | int) -> None:
-        first = Population("input", INPUT, tuple(np.atleast_1d(input_shape)))
+    source  the population that they read
+    """
+
+    def __init__(self, source: Population) -> None:
+        self.source = source
+
+    @property
+    @abstractmethod
+    def empty(self) -> bool:
+        """True if no layer came yet that a population would have to follow."""
+
+    @abstractmethod
+    def add(self, where: str, module: nn.Module, first: bool) -> None:
+        """One layer more; raises `GraphError` naming `where` if it has no place in a Graph.
+
+        first  False where another branch has had this layer before: a bias must count once
+        """
+
+    @abstractmethod
+    def close(self, name: str, where: str) -> tuple[list[Projection], tuple[int, ...], np.ndarray]:
+        """Projections from `source`, the shape they lead into, and the bias, which broadcasts to it.
+
+        They lead to the population `name`; the builder names them. Raises `GraphError` naming `where` if
+        there are none, or if what the layers do together is too large for a matrix.
+        """
+
+
+class Builder:
+    """A Graph in the making: layers gather in chains until neurons close them into a population.
+
+    chain     what makes a chain of layers behind a population
+    branches  the chains that lead to the next population; more than one where a shortcut begins or ends
+    """
+
+    def __init__(self, input_shape: tuple[int, ...], chain: Callable[[Population], Chain]) -> None:
+        first = Population("input", INPUT, input_shape)
         self.populations = {first.name: first}
         self.projections: list[Projection] = []
+        self.chain = chain
+        self.branches = [chain(first)]
+
+    def add(self, name: str, module: nn.Module) -> None:
+        """One layer more: of every branch, or the neurons that they lead to."""
+        where = f"layer {name!r} ({type(module).__name__})"
+        if isinstance(module, RecurrentDelayedLinear):
+            self.close(name, where, module.neuron)
+            self.projections += module.projections(f"{name}→{name}", "", name)
+        elif hasattr(module, "population"):
+            self.close(name, where, module)
+        else:
+            for k, branch in enumerate(self.branches):
+                branch.add(where, module, k == 0)
+
+    def close(self, name: str, where: str, neuron: Any) -> None:
+        """A population of `neuron`, anything with a `population` method, that all branches lead into."""
+        found = [branch.close(name, where) for branch in self.branches]
+        for k, (branch, (made, _, _)) in enumerate(zip(self.branches, found, strict=True)):
+            source = self.populations[branch.source.name] = branch.source
+            for tap, p in enumerate(made):
+                parts = [str(k)] * (k > 0) + [str(tap)] * (len(made) > 1)
+                full = ".".join([f"{source.name}→{name}", *parts])
+                self.projections.append(replace(p, name=full, source=source.name, target=name))
+        shape, bias = found[0][1], sum((bias for _, _, bias in found[1:]), found[0][2])
+        self.populations[name] = replace(neuron.population(name, shape), bias=bias)
+        self.branches = [self.chain(self.populations[name])]
+
+    def finish(self, dt: float, metadata: dict[str, Any]) -> Graph:
+        """The Graph, read at its last population."""
+        if not all(branch.empty for branch in self.branches):
+            raise GraphError("the module ends in synapses; add a neuron or the read-out LI after them.")
+        outputs = [next(reversed(self.populations))]
+        return Graph(self.populations, self.projections, dt, outputs, metadata).validate()
+
+
+class DelayedChain(Chain):
+    """Delays of axons, synapses with or without delays, delays of dendrites, batch norms."""
+
+    def __init__(self, source: Population) -> None:
+        super().__init__(source)
         self.pending: list[Projection] = []
-        self.shape: tuple[int, ...] = first.shape
+        self.shape = source.shape
         self.scale, self.bias = np.ones(1), np.zeros(1)
         self.axons: AxonalDelay | None = None
 
     @property
-    def source(self) -> Population:
-        return next(reversed(self.populations.values()))
+    def empty(self) -> bool:
+        return not self.pending and self.axons is None
 
-    def add(self, name: str, module: nn.Module) -> None:
-        where = f"layer {name!r} ({type(module).__name__})"
+    def add(self, where: str, module: nn.Module, first: bool) -> None:
         if isinstance(module, (Dropout, nn.Dropout, nn.Dropout2d, nn.Identity, nn.Flatten)):
             return
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -112,15 +187,10 @@ class _Builder:
             made = module.projections("", self.source.name, "")
             self._synapses(where, made, conv_output_shape(where, made[0], self.source.shape))
             self._add_bias(module.bias)
-        elif isinstance(module, RecurrentDelayedLinear):
-            self._neuron(name, where, module.neuron)
-            self.projections += module.projections(f"{name}→{name}", "", name)
         elif hasattr(module, "projections"):
             made = cast(Any, module).projections("", self.source.name, "")
             self._synapses(where, made, (made[0].weight.shape[0],))
             self._add_bias(getattr(module, "bias", None))
-        elif hasattr(module, "population"):
-            self._neuron(name, where, module)
         else:
             raise GraphError(
                 f"{where} has no place in a Graph; known are Linear, Conv2d, layers with delays, batch "
@@ -138,8 +208,7 @@ class _Builder:
     def _widen(self) -> None:
         """A source of (channels, length) as one of (channels, 1, length), which a convolution reads."""
         channels, length = self.source.shape
-        name = self.source.name
-        self.populations[name] = replace(self.source, shape=(channels, 1, length))
+        self.source = replace(self.source, shape=(channels, 1, length))
 
     def _add_bias(self, bias: torch.Tensor | None) -> None:
         if bias is not None:
@@ -148,12 +217,7 @@ class _Builder:
     def _convolution(self, where: str, module: nn.Conv2d) -> None:
         if module.padding_mode != "zeros" or isinstance(module.padding, str):
             raise GraphError(f"{where}: only zero padding given as numbers can be lowered.")
-        options = {
-            "stride": list(module.stride),
-            "padding": [int(n) for n in module.padding],
-            "dilation": list(module.dilation),
-            "groups": module.groups,
-        }
+        options = conv_options(module)
         projection = Projection("", self.source.name, "", _numpy(module.weight), kind="conv", options=options)
         self._synapses(where, [projection], conv_output_shape(where, projection, self.source.shape))
         self._add_bias(module.bias)
@@ -170,25 +234,24 @@ class _Builder:
         self.scale = self.scale * factor
         self.bias = (self.bias - _numpy(module.running_mean)) * factor + beta
 
-    def _neuron(self, name: str, where: str, module: Any) -> None:
+    def close(self, name: str, where: str) -> tuple[list[Projection], tuple[int, ...], np.ndarray]:
         if not self.pending:
             raise GraphError(f"{where} follows no synapses.")
-        population = module.population(name, int(np.prod(self.shape)))
-        spread = self.shape[:1] + (1,) * (len(self.shape) - 1)
-        population = replace(population, shape=self.shape, bias=self.bias.reshape(spread))
-        for k, p in enumerate(self.pending):
-            scale = self.scale.reshape(-1, *[1] * (p.weight.ndim - 1))
-            tap = f".{k}" if len(self.pending) > 1 else ""
-            self.projections.append(
-                replace(p, name=f"{p.source}→{name}{tap}", target=name, weight=p.weight * scale)
-            )
-        self.populations[name] = population
-        self.pending = []
+        scaled = [
+            replace(p, weight=p.weight * self.scale.reshape(-1, *[1] * (p.weight.ndim - 1)))
+            for p in self.pending
+        ]
+        return scaled, self.shape, self.bias.reshape(-1, *[1] * (len(self.shape) - 1))
 
-    def finish(self, dt: float, metadata: dict[str, Any]) -> Graph:
-        if self.pending or self.axons is not None:
-            raise GraphError("the module ends in synapses; add a neuron or the read-out LI after them.")
-        return Graph(self.populations, self.projections, dt, [self.source.name], metadata).validate()
+
+def conv_options(module: nn.Conv2d) -> dict[str, Any]:
+    """Geometry of a "conv" projection."""
+    return {
+        "stride": [int(n) for n in module.stride],
+        "padding": [int(n) for n in module.padding],
+        "dilation": [int(n) for n in module.dilation],
+        "groups": module.groups,
+    }
 
 
 def _numpy(tensor: torch.Tensor) -> np.ndarray:

@@ -42,6 +42,17 @@ class TimeBatchNorm(nn.BatchNorm1d):
         return super().forward(x.flatten(0, 1)).view_as(x)
 
 
+def norm_factor(norm: nn.modules.batchnorm._BatchNorm) -> Tensor:
+    """γ/√(σ² + ε) of the running statistics, [O]: by this a batch norm multiplies what its synapses give.
+
+    In the norm's dtype and detached; γ is 1 without ``affine``. `lower` works it out in float64 and NumPy,
+    `compress_bins` by one division: both round otherwise in the last bit.
+    """
+    assert norm.running_var is not None
+    factor = torch.rsqrt(norm.running_var + norm.eps)
+    return factor if norm.weight is None else factor * norm.weight.detach()
+
+
 class Layer(nn.Module):
     """Synapses, batch norm, neuron, dropout.
 

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from snnkit import cli
 from snnkit.commands import compress as reports
 from snnkit.commands.compress import stage_cost, stage_table
-from snnkit.compression import convert, timesteps, vgg
+from snnkit.compression import convert, fitting, vgg
 from snnkit.energy import load_profile, place
 
 TINY = """
@@ -75,7 +75,7 @@ def test_a_run_shows_each_stage_with_energy_and_latency(config, tmp_path):
 
 def test_resuming_trains_nothing_again_and_says_the_same(config, tmp_path, monkeypatch):
     first = json.loads(compress(config, "--out", tmp_path / "run", "--json").stdout)
-    monkeypatch.setattr(timesteps, "augmented", None)  # whoever trains fails
+    monkeypatch.setattr(fitting, "augmented", None)  # whoever trains fails
     done = compress(config, "--out", tmp_path / "run", "--resume", "--json")
     again = json.loads(done.stdout)
     assert done.stderr == ""

@@ -10,8 +10,8 @@ import torch
 
 from snnkit.errors import CheckpointError, ParameterError
 from snnkit.training import Trainer, evaluate, load_network
+from snnkit.training.loop import Interrupted
 from snnkit.training.schedules import kernel_width
-from snnkit.training.trainer import Interrupted
 
 
 def weights(network):
