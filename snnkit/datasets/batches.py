@@ -78,7 +78,7 @@ class Binned:
         return x, lengths, self.labels[rows]
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> Binned:
-        """These recordings alone, in this order."""
+        """The recordings `indices` [R] (or bool [B]) alone, in this order."""
         rows = _rows(indices, len(self), self.name)
         counts = self.events.offsets[rows + 1] - self.events.offsets[rows]
         index = ranges(self.events.offsets[rows], counts)
@@ -151,7 +151,7 @@ class Frames:
         return x, lengths, self.labels[rows]
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> Frames:
-        """These recordings alone, in this order; the frames themselves are not copied."""
+        """The recordings `indices` [R] alone, in this order; the frames themselves are not copied."""
         rows = _rows(indices, len(self), self.name)
         return replace(
             self,

@@ -192,7 +192,10 @@ def _load(path: Path, dataset: EventDataset, dt: float) -> Binned:
 
 
 def mapped(path: Path, data: h5py.Dataset) -> np.ndarray:
-    """A contiguous dataset as memory-mapped array: processes that train side by side share its pages."""
+    """A contiguous dataset as memory-mapped array of its shape and type.
+
+    Processes that train side by side share its pages.
+    """
     offset = data.id.get_offset()
     if offset is None or data.size == 0:
         return data[()]

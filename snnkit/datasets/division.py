@@ -148,21 +148,21 @@ def carve(
 
     Raises `ParameterError` where that leaves none or takes none, and for a speaker that there is not.
     """
-    there = np.unique(speakers)
-    if len(there) < 2:
+    known = np.unique(speakers)
+    if len(known) < 2:
         raise ParameterError(
-            f"a validation part by speaker needs at least 2 speakers, there is {len(there)}; take "
+            f"a validation part by speaker needs at least 2 speakers, there is {len(known)}; take "
             "validation = 'random'."
         )
     if count is not None and not isinstance(count, int | np.integer):
-        chosen = _numbers(count, there, names or {}, "valid_speakers")
+        chosen = _numbers(count, known, names or {}, "valid_speakers")
     else:
-        number = max(1, round(0.15 * len(there))) if count is None else int(count)
+        number = max(1, round(0.15 * len(known))) if count is None else int(count)
         if number < 1:
             raise ParameterError(f"valid_speakers = {number}; it must be at least 1.")
-        chosen = np.random.default_rng(seed).permutation(there)[:number]
-    if len(chosen) >= len(there):
+        chosen = np.random.default_rng(seed).permutation(known)[:number]
+    if len(chosen) >= len(known):
         raise ParameterError(
-            f"valid_speakers takes {len(chosen)} of {len(there)} speakers; leave one to train on."
+            f"valid_speakers takes {len(chosen)} of {len(known)} speakers; leave one to train on."
         )
     return np.sort(chosen)

@@ -135,7 +135,7 @@ class EventDataset:
         return times, neurons, counts
 
     def subset(self, indices: np.ndarray) -> EventDataset:
-        """The recordings `indices` (in that order) of the same store."""
+        """The recordings `indices` [R] (in that order) of the same store."""
         indices = np.asarray(indices, np.int64)
         return replace(
             self, rows=self.rows[indices], labels=self.labels[indices], speakers=self.speakers[indices]

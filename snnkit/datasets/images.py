@@ -108,7 +108,7 @@ def checked(name: str, images: Images) -> Images:
 
 
 def unit(x: np.ndarray) -> np.ndarray:
-    """Images as float32 0..1, of the same shape."""
+    """Images [N, C, H, W] as float32 0..1: uint8 divided by 255, others as they are."""
     return x.astype(np.float32) / 255 if x.dtype == np.uint8 else x.astype(np.float32)
 
 

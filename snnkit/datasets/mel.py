@@ -26,12 +26,12 @@ _FLOOR = 1e-6  # of power, added before the logarithm: −60 dB of full scale
 
 
 def hz_to_mel(hz: np.ndarray | float) -> np.ndarray:
-    """Mel of a frequency: 2595 · log10(1 + f / 700) (O'Shaughnessy 1987)."""
+    """Mel of a frequency in Hz (any shape): 2595 · log10(1 + f / 700) (O'Shaughnessy 1987)."""
     return 2595 * np.log10(1 + np.asarray(hz, np.float64) / 700)
 
 
 def mel_to_hz(mels: np.ndarray | float) -> np.ndarray:
-    """Frequency of a mel value, the inverse of `hz_to_mel`."""
+    """Frequency in Hz of a mel value (any shape), the inverse of `hz_to_mel`."""
     return 700 * (10 ** (np.asarray(mels, np.float64) / 2595) - 1)
 
 

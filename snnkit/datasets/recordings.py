@@ -86,11 +86,11 @@ class Recordings:
         )
 
     def rows(self, part: str) -> np.ndarray:
-        """Clips of the official "train", "valid" or "test" part; may be empty."""
+        """Clips of the official "train", "valid" or "test" part, int64 [R]; may be empty."""
         return np.flatnonzero(self.part == PARTS.index(part))
 
     def subset(self, rows: np.ndarray) -> Recordings:
-        """These clips alone, in this order."""
+        """The clips `rows` [R] alone, in this order."""
         rows = np.asarray(rows, np.int64)
         counts = self.offsets[rows + 1] - self.offsets[rows]
         return replace(
@@ -112,7 +112,7 @@ class Recordings:
 
 
 def first_of_each(limit: int, *groups: np.ndarray) -> np.ndarray:
-    """Rows, in order, of which at most `limit` share the same values of all `groups`."""
+    """Rows int64 [R], in order, of which at most `limit` share the same values of all `groups` [B] each."""
     keys = np.stack(groups, axis=1)
     _, group = np.unique(keys, axis=0, return_inverse=True)
     group = group.reshape(-1)

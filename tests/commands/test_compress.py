@@ -123,7 +123,7 @@ def test_ctrl_c_keeps_what_was_done(config, tmp_path):
     ("setting", "message"),
     [
         ("snn.epoch=3", "[snn] unknown key 'epoch', did you mean 'epochs'?"),
-        ("data.name=digit", "[data] name = 'digit': Input should be"),
+        ("data.name=digit", "[data] name = 'digit': unknown images 'digit'; known are"),
         ("data.name=mnist", "is in none of"),
         ("snn.stages=[1, 3]", "[snn] stages = [1, 3]: stages [1, 3] must fall from stage to stage"),
         ("snn.stage_epochs=[1]", "give each of the 2 stages its number of epochs"),

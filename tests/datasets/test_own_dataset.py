@@ -1,5 +1,7 @@
 """A data set of one's own: one call from outside the package, and everything takes it as its own."""
 
+from unittest import mock
+
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -51,10 +53,8 @@ def beeps(root=None, *, width: int = 2, loud: bool = False, seed=0):
 @pytest.fixture
 def mine():
     """`register`; what it added is gone after the test."""
-    before = dict(DATASETS)
-    yield register
-    DATASETS.clear()
-    DATASETS.update(before)
+    with mock.patch.dict(DATASETS):
+        yield register
 
 
 def test_one_call_makes_it_a_data_set_like_any_other(mine, tmp_path):

@@ -26,7 +26,10 @@ def bushy_spikes(probability: np.ndarray, rate: float, seed: int, settings: Coch
 
 
 def constants_at(rate: float, s: Cochlea) -> tuple[int, int, np.ndarray]:
-    """What `fire` takes at `rate` steps a second: afferents, refractory steps, decays and weight."""
+    """What `fire` takes at `rate` steps a second: afferents, refractory steps, decays and weight.
+
+    The last is float32 [3]: decay of the potential, of the current, and weight of an afferent.
+    """
     wait = math.ceil(s.refractory * rate / 1000 - 1e-9)
     values = [
         math.exp(-1000 / (rate * s.tau_mem)),
@@ -37,7 +40,7 @@ def constants_at(rate: float, s: Cochlea) -> tuple[int, int, np.ndarray]:
 
 
 def channel_keys(seed: int, channels: int) -> np.ndarray:
-    """One random stream per channel: how the work is split over blocks changes nothing."""
+    """One random stream per channel, uint64 [channels]: how the work is split over blocks changes nothing."""
     return np.random.SeedSequence(seed).generate_state(channels, np.uint64)
 
 

@@ -69,6 +69,7 @@ def encode_many(
 ) -> list[Spikes]:
     """`encode` of every clip, several at once. Clip i uses ``clip_seed(seed, i)``, whatever `workers` is.
 
+    clips     float or integer [n] each, at `rate` samples per second
     workers   clips at a time; None takes as many as there are processors
     progress  show a bar
 
@@ -105,7 +106,7 @@ def write_shd(
 ) -> None:
     """`write_events` with the constants of the encoding in the attributes of the file.
 
-    labels    class of each clip, an index into `keys`
+    labels    [B] class of each clip, an index into `keys`; speakers [B]
     keys      names of the classes
     settings  what encoded them; `rate` of the sound and `seed` are recorded if given
     """

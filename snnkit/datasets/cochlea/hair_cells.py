@@ -23,7 +23,10 @@ def release(velocity: np.ndarray, rate: float, settings: Cochlea) -> np.ndarray:
 
 
 def constants_at(rate: float, s: Cochlea) -> np.ndarray:
-    """What `release_in_place` takes at `rate` steps a second: rates per step, A, B, M, q, c and w at rest."""
+    """What `release_in_place` takes at `rate` steps a second, [12].
+
+    y, g, l + r, r, x and h per step, then A, B, M, and q, c and w at rest.
+    """
     k = s.cell_g * s.cell_a / (s.cell_a + s.cell_b)
     cleft = s.cell_m * s.cell_y * k / (s.cell_l * k + s.cell_y * (s.cell_l + s.cell_r))
     free = cleft * (s.cell_l + s.cell_r) / k
