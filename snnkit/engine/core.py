@@ -279,12 +279,11 @@ class Core:
         place: tuple[Any, ...] = (ring, rows, lane.size)
         if lane.layout == "rows":
             place = (lane.per_source, *place)
+        alone, by_parts = kernels_cpu.DELIVER[lane.layout]
         if self.plan.parts == 1:
-            kernel = getattr(kernels_cpu, f"deliver_{lane.layout}")
-            kernel(*synapses, *place, 0, 1 if lane.layout == "rows" else lane.size)
+            alone(*synapses, *place, 0, 1 if lane.layout == "rows" else lane.size)
         else:
-            kernel = getattr(kernels_cpu, f"deliver_{lane.layout}_parts")
-            kernel(*synapses, *place, self.plan.bounds[lane.projection.target])
+            by_parts(*synapses, *place, self.plan.bounds[lane.projection.target])
 
     def _rows(self, name: str, watch: Watch, start: int, stop: int, spikes: Spikes) -> Any:
         """The watched variable in steps start:stop, [stop − start, n]."""

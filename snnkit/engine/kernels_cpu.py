@@ -28,7 +28,6 @@ assert _neuron_kernels
 _njit: Any = functools.partial(numba.njit, nogil=True, cache=True, error_model="numpy")
 
 
-# ---------------------------------------------------------------------------------------------------
 # Layout: synapses of a projection in rows by source, each row cut into partitions of the targets.
 
 
@@ -74,12 +73,15 @@ def _pack_rows(indptr, indices, weight, delay, one_delay, size, bounds, ptr, off
 pack_rows = _njit(_pack_rows)
 
 
-# ---------------------------------------------------------------------------------------------------
-# Delivery. times, neurons [E]: the spikes, sorted by time; values [E], or [0] where each is 1.
+# Delivery. times, neurons [E]: the spikes, sorted by time; values [E], or [0] where each is 1;
+# ring [rows · size]: what is still to come for `size` targets.
 
 
 def _deliver_rows(times, neurons, values, ptr, offsets, weight, per_source, ring, rows, size, q0, q1):  # type: ignore[no-untyped-def]
-    """Rows of packed synapses, partitions q0:q1. `per_source`: one weight for all of a source's synapses."""
+    """Rows of packed synapses, partitions q0:q1. `per_source`: one weight for all of a source's synapses.
+
+    ptr int64 [I, P + 1], offsets uint32 [S], weight [S], or [I] with `per_source`: see `pack_rows`
+    """
     whole = np.uint64(rows * size)
     for e in range(len(times)):
         i = neurons[e]
@@ -204,7 +206,7 @@ shift_into = _njit(_shift_into)
 
 
 def _tally(neurons, counts):  # type: ignore[no-untyped-def]
-    """Spikes of each neuron, added to `counts`."""
+    """Spikes of each neuron, neurons [E], added to `counts` [N]."""
     for e in range(len(neurons)):
         counts[neurons[e]] += 1
 
@@ -212,36 +214,42 @@ def _tally(neurons, counts):  # type: ignore[no-untyped-def]
 tally = _njit(_tally)
 
 
-# ---------------------------------------------------------------------------------------------------
 # The same by several threads, each on its own columns bounds[q]:bounds[q + 1].
 
 _parallel: Any = functools.partial(numba.njit, nogil=True, cache=True, error_model="numpy", parallel=True)
 
 
 def _deliver_rows_parts(times, neurons, values, ptr, offsets, weight, per_source, ring, rows, size, bounds):  # type: ignore[no-untyped-def]
+    """As `deliver_rows`, a thread for each partition; bounds int64 [P + 1]."""
     for q in numba.prange(len(bounds) - 1):
         deliver_rows(times, neurons, values, ptr, offsets, weight, per_source, ring, rows, size, q, q + 1)
 
 
 def _deliver_dense_parts(times, neurons, values, weight, delay, ring, rows, size, bounds):  # type: ignore[no-untyped-def]
+    """As `deliver_dense`, a thread for each partition; bounds int64 [P + 1]."""
     for q in numba.prange(len(bounds) - 1):
         deliver_dense(times, neurons, values, weight, delay, ring, rows, size, bounds[q], bounds[q + 1])
 
 
 def _deliver_one_to_one_parts(times, neurons, values, weight, delay, ring, rows, size, bounds):  # type: ignore[no-untyped-def]
+    """As `deliver_one_to_one`, a thread for each partition; bounds int64 [P + 1]."""
     for q in numba.prange(len(bounds) - 1):
         deliver_one_to_one(times, neurons, values, weight, delay, ring, rows, size, bounds[q], bounds[q + 1])
 
 
 def _deliver_conv_parts(times, neurons, values, weight, delay, shape, ring, rows, size, bounds):  # type: ignore[no-untyped-def]
+    """As `deliver_conv`, a thread for each partition; bounds int64 [P + 1]."""
     for q in numba.prange(len(bounds) - 1):
         deliver_conv(times, neurons, values, weight, delay, shape, ring, rows, size, bounds[q], bounds[q + 1])
 
 
-deliver_rows_parts = _parallel(_deliver_rows_parts)
-deliver_dense_parts = _parallel(_deliver_dense_parts)
-deliver_one_to_one_parts = _parallel(_deliver_one_to_one_parts)
-deliver_conv_parts = _parallel(_deliver_conv_parts)
+DELIVER = {
+    "rows": (deliver_rows, _parallel(_deliver_rows_parts)),
+    "dense": (deliver_dense, _parallel(_deliver_dense_parts)),
+    "one_to_one": (deliver_one_to_one, _parallel(_deliver_one_to_one_parts)),
+    "conv": (deliver_conv, _parallel(_deliver_conv_parts)),
+}
+"""Layout of a lane → what delivers spikes through it: by one thread, and by one a partition."""
 
 
 def _merge(times, neurons, steps, count, out_times, out_neurons):  # type: ignore[no-untyped-def]
@@ -259,7 +267,6 @@ def _merge(times, neurons, steps, count, out_times, out_neurons):  # type: ignor
 merge = _njit(_merge)
 
 
-# ---------------------------------------------------------------------------------------------------
 # The neurons' update, written out from their step.
 
 WIDTH = 1024
