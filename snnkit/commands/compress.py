@@ -35,9 +35,9 @@ def stage_cost(images: int = 8, dense: str = "lemaire45", chip: str | None = Non
         graph = lower_spiking(network, shape)
         profile = None if chip is None else load_profile(chip)
         cores = None
-        if profile is not None and profile.mesh is not None:
+        if profile is not None and profile.chip is not None:
             with suppress(ExportError):  # larger than the chip: no price on it
-                cores = place(graph, profile.mesh)
+                cores = place(graph, profile.chip, "neurons_only")
         counts = measure(graph, encode(chosen, network.steps), mapping=cores)
         whole = measure(dense_graph(network, shape), encode(np.zeros((1, *shape), np.float32), 1))
         ours = price(counts, load_profile(dense)).total_pj
@@ -46,7 +46,7 @@ def stage_cost(images: int = 8, dense: str = "lemaire45", chip: str | None = Non
             "energy_ratio_memory": float(dense_pj(whole, dense, 32, "once")[1] / ours),
             "synops": float(counts.synops.mean()),
         }
-        if profile is not None and (profile.mesh is None or cores is not None):
+        if profile is not None and (profile.chip is None or cores is not None):
             on_chip = price(counts, profile)
             figures[f"energy_pj_{chip}"] = float(on_chip.total_pj)
             if on_chip.latency_us is not None:

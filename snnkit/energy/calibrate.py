@@ -144,7 +144,7 @@ class _Problem:
         out = [sum(_mean(np.asarray(r.count, float)) * r.pj for r in rows(m.counts, self.profile, k))]
         if m.latency_us is not None:
             assert self.model.latency is not None
-            ns = self.model.latency(m.counts, k, settings_of(self.profile), self.profile.mesh)
+            ns = self.model.latency(m.counts, k, settings_of(self.profile), self.profile.chip)
             if ns is None:
                 raise ParameterError(f"row {i} has a time, but its counts were taken without a mapping.")
             out.append(_mean(ns) / 1000)

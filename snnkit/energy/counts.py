@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping as MappingType
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -29,18 +29,7 @@ from ..errors import ParameterError, ShapeError
 from ..events import EventBatch
 from ..graph import INPUT, Graph, Population, Projection, conv_geometry
 from ..neurons.neuron import NEURONS, resolve
-
-OFF_CHIP = -1
-
-
-class Mapping(Protocol):
-    """Where each neuron sits: ``core[population]`` is an integer array ``[N]`` of core numbers.
-
-    −1 is off the chip (inputs): its messages count, and enter at the mesh's first tile.
-    """
-
-    @property
-    def core(self) -> MappingType[str, np.ndarray]: ...
+from .mapping import OFF_CHIP, Mapping
 
 
 @dataclass

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping as MappingType
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,47 +13,22 @@ from ..engine import simulate
 from ..engine.readout import slice_of
 from ..errors import ExportError, ParameterError
 from ..events import EventBatch
-from ..files import atomic
 from ..graph import INPUT, Graph
-from ..neurons import loihi, resolve  # noqa: F401  integer networks need loihi's equations registered
+from ..neurons import resolve
 from .baseline import BREAK_EVENS
 from .baseline import compare as compare_dense
-from .counts import Counts, Mapping, concatenate, count
+from .counts import Counts, concatenate, count
 from .delay import compare as compare_delays
+from .mapping import Mapping
 from .models import MODELS
+from .placing import place
 from .price import Price, price
-from .profile import Mesh, Profile, available, load_profile
+from .profile import Profile, available, load_profile
 from .uncertainty import Range, uncertainty
 
 Events = EventBatch | MappingType[str, EventBatch]
 RECORD_BYTES = 1 << 28
 """Potentials of so many bytes are held at once; larger batches are run in pieces."""
-
-
-@dataclass(frozen=True)
-class Placement:
-    """Neurons on cores: ``core[population]`` is an int64 array ``[N]``."""
-
-    core: dict[str, np.ndarray]
-
-
-def place(graph: Graph, mesh: Mesh) -> Placement:
-    """One population after another, each from a fresh core on, filling core after core.
-
-    Inputs are placed too: that is where their messages start. Raises `ExportError` if the chip is full.
-    """
-    core: dict[str, np.ndarray] = {}
-    first = 0
-    for name in graph.order():
-        size = graph.populations[name].size
-        core[name] = first + np.arange(size) // mesh.neurons_per_core
-        first += -(-size // mesh.neurons_per_core)
-    if first > mesh.cores:
-        raise ExportError(
-            f"the network needs {first} cores of {mesh.neurons_per_core} neurons, the chip has {mesh.cores}; "
-            "several chips are not priced."
-        )
-    return Placement(core)
 
 
 def measure(
@@ -70,7 +44,7 @@ def measure(
     events   what the input population gets, or {input population: …}
     lengths  steps of each sample that hold input ``[B]``; default: the batch's own. The graph's
              ``metadata["steps_tail"]`` is added, since those steps are run too
-    mapping  neurons → cores: anything with ``core[population] -> [N]``
+    mapping  neurons → cores: from `place`, or a `Mapping` by hand
     """
     return _measure(graph, events, lengths, [mapping], dtype)[0]
 
@@ -215,11 +189,6 @@ class Estimate:
             "notes": self.notes,
         }
 
-    def save_json(self, path: str) -> None:
-        """Write `to_json` to a file."""
-        with atomic(path) as temporary:
-            temporary.write_text(json.dumps(self.to_json(), indent=1) + "\n", encoding="utf-8")
-
 
 def estimate(
     graph: Graph,
@@ -234,8 +203,8 @@ def estimate(
     """Energy and time of a network on real inputs.
 
     profile   name, TOML path or `Profile`; a list of them; or "all" that come with snnkit
-    mapping   neurons → cores for profiles of chips; None: `place` puts the network on the profile's
-              chip, one population after another, and a note says so
+    mapping   neurons → cores for profiles of chips; None: the network is placed on the profile's chip,
+              one population after another ("neurons_only"), and a note says so
     lengths   see `measure`
     settings  in place of each profile's own; a profile whose model has no such setting keeps its own
     """
@@ -258,18 +227,17 @@ def estimate(
             key = "given"
             mappings[key] = mapping
         elif MODELS[p.model].chip:
-            assert p.mesh is not None
-            key = (p.mesh.neurons_per_core, p.mesh.cores)
+            chip = p.chip
+            assert chip is not None
+            key = (chip.neurons, chip.cores)
             try:
-                mappings[key] = place(graph, p.mesh)
+                mappings[key] = place(graph, chip, "neurons_only")
             except ExportError as error:
                 if not everything:
                     raise
                 skipped[p.name] = str(error)
                 continue
-            notes.append(
-                f"{p.name}: placed one population after another, {p.mesh.neurons_per_core} neurons a core."
-            )
+            notes.append(f"{p.name}: placed one population after another, {chip.neurons} neurons a core.")
         keys[p.name] = key
     fallback = next(iter(mappings), None)
     keys = {name: fallback if key is None else key for name, key in keys.items()}

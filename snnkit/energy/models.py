@@ -19,11 +19,12 @@ from typing import Any
 
 import numpy as np
 
+from ..chips import Chip
 from ..errors import ParameterError, nearest
 from . import delay
 from .counts import Counts, NeuronCounts, SynapseCounts
 from .delay import Row
-from .profile import Mesh, Profile
+from .profile import Profile
 
 Constants = Mapping[str, float]
 Settings = Mapping[str, Any]
@@ -38,16 +39,16 @@ class Model:
     constants  constant → unit; a name ending in * stands for a family (barrier_1, barrier_2, …)
     optional   those of `constants` that a profile may leave out
     settings   setting → default; choices: setting → what it may be
-    rows       ``(counts, constants, settings, mesh) -> [Row]``
+    rows       ``(counts, constants, settings, chip) -> [Row]``
     dense      one pass of a dense network of equal size in b bits, ``(counts, constants, settings, b)``
-    latency    ``(counts, constants, settings, mesh) -> ns [B]``, or None where it can't tell
+    latency    ``(counts, constants, settings, chip) -> ns [B]``, or None where it can't tell
     chip       True where messages and hops are priced, so that a mapping is needed
     """
 
     constants: dict[str, str]
-    rows: Callable[[Counts, Constants, Settings, Mesh | None], list[Row]]
+    rows: Callable[[Counts, Constants, Settings, Chip | None], list[Row]]
     dense: Callable[[Counts, Constants, Settings, int], list[Row]] | None = None
-    latency: Callable[[Counts, Constants, Settings, Mesh | None], np.ndarray | None] | None = None
+    latency: Callable[[Counts, Constants, Settings, Chip | None], np.ndarray | None] | None = None
     optional: frozenset[str] = frozenset()
     settings: dict[str, Any] = field(default_factory=dict)
     choices: dict[str, tuple[Any, ...]] = field(default_factory=dict)
@@ -104,7 +105,7 @@ def scaled(add: float, mul: float, from_bits: int, bits: int) -> tuple[float, fl
 # ops ---------------------------------------------------------------------------------------------
 
 
-def _ops_rows(counts: Counts, k: Constants, settings: Settings, mesh: Mesh | None) -> list[Row]:
+def _ops_rows(counts: Counts, k: Constants, settings: Settings, chip: Chip | None) -> list[Row]:
     add, mul = k[f"add_{settings['precision']}"], k[f"mul_{settings['precision']}"]
     out = []
     for n, into in _layers(counts):
@@ -156,7 +157,7 @@ def access_pj(bits: float, k: Constants, settings: Settings) -> float:
     return float(np.interp(bits / 8, [0, 8192, 32768, 1048576], points))
 
 
-def _lemaire_rows(counts: Counts, k: Constants, settings: Settings, mesh: Mesh | None) -> list[Row]:
+def _lemaire_rows(counts: Counts, k: Constants, settings: Settings, chip: Chip | None) -> list[Row]:
     word = int(settings["word_bits"])
     add, mac, address_mac = k["add"], k["mul"] + k["add"], k["mul"] + k["add"]
     if word < 32:
@@ -227,7 +228,7 @@ def _lemaire_dense(counts: Counts, k: Constants, settings: Settings, bits: int) 
 # yan ---------------------------------------------------------------------------------------------
 
 
-def _yan_rows(counts: Counts, k: Constants, settings: Settings, mesh: Mesh | None) -> list[Row]:
+def _yan_rows(counts: Counts, k: Constants, settings: Settings, chip: Chip | None) -> list[Row]:
     b_w, b_v = int(settings["weight_bits"]), int(settings["state_bits"])
     out = []
     for n, into in _layers(counts):
@@ -267,20 +268,20 @@ def _known(n: NeuronCounts) -> np.ndarray:
     return n.active
 
 
-def _traffic(n: NeuronCounts, mesh: Mesh | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _traffic(n: NeuronCounts, chip: Chip | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Messages, hops along x, hops along y, each ``[B]``."""
-    if n.routes is None or n.messages is None or mesh is None:
+    if n.routes is None or n.messages is None or chip is None:
         raise ParameterError(
             f"messages and hops of {n.name!r} were asked for, but the counts were taken without a mapping; "
             "pass mapping= to `measure` or `count`, or use `estimate`, which places the network itself."
         )
     x, y = np.zeros(n.messages.shape[1]), np.zeros(n.messages.shape[1])
     for (a, b), messages in zip(n.routes, n.messages, strict=True):
-        if max(a, b) >= mesh.cores:
+        if max(a, b) >= chip.cores:
             raise ParameterError(
-                f"the mapping uses core {max(a, b)}, the profile's chip has cores 0 to {mesh.cores - 1}."
+                f"the mapping uses core {max(a, b)}, the profile's chip has cores 0 to {chip.cores - 1}."
             )
-        (x0, y0), (x1, y1) = mesh.place(max(int(a), 0)), mesh.place(int(b))
+        (x0, y0), (x1, y1) = chip.tile(max(int(a), 0)), chip.tile(int(b))
         x += messages * abs(x0 - x1)
         y += messages * abs(y0 - y1)
     return n.messages.sum(0), x, y
@@ -292,7 +293,7 @@ def _static(counts: Counts, k: Constants, settings: Settings, latency: np.ndarra
     return [Row("(chip)", "(chip)", "static power", latency, k["static_chip"], False)]  # mW · ns = pJ
 
 
-def _loihi_rows(counts: Counts, k: Constants, settings: Settings, mesh: Mesh | None) -> list[Row]:
+def _loihi_rows(counts: Counts, k: Constants, settings: Settings, chip: Chip | None) -> list[Row]:
     out = []
     for n in counts.neurons:
         into = [s for s in counts.synapses if s.target == n.name]
@@ -301,14 +302,14 @@ def _loihi_rows(counts: Counts, k: Constants, settings: Settings, mesh: Mesh | N
             active = _known(n)
             out.append(Row(n.name, n.name, "active neuron", active, k["neuron_active"], False))
             out.append(Row(n.name, n.name, "idle neuron", n.updates - active, k["neuron_inactive"], False))
-        messages, x, y = _traffic(n, mesh)
+        messages, x, y = _traffic(n, chip)
         out.append(Row(n.name, n.name, "spike in tile", messages, k["spike_in_tile"]))
         out.append(Row(n.name, n.name, "hop E-W", x, k["hop_ew"]))
         out.append(Row(n.name, n.name, "hop N-S", y, k["hop_ns"]))
-    return out + _static(counts, k, settings, _loihi_latency(counts, k, settings, mesh))
+    return out + _static(counts, k, settings, _loihi_latency(counts, k, settings, chip))
 
 
-def _sanafe_rows(counts: Counts, k: Constants, settings: Settings, mesh: Mesh | None) -> list[Row]:
+def _sanafe_rows(counts: Counts, k: Constants, settings: Settings, chip: Chip | None) -> list[Row]:
     out = []
     for n in counts.neurons:
         for s in counts.synapses:
@@ -320,13 +321,13 @@ def _sanafe_rows(counts: Counts, k: Constants, settings: Settings, mesh: Mesh | 
                 Row(n.name, n.name, "soma update", _known(n), k["soma_update"], False),
                 Row(n.name, n.name, "soma spike", n.spikes, k["soma_spike"]),
             ]
-        messages, x, y = _traffic(n, mesh)
+        messages, x, y = _traffic(n, chip)
         out += [
             Row(n.name, n.name, "message", messages, k["message_out"] + k["message_in"]),
             Row(n.name, n.name, "hop E-W", x, k["hop_ew"]),
             Row(n.name, n.name, "hop N-S", y, k["hop_ns"]),
         ]
-    return out + _static(counts, k, settings, _sanafe_latency(counts, k, settings, mesh))
+    return out + _static(counts, k, settings, _sanafe_latency(counts, k, settings, chip))
 
 
 def _format(kind: str, settings: Settings) -> str:
@@ -336,9 +337,9 @@ def _format(kind: str, settings: Settings) -> str:
     return "sparse" if kind == "one_to_one" else kind
 
 
-def _barrier(cores: np.ndarray, k: Constants, settings: Settings, mesh: Mesh) -> float:
+def _barrier(cores: np.ndarray, k: Constants, settings: Settings, chip: Chip) -> float:
     """Time of the chip-wide synchronisation at the end of a step, ns."""
-    tiles = len(np.unique(cores // mesh.cores_per_tile))
+    tiles = len(np.unique(cores // chip.cores_per_tile))
     table = sorted(
         (int(name.split("_")[1]), value) for name, value in k.items() if name.startswith("barrier_")
     )
@@ -350,14 +351,14 @@ def _barrier(cores: np.ndarray, k: Constants, settings: Settings, mesh: Mesh) ->
 def _step_latency(
     counts: Counts,
     settings: Settings,
-    mesh: Mesh | None,
-    barrier: Callable[[np.ndarray, Mesh], float],
+    chip: Chip | None,
+    barrier: Callable[[np.ndarray, Chip], float],
     stages: Callable[[int], tuple[Any, ...]],
 ) -> np.ndarray | None:
     """Σ over steps of the busiest core's slowest stage, plus the barrier: ns, ``[B]``."""
-    if counts.cores is None or mesh is None:
+    if counts.cores is None or chip is None:
         return None
-    wait = barrier(counts.cores.cores, mesh)
+    wait = barrier(counts.cores.cores, chip)
     total = np.zeros(len(counts))
     for b, T in enumerate(counts.steps):
         busiest = np.zeros(int(T))
@@ -368,7 +369,7 @@ def _step_latency(
     return total
 
 
-def _loihi_latency(counts: Counts, k: Constants, settings: Settings, mesh: Mesh | None) -> np.ndarray | None:
+def _loihi_latency(counts: Counts, k: Constants, settings: Settings, chip: Chip | None) -> np.ndarray | None:
     cores = counts.cores
 
     def stages(b: int) -> tuple[Any, ...]:
@@ -378,10 +379,10 @@ def _loihi_latency(counts: Counts, k: Constants, settings: Settings, mesh: Mesh 
         synops = sum(cores.steps(kind, b) for kind in cores.work if kind.startswith("synops/"))
         return soma + cores.steps("sent", b) * k["t_message"], synops * k["t_synop"]
 
-    return _step_latency(counts, settings, mesh, lambda c, m: _barrier(c, k, settings, m), stages)
+    return _step_latency(counts, settings, chip, lambda c, m: _barrier(c, k, settings, m), stages)
 
 
-def _sanafe_latency(counts: Counts, k: Constants, settings: Settings, mesh: Mesh | None) -> np.ndarray | None:
+def _sanafe_latency(counts: Counts, k: Constants, settings: Settings, chip: Chip | None) -> np.ndarray | None:
     cores = counts.cores
 
     def stages(b: int) -> tuple[Any, ...]:
@@ -399,13 +400,13 @@ def _sanafe_latency(counts: Counts, k: Constants, settings: Settings, mesh: Mesh
         )
         return soma, received
 
-    return _step_latency(counts, settings, mesh, lambda c, m: _barrier(c, k, settings, m), stages)
+    return _step_latency(counts, settings, chip, lambda c, m: _barrier(c, k, settings, m), stages)
 
 
 # processor ---------------------------------------------------------------------------------------
 
 
-def _processor_rows(counts: Counts, k: Constants, settings: Settings, mesh: Mesh | None) -> list[Row]:
+def _processor_rows(counts: Counts, k: Constants, settings: Settings, chip: Chip | None) -> list[Row]:
     event = settings["execution"] == "event"
     out = []
     for n, into in _layers(counts):
@@ -426,7 +427,7 @@ def _processor_dense(counts: Counts, k: Constants, settings: Settings, bits: int
 
 
 def _processor_latency(
-    counts: Counts, k: Constants, settings: Settings, mesh: Mesh | None
+    counts: Counts, k: Constants, settings: Settings, chip: Chip | None
 ) -> np.ndarray | None:
     if "t_operation" not in k:
         return None

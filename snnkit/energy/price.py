@@ -95,7 +95,7 @@ def settings_of(profile: Profile) -> dict[str, Any]:
 def rows(counts: Counts, profile: Profile, constants: dict[str, float] | None = None) -> list[Row]:
     """Every operation of a network with its price; `constants` in place of the profile's values."""
     k = profile.values() if constants is None else constants
-    return MODELS[profile.model].rows(counts, k, settings_of(profile), profile.mesh)
+    return MODELS[profile.model].rows(counts, k, settings_of(profile), profile.chip)
 
 
 def price(counts: Counts, profile: str | Profile = "cmos45", **settings: Any) -> Price:
@@ -141,7 +141,7 @@ def _latencies(counts: Counts, profile: Profile) -> tuple[np.ndarray | None, ...
     error = profile.error.get("latency", 0.0)
     out = []
     for which, factor in (("value", 1.0), ("low", 1 - error), ("high", 1 + error)):
-        ns = model.latency(counts, profile.values(which), settings_of(profile), profile.mesh)
+        ns = model.latency(counts, profile.values(which), settings_of(profile), profile.chip)
         out.append(None if ns is None else ns * factor / 1000)
     return tuple(out)
 

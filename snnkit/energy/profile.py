@@ -9,16 +9,18 @@ trusted. The profiles that come with snnkit lie beside this file; a user's own i
 from __future__ import annotations
 
 import json
-import os
 import tomllib
+from collections.abc import Iterable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from ..chips import CHIPS, Chip
 from ..errors import ConfigError, nearest
-from ..files import atomic
+from ..files import PathLike, atomic
 
 FOLDER = Path(__file__).parent / "profiles"
 
@@ -52,27 +54,49 @@ class Constant(BaseModel):
 
 
 class Mesh(BaseModel):
-    """How the cores of a chip lie. Tiles are numbered down a column if `column_major`."""
+    """The chip that a profile prices: one of `snnkit.chips.CHIPS` by name, or how the cores of another lie.
+
+    chip           its name in `CHIPS`: what is not given below is that chip's
+    column_major   tiles are numbered down a column, else along a row
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    chip: str | None = None
     tiles_x: int = Field(ge=1)
     tiles_y: int = Field(ge=1)
     cores_per_tile: int = Field(ge=1)
     neurons_per_core: int = Field(ge=1)
     column_major: bool = True
 
-    @property
-    def cores(self) -> int:
-        """Cores of the chip."""
-        return self.tiles_x * self.tiles_y * self.cores_per_tile
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, given: Any) -> Any:
+        """What is given, with the rest from the chip that it names."""
+        if not isinstance(given, dict) or given.get("chip") is None:
+            return given
+        if given["chip"] not in CHIPS:
+            raise ValueError(f"there is no {unknown('chip', str(given['chip']), CHIPS)}")
+        chip = CHIPS[given["chip"]]
+        layout = {
+            "tiles_x": chip.mesh[0],
+            "tiles_y": chip.mesh[1],
+            "cores_per_tile": chip.cores_per_tile,
+            "neurons_per_core": chip.neurons,
+            "column_major": chip.column_major,
+        }
+        return {**layout, **given}
 
-    def place(self, core: int) -> tuple[int, int]:
-        """(x, y) of the tile that holds a core."""
-        tile = core // self.cores_per_tile
-        if self.column_major:
-            return tile // self.tiles_y, tile % self.tiles_y
-        return tile % self.tiles_x, tile // self.tiles_x
+    def as_chip(self, name: str) -> Chip:
+        """The chip; of one that `CHIPS` does not have no other limits are known, and it is called `name`."""
+        layout: dict[str, Any] = {
+            "cores": self.tiles_x * self.tiles_y * self.cores_per_tile,
+            "cores_per_tile": self.cores_per_tile,
+            "mesh": (self.tiles_x, self.tiles_y),
+            "neurons": self.neurons_per_core,
+            "column_major": self.column_major,
+        }
+        return Chip(name=name, **layout) if self.chip is None else replace(CHIPS[self.chip], **layout)
 
 
 class Profile(BaseModel):
@@ -81,6 +105,7 @@ class Profile(BaseModel):
     model     cost model, a key of `models.MODELS`
     quality   in words: how far the whole can be trusted
     settings  the model's choices, e.g. {"precision": "fp32"}
+    mesh      the chip, where messages and hops are priced
     error     published relative error of the model, {"energy": 0.117}; widens low and high
     """
 
@@ -96,6 +121,11 @@ class Profile(BaseModel):
     mesh: Mesh | None = None
     constants: dict[str, Constant]
 
+    @property
+    def chip(self) -> Chip | None:
+        """The chip that is priced, or None for a model that prices no chip."""
+        return None if self.mesh is None else self.mesh.as_chip(self.name)
+
     def values(self, which: str = "value") -> dict[str, float]:
         """Constant name → number, all at "low", "value" or "high"."""
         return {name: c.at(which) for name, c in self.constants.items()}
@@ -105,7 +135,7 @@ class Profile(BaseModel):
         changed = dict(self.constants)
         for name, number in numbers.items():
             if name not in changed:
-                raise ConfigError(f"profile {self.name!r} has no {_unknown('constant', name, changed)}.")
+                raise ConfigError(f"profile {self.name!r} has no {unknown('constant', name, changed)}.")
             changed[name] = changed[name].model_copy(update={"value": number, "low": None, "high": None})
         return self.model_copy(update={"constants": changed})
 
@@ -113,7 +143,7 @@ class Profile(BaseModel):
         """A copy with these settings in place of its own."""
         return self.model_copy(update={"settings": {**self.settings, **settings}})
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: PathLike) -> None:
         """Write as TOML; `load_profile` reads it back."""
         with atomic(path) as temporary:
             temporary.write_text(_toml(self), encoding="utf-8")
@@ -124,7 +154,7 @@ def available() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 
-def load_profile(profile: str | os.PathLike[str] | Profile) -> Profile:
+def load_profile(profile: PathLike | Profile) -> Profile:
     """A profile by name, from a TOML file, or as it is. Raises `ConfigError` listing all mistakes."""
     if isinstance(profile, Profile):
         return _checked(profile, f"profile {profile.name!r}")
@@ -133,7 +163,7 @@ def load_profile(profile: str | os.PathLike[str] | Profile) -> Profile:
         path = FOLDER / f"{profile}.toml"
         if not path.is_file():
             raise ConfigError(
-                f"there is no {_unknown('profile', str(profile), available())}; "
+                f"there is no {unknown('profile', str(profile), available())}; "
                 "give the path of a .toml file for your own."
             )
         return _built_in(path)
@@ -180,7 +210,7 @@ def _checked(profile: Profile, where: str) -> Profile:
     from .models import MODELS
 
     if profile.model not in MODELS:
-        raise ConfigError(f"{where} has no {_unknown('cost model', profile.model, MODELS)}.")
+        raise ConfigError(f"{where} has no {unknown('cost model', profile.model, MODELS)}.")
     model = MODELS[profile.model]
     problems = [
         f"constant {name!r} is missing" for name in model.needs(profile) if name not in profile.constants
@@ -201,7 +231,9 @@ def _checked(profile: Profile, where: str) -> Profile:
     return profile
 
 
-def _unknown(kind: str, name: str, known: Any) -> str:
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """``chip 'loihi', did you mean 'loihi1'?; known are …``"""
+    known = list(known)
     return f"{kind} {name!r}{nearest(name, known)}; known are {', '.join(sorted(known))}"
 
 
@@ -217,6 +249,9 @@ def _toml(profile: Profile) -> str:
 
     data = profile.model_dump(exclude_none=True, exclude_defaults=False)
     lines = [f"{key} = {value(data[key])}" for key in ("name", "title", "model", "quality", "note")]
+    named = None if profile.mesh is None else profile.mesh.chip
+    if named is not None and profile.mesh == Mesh.model_validate({"chip": named}):
+        data["mesh"] = {"chip": named}
     for table in ("settings", "error", "mesh"):
         if data.get(table):
             lines += ["", f"[{table}]", *(f"{k} = {value(v)}" for k, v in data[table].items())]

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -153,9 +154,8 @@ def test_a_network_larger_than_the_chip_is_priced_without_it(monkeypatch):
     network = convert(ann, x, 90, steps=1, calibration_steps=1)
     fits = stage_cost(1, chip="loihi1_sanafe")(network, x)
     assert fits.keys() > {"latency_us_loihi1_sanafe", "energy_pj_loihi1_sanafe"}
-    mesh = load_profile("loihi1_sanafe").mesh
-    small = mesh.model_copy(update={"tiles_x": 1, "tiles_y": 1, "cores_per_tile": 2})
-    monkeypatch.setattr(reports, "place", lambda graph, mesh: place(graph, small))
+    small = replace(load_profile("loihi1_sanafe").chip, cores=2, cores_per_tile=2, mesh=(1, 1))
+    monkeypatch.setattr(reports, "place", lambda graph, chip, strategy: place(graph, small, strategy))
     without = stage_cost(1, chip="loihi1_sanafe")(network, x)
     assert without == {k: v for k, v in fits.items() if "loihi" not in k}
 
