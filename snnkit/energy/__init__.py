@@ -15,16 +15,16 @@ No torch here; docs/energy.md derives every figure of a three-neuron example by 
 """
 
 from .baseline import BREAK_EVENS, Crossover, crossover
-from .baseline import compare as compare_dense
 from .calibrate import Calibration, Measurement, calibrate
+from .comparisons import compare_delays, compare_dense
 from .counts import Counts, concatenate, count
-from .delay import compare as compare_delays
 from .estimates import Estimate, estimate, measure
+from .library import available, load_profile
 from .mapping import OFF_CHIP, Mapping
 from .monitor import EnergyMonitor
 from .placing import place
 from .price import Price, price, sensitivity
-from .profile import Constant, Mesh, Profile, available, load_profile
+from .profile import Constant, Mesh, Profile
 from .tune import Study, tune
 from .uncertainty import Range, human, human_time, uncertainty
 

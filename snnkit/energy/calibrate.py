@@ -21,9 +21,11 @@ import numpy as np
 
 from ..errors import DataError, ParameterError
 from .counts import Counts
+from .library import load_profile
 from .models import MODELS
-from .price import _mean, rows, settings_of
-from .profile import Profile, load_profile
+from .price import rows, tariff
+from .profile import Profile
+from .rows import mean, total_pj
 
 MIN_ROWS = 5
 _Z = 1.959963984540054  # 95 % of a normal distribution
@@ -141,13 +143,13 @@ class _Problem:
     def predicted(self, k: dict[str, float], i: int) -> list[float]:
         """[energy] or [energy, time] of row i."""
         m = self.measurements[i]
-        out = [sum(_mean(np.asarray(r.count, float)) * r.pj for r in rows(m.counts, self.profile, k))]
+        out = [total_pj(rows(m.counts, self.profile, k))]
         if m.latency_us is not None:
             assert self.model.latency is not None
-            ns = self.model.latency(m.counts, k, settings_of(self.profile), self.profile.chip)
+            ns = self.model.latency(m.counts, tariff(self.profile, k))
             if ns is None:
                 raise ParameterError(f"row {i} has a time, but its counts were taken without a mapping.")
-            out.append(_mean(ns) / 1000)
+            out.append(mean(ns) / 1000)
         return out
 
     def measured(self, i: int) -> list[float]:

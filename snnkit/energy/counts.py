@@ -72,13 +72,13 @@ class SynapseCounts:
     peak: np.ndarray
 
     @property
-    def kernel(self) -> np.ndarray:
+    def synops_borderless(self) -> np.ndarray:
         """SynOps by the usual formula, which for a convolution ignores the borders, ``[B]``."""
         return self.spikes * self.kernel_fan_out if self.kernel_fan_out else self.synops
 
     @property
-    def kernel_mac(self) -> np.ndarray:
-        """Those of `kernel` that need a multiplication, ``[B]``."""
+    def synops_borderless_mac(self) -> np.ndarray:
+        """Those of `synops_borderless` that need a multiplication, ``[B]``."""
         return self.spikes_valued * self.kernel_fan_out if self.kernel_fan_out else self.synops_mac
 
     @property
@@ -144,6 +144,11 @@ class CoreCounts:
     neurons: np.ndarray
     work: dict[str, list[np.ndarray]]
 
+    @property
+    def synops(self) -> dict[str, str]:
+        """Kind of projection → the kind of work that is its SynOps."""
+        return {work.split("/")[1]: work for work in self.work if work.startswith("synops/")}
+
     def steps(self, kind: str, sample: int) -> np.ndarray | float:
         """Work of one kind in one sample ``[T, C]``, or 0 where there is none."""
         return self.work[kind][sample] if kind in self.work else 0.0
@@ -194,11 +199,15 @@ class Counts:
         places = sum(n.size for n in feeding) * float(self.steps.sum())
         return float(sum(n.spikes.sum() for n in feeding)) / places if places else 0.0
 
+    def into(self, name: str) -> list[SynapseCounts]:
+        """Counts of the projections into a population."""
+        return [s for s in self.synapses if s.target == name]
+
     def layer(self, name: str) -> tuple[NeuronCounts, list[SynapseCounts]]:
         """A population's counts and those of the projections into it."""
         for neurons in self.neurons:
             if neurons.name == name:
-                return neurons, [s for s in self.synapses if s.target == name]
+                return neurons, self.into(name)
         raise ParameterError(f"no layer {name!r}; there are {[n.name for n in self.neurons]}.")
 
     def table(self) -> dict[str, np.ndarray]:

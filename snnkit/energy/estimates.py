@@ -16,14 +16,14 @@ from ..events import EventBatch
 from ..graph import INPUT, Graph
 from ..neurons import resolve
 from .baseline import BREAK_EVENS
-from .baseline import compare as compare_dense
+from .comparisons import compare_delays, compare_dense
 from .counts import Counts, concatenate, count
-from .delay import compare as compare_delays
+from .library import available, load_profile
 from .mapping import Mapping
 from .models import MODELS
 from .placing import place
 from .price import Price, price
-from .profile import Profile, available, load_profile
+from .profile import Profile
 from .uncertainty import Range, uncertainty
 
 Events = EventBatch | MappingType[str, EventBatch]
@@ -226,7 +226,7 @@ def estimate(
         if mapping is not None:
             key = "given"
             mappings[key] = mapping
-        elif MODELS[p.model].chip:
+        elif MODELS[p.model].on_chip:
             chip = p.chip
             assert chip is not None
             key = (chip.neurons, chip.cores)

@@ -199,7 +199,7 @@ def _counts(estimate: Estimate, rates: dict[str, float]) -> str:
     counts = counts or next(iter(estimate.counts.values()))
     rows = []
     for n in counts.neurons:
-        into = [s for s in counts.synapses if s.target == n.name]
+        into = counts.into(n.name)
         active = "–" if n.active is None else f"{n.active.mean():,.0f}"
         rows.append(
             (
