@@ -17,10 +17,12 @@ No torch here; docs/energy.md derives every figure of a three-neuron example by 
 from .baseline import BREAK_EVENS, Crossover, crossover
 from .calibrate import Calibration, Measurement, calibrate
 from .comparisons import compare_delays, compare_dense
-from .counts import Counts, concatenate, count
-from .estimates import Estimate, estimate, measure
+from .counting import count
+from .counts import Counts, concatenate
+from .estimates import Estimate, estimate
 from .library import available, load_profile
 from .mapping import OFF_CHIP, Mapping
+from .measuring import measure
 from .monitor import EnergyMonitor
 from .placing import place
 from .price import Price, price, sensitivity

@@ -118,7 +118,6 @@ class EnergyMonitor:
                     "monitor.new_samples() between batches."
                 )
             self._shape = (1, x.shape[0])
-
         self._inside = True
 
     def _called(self, *_: Any) -> None:
@@ -207,38 +206,70 @@ class EnergyMonitor:
         return self._fans[key]
 
     def _collect(self) -> Counts:
-        synapses: list[SynapseCounts] = []
-        neurons: list[NeuronCounts] = []
-        waiting: list[str] = []
-        source = "input"
+        """Counts of the samples that ran since `_begin`, layers in the order of their first call."""
         first = next((name for kind, name in self._order if kind == "synapses"), None)
         if first is None:
             raise ParameterError("no Linear or Conv layer was called.")
-        steps = np.asarray(self._sums[first]["steps"], np.int64)
-        spikes = self._sums[first]["spikes"]
-        neurons.append(NeuronCounts(source, INPUT, self._fixed[first]["inputs"], 0, 0, 0, 0, steps, spikes))
-        for kind, name in [*self._order, ("end", "")]:
+        steps, source = np.asarray(self._sums[first]["steps"], np.int64), "input"
+        synapses: list[SynapseCounts] = []
+        neurons = [
+            NeuronCounts(
+                name=source,
+                neuron=INPUT,
+                size=self._fixed[first]["inputs"],
+                states=0,
+                leak_macs=0,
+                biased=0,
+                biases=0,
+                steps=steps,
+                spikes=self._sums[first]["spikes"],
+            )
+        ]
+        waiting: list[str] = []  # layers whose neurons have not come yet
+        for kind, name in self._order:
             if kind == "synapses":
                 waiting.append(name)
                 continue
-            if not waiting and kind == "end":
-                continue
-            target = name if kind == "neurons" else waiting[-1]
-            for layer in waiting:
-                synapses.append(self._synapse_counts(layer, source, target))
-            biases = sum(self._fixed[layer]["biases"] for layer in waiting)
-            size = self._fixed[waiting[-1]]["outputs"] if waiting else self._fixed[name]["size"]
-            biased = size if biases else 0
-            if kind == "neurons":
-                f, s = self._fixed[name], self._sums[name]
-                head = (name, f["neuron"], f["size"], f["states"], f["leak_macs"], biased, biases)
-                neurons.append(NeuronCounts(*head, np.asarray(s["steps"]), s["spikes"]))
-            else:  # a read-out without neurons
-                s = self._sums[waiting[-1]]
-                nothing = np.zeros_like(s["spikes"])
-                neurons.append(NeuronCounts(target, "none", size, 0, 0, biased, biases, s["steps"], nothing))
-            source, waiting = target, []
+            synapses += [self._synapse_counts(layer, source, name) for layer in waiting]
+            neurons.append(self._neuron_counts(name, waiting))
+            source, waiting = name, []
+        if waiting:
+            synapses += [self._synapse_counts(layer, source, waiting[-1]) for layer in waiting]
+            neurons.append(self._readout_counts(waiting))
         return Counts(synapses, neurons, steps)
+
+    def _biases(self, layers: list[str]) -> int:
+        return sum(self._fixed[layer]["biases"] for layer in layers)
+
+    def _neuron_counts(self, name: str, layers: list[str]) -> NeuronCounts:
+        """Counts of a spiking module into which these layers lead."""
+        f, s, biases = self._fixed[name], self._sums[name], self._biases(layers)
+        return NeuronCounts(
+            name=name,
+            neuron=f["neuron"],
+            size=f["size"],
+            states=f["states"],
+            leak_macs=f["leak_macs"],
+            biased=self._fixed[layers[-1]]["outputs"] if biases else 0,
+            biases=biases,
+            steps=np.asarray(s["steps"]),
+            spikes=s["spikes"],
+        )
+
+    def _readout_counts(self, layers: list[str]) -> NeuronCounts:
+        """Counts of a read-out without neurons, called as the last of the layers into it."""
+        f, s, biases = self._fixed[layers[-1]], self._sums[layers[-1]], self._biases(layers)
+        return NeuronCounts(
+            name=layers[-1],
+            neuron="none",
+            size=f["outputs"],
+            states=0,
+            leak_macs=0,
+            biased=f["outputs"] if biases else 0,
+            biases=biases,
+            steps=s["steps"],
+            spikes=np.zeros_like(s["spikes"]),
+        )
 
     def _synapse_counts(self, name: str, source: str, target: str) -> SynapseCounts:
         f, s = self._fixed[name], {k: np.asarray(v, np.int64) for k, v in self._sums[name].items()}

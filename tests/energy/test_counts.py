@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from snnkit.energy import Mapping, concatenate, count, estimates, measure
+from snnkit.energy import Mapping, concatenate, count, measure, measuring
 from snnkit.engine import simulate, synapses
 from snnkit.errors import ParameterError, ShapeError
 from snnkit.events import EventBatch
@@ -174,7 +174,7 @@ def test_pieces_of_a_batch_give_the_counts_of_the_whole(monkeypatch):
     batch, mapping = events(graph, batch=5), spread(graph)
     whole = measure(graph, batch, mapping=mapping)
 
-    monkeypatch.setattr(estimates, "RECORD_BYTES", 1)
+    monkeypatch.setattr(measuring, "RECORD_BYTES", 1)
     piecewise = measure(graph, batch, mapping=mapping)
 
     for name in ("steps", "synops", "spikes"):
