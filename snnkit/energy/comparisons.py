@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from ..errors import ParameterError
@@ -15,6 +17,16 @@ from .profile import Profile
 from .rows import mean, total_pj
 
 
+class _Network(NamedTuple):
+    """A row of `compare_dense`; energy_pj: low, value, high."""
+
+    name: str
+    bits: int
+    passes: str
+    energy_pj: list[float]
+    rate: float
+
+
 def compare_dense(counts: Counts, profile: str | Profile = "lemaire45") -> dict[str, np.ndarray]:
     """The network beside dense ones of equal size: 32 bits, 8 bits, and ⌈log2(T+1)⌉ bits.
 
@@ -25,25 +37,26 @@ def compare_dense(counts: Counts, profile: str | Profile = "lemaire45") -> dict[
     given = load_profile(profile)
     other = given if MODELS[given.model].dense is not None else load_profile("lemaire45")
     own = [total_pj(rows(counts, given, given.values(which))) for which in WHICH]
-    found: list[tuple[str, int, str, list[float], float]] = [("SNN", 0, "every step", own, np.nan)]
+    found = [_Network("SNN", 0, "every step", own, np.nan)]
     wanted = sorted({32, 8, equivalent_bits(mean(counts.steps))}, reverse=True)
     for passes in PASSES:
         for bits in wanted:
             cross = crossover(counts, given, bits, passes, other)
             energy = dense_pj(counts, other, bits, passes).tolist()
             rate = np.nan if cross.rate is None else cross.rate
-            found.append(("dense ANN" if bits == 32 else f"{bits}-bit QNN", bits, passes, energy, rate))
-    energies = np.array([row[3] for row in found])
+            name = "dense ANN" if bits == 32 else f"{bits}-bit QNN"
+            found.append(_Network(name, bits, passes, energy, rate))
+    energies = np.array([row.energy_pj for row in found])
     return {
-        "network": np.array([row[0] for row in found]),
-        "bits": np.array([row[1] for row in found]),
-        "passes": np.array([row[2] for row in found]),
+        "network": np.array([row.name for row in found]),
+        "bits": np.array([row.bits for row in found]),
+        "passes": np.array([row.passes for row in found]),
         "baseline": np.array([given.name, *[other.name] * (len(found) - 1)]),
         "energy_pj_low": energies[:, 0],
         "energy_pj": energies[:, 1],
         "energy_pj_high": energies[:, 2],
         "ratio": energies[:, 1] / own[1] if own[1] else np.full(len(found), np.inf),
-        "crossover_rate": np.array([row[4] for row in found]),
+        "crossover_rate": np.array([row.rate for row in found]),
     }
 
 

@@ -116,12 +116,12 @@ class NeuronCounts:
 
     @property
     def updates(self) -> np.ndarray:
-        """Neuron updates, steps · size; 0 where there is no state (an input)."""
+        """Neuron updates, steps · size, ``[B]``; 0 where there is no state (an input)."""
         return self.steps * self.size if self.states else np.zeros_like(self.steps)
 
     @property
     def idle(self) -> np.ndarray | None:
-        """Neuron updates that find nothing to do."""
+        """Neuron updates that find nothing to do, ``[B]``."""
         return None if self.active is None else self.updates - self.active
 
 
@@ -182,7 +182,7 @@ class Counts:
 
     @property
     def spikes_per_synapse(self) -> np.ndarray:
-        """SynOps / stored synapses of each sample: the axis of published break-even figures."""
+        """SynOps / stored synapses of each sample, ``[B]``: the axis of published break-even figures."""
         return self.synops / max(sum(s.synapses for s in self.synapses), 1)
 
     @property
@@ -198,7 +198,10 @@ class Counts:
         return [s for s in self.synapses if s.target == name]
 
     def layer(self, name: str) -> tuple[NeuronCounts, list[SynapseCounts]]:
-        """A population's counts and those of the projections into it."""
+        """A population's counts and those of the projections into it.
+
+        Raises `ParameterError` naming the layers, if there is no such one.
+        """
         for neurons in self.neurons:
             if neurons.name == name:
                 return neurons, self.into(name)
@@ -252,7 +255,7 @@ class Counts:
         return {name: np.array([r[i] for r in rows]) for i, name in enumerate(names)}
 
     def select(self, samples: np.ndarray | Sequence[int]) -> Counts:
-        """Counts of these samples only, in this order; an index may come twice."""
+        """Counts of these samples (int ``[S]``) only, in this order; an index may come twice."""
         index = np.asarray(samples, np.int64)
         cores = self.cores
         if cores is not None:
@@ -267,7 +270,10 @@ class Counts:
 
 
 def concatenate(parts: Sequence[Counts]) -> Counts:
-    """Counts of the same network on several batches, put together sample after sample."""
+    """Counts of the same network on several batches, put together sample after sample.
+
+    Raises `ParameterError` if there are none.
+    """
     if not parts:
         raise ParameterError("concatenate needs at least one Counts.")
     first = parts[0]
@@ -308,6 +314,7 @@ def _join(parts: Sequence[Part]) -> Part:
 
 
 def _sum(arrays: Iterable[np.ndarray], batch: int) -> np.ndarray:
+    """Their sum ``[B]``, int64; zeros where there are none."""
     total = np.zeros(batch, np.int64)
     for array in arrays:
         total = total + array

@@ -75,7 +75,9 @@ class Mapping:
     @property
     def _chip(self) -> Chip:
         if self.chip is None:
-            raise ParameterError("this mapping says no chip; make it with Mapping(core, chip=…).")
+            raise ParameterError(
+                "this mapping names no chip, so where its cores lie is not known; give Mapping(core, chip)."
+            )
         return self.chip
 
     def position(self, core: int) -> tuple[int, int, int]:

@@ -75,6 +75,7 @@ def measure_mappings(
 
 
 def _by_input(graph: Graph, events: Events, lengths: np.ndarray | None) -> dict[str, EventBatch]:
+    """Input population → its events, cut to ``lengths [B]``."""
     if isinstance(events, EventBatch):
         if len(graph.inputs) != 1:
             raise ParameterError(f"the graph has inputs {graph.inputs}; give events as {{input: events}}.")
@@ -92,7 +93,7 @@ def _by_input(graph: Graph, events: Events, lengths: np.ndarray | None) -> dict[
 
 
 def _cut(e: EventBatch, lengths: np.ndarray) -> EventBatch:
-    """The events that lie before each sample's new length."""
+    """The events that lie before each sample's new length ``[B]``."""
     sample = np.repeat(np.arange(len(e)), np.diff(e.offsets))
     inside = e.times < lengths[sample]
     offsets = np.concatenate([[0], np.cumsum(np.bincount(sample[inside], minlength=len(e)))])

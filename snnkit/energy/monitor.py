@@ -84,7 +84,7 @@ class EnergyMonitor:
         self._begin()
 
     def counts(self) -> Counts:
-        """Counts of all samples that ran so far."""
+        """Counts of all samples that ran so far. Raises `ParameterError` if there are none."""
         parts = [*self._finished, *([self._collect()] if self._order else [])]
         if not parts:
             raise ParameterError("the monitor has seen no call of the network yet; run it inside `with`.")
@@ -199,7 +199,7 @@ class EnergyMonitor:
         return hook
 
     def _fan_out(self, name: str, layer: Any, shape: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Stored and non-zero synapses that leave each place of the layer's input."""
+        """Stored and non-zero synapses that leave each place of the layer's input, int ``[N]`` each."""
         key = (name, layer.weight._version, *shape)
         if key not in self._fans:
             self._fans[key] = _fan_out(layer, shape)
@@ -300,7 +300,10 @@ class EnergyMonitor:
 
 
 def _fan_out(layer: Any, shape: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """As the gradient of the layer's sum with all weights, or all non-zero weights, set to 1."""
+    """Stored and non-zero synapses that leave each place of an input of this shape, int ``[N]`` each.
+
+    As the gradient of the layer's sum with all weights, or all non-zero weights, set to 1.
+    """
     import torch
 
     weight = layer.weight.detach()
@@ -325,7 +328,7 @@ def _fan_out(layer: Any, shape: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
 def _fixed(
     layer: Any, shape: Sequence[int], out: Sequence[int], stored: np.ndarray, effective: np.ndarray
 ) -> dict[str, Any]:
-    """What does not depend on the spikes."""
+    """What does not depend on the spikes; shape, out: of its input and output without T and B."""
     kernel = address = 0
     conv = layer.weight.dim() > 2
     if conv:

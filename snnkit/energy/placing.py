@@ -264,6 +264,12 @@ def _pack(
     grouped: bool,
     shared: bool,
 ) -> tuple[list[list[_Piece]], dict[str, int]]:
+    """What lies on each core, and limit → cores that it filled.
+
+    outputs  population → to how many cores each neuron sends, ``[N]``
+    grouped  neurons that hear the same sources come one after another
+    shared   cores that a layer does not fill take the rests of others
+    """
     full: list[list[_Piece]] = []
     rests: list[list[_Piece]] = []
     stops: dict[str, int] = {}

@@ -52,7 +52,10 @@ class Price:
         return float(self.table["energy_pj_high"].sum())
 
     def by(self, column: str) -> dict[str, float]:
-        """Energy summed over the rows that share a value of "layer", "part" or "operation", pJ."""
+        """Energy summed over the rows that share a value of "layer", "part" or "operation", pJ.
+
+        Raises `ParameterError` for another column.
+        """
         if column not in ("layer", "part", "operation"):
             raise ParameterError(f"can't sum by {column!r}; choose layer, part or operation.")
         sums: dict[str, float] = {}

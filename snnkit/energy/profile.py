@@ -125,7 +125,10 @@ class Profile(BaseModel):
         return {name: c.at(which) for name, c in self.constants.items()}
 
     def with_constants(self, **numbers: float) -> Profile:
-        """A copy in which these constants have other values (and no low and high)."""
+        """A copy in which these constants have other values (and no low and high).
+
+        Raises `ConfigError` naming a constant that the profile has not.
+        """
         changed = dict(self.constants)
         for name, number in numbers.items():
             if name not in changed:
