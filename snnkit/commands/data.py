@@ -52,7 +52,7 @@ def data_of(graph: Graph, split: str, settings: Sequence[str], limit: int | None
     given = parse_overrides([f"data.{pair}" for pair in pairs]).data if pairs else None
     chosen = given.model_dump(mode="json", exclude_unset=True) if given is not None else {}
     if "images" in graph.metadata and not chosen:
-        from ..compression.run import image_data
+        from ..compression.run import image_data  # seconds, which other networks need not wait for
 
         data: Data = image_data(graph, split)
     else:
