@@ -268,7 +268,7 @@ def _tapped(kernel: DelayKernel) -> ModuleType:
         "tables": _tables, "adjoint": _adjoint, "spread": _spread, "gather": _gather,
     }  # fmt: skip
     for name, function in inner.items():
-        source += f"\n@njit(cache=True)\n{source_of(function, name)}"
+        source += f"\n@njit(inline='always')\n{source_of(function, name)}"
     for name, function in outer.items():
         source += f"\n@njit(parallel=True, cache=True)\n{source_of(function, name)}"
     return build("delay_kernel", source)
