@@ -435,6 +435,7 @@ def update_source(neuron: Neuron, real: str) -> str:
     )
 
 
+@functools.lru_cache(maxsize=256)
 def update_kernel(neuron: Neuron, real: str) -> Any:
     """The module with `update` and `update_parts` of this neuron; compiled once, then loaded from disk."""
     name = re.sub(r"\W", "_", neuron.name)

@@ -38,12 +38,11 @@ STEEP = 3
 LIMIT = math.inf
 TABLE = np.ones(3)
 
-# --- "bent": a quadratic current, a soft threshold crossing in a helper, a constant of the module ---------
-
 
 def bent(u: float) -> float:
     """u / (1 + HALF·|u|)"""
-    return u / (1 + HALF * abs(u))
+    steep: float = 1 + HALF * abs(u)
+    return u / steep
 
 
 def bent_slope(u):
@@ -56,6 +55,7 @@ def kept(h, v_th):
 
 
 def step(u, v, x, decay, v_th):
+    """A current that saturates: a helper, a constant of the module, and a comparison in another helper."""
     u = HALF * u + x
     h = decay * v + bent(u)
     fires = h >= v_th
@@ -185,9 +185,6 @@ HALF, STEEP = 0.5, 3
     simulated(f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n{SIMULATED}")
 
 
-# --- a module for it ---------------------------------------------------------------------------------------
-
-
 def test_its_module_is_found_by_name_and_learns(own):
     made = module_of(own)(decay=0.8, learn=("decay",), size=5, detail="plain", surrogate="wave", dt=2.0)
     assert isinstance(made, Registered)
@@ -247,9 +244,6 @@ def test_what_does_not_fit_is_named(make_it, words):
         make_it()
 
 
-# --- a reset -----------------------------------------------------------------------------------------------
-
-
 def halved(h, resets, rests, v_th, v_reset):
     return rests * h + HALF * resets * h
 
@@ -273,9 +267,6 @@ def test_a_module_takes_it_too(monkeypatch):
     s, (i, v) = CubaLIF(2.0, 4.0, reset="halved")(battery.inputs((20, 2, 3), torch.float32))
     assert 0 < s.mean() < 1
     assert v.shape == i.shape == (2, 3)
-
-
-# --- what a step may read ----------------------------------------------------------------------------------
 
 
 def reads_an_array(v, x, v_th):
