@@ -43,7 +43,7 @@ class Timing:
     steps_tail  steps to run after the last input; what a chip is late is in it
     latency     steps from an input to its first effect on the output, beyond the delays: a chip's
     latencies   population → steps by which it lags behind the float network; None: this is that network
-    padding     how the trained layers lengthened their input (`snnkit.training.config.Model.padding`)
+    padding     how the trained layers lengthened their input (``padding`` of `snnkit.training.config.Model`)
     """
 
     steps_tail: int = 0

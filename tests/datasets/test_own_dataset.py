@@ -7,6 +7,9 @@ import pytest
 from typer.testing import CliRunner
 
 from snnkit import cli
+from snnkit.commands.data import describe_data
+from snnkit.commands.evaluate import evaluate_run
+from snnkit.commands.train import train_run
 from snnkit.compression.run import CompressionConfig
 from snnkit.datasets import DATASETS, Dataset, Images, from_events, images, load, register
 from snnkit.datasets.download import Unreachable
@@ -14,7 +17,7 @@ from snnkit.errors import ConfigError, DataError, ParameterError
 from snnkit.events import EVENT_DTYPE
 from snnkit.graph import Graph
 from snnkit.training.config import load_config, parse_config
-from snnkit.training.run import describe_data, evaluate_run, graph_data, load_data, train_run
+from snnkit.training.run import graph_data, load_data
 
 TOML = """
 [data]
@@ -66,11 +69,10 @@ def test_one_call_makes_it_a_data_set_like_any_other(mine, tmp_path):
 
     file = tmp_path / "c.toml"
     file.write_text(TOML.format(name="beeps"))
-    config = load_config(file)
-    about = describe_data(config)
+    about = describe_data("beeps", settings=["width=3", "dt=5.0", "channels=10"])
     assert (about["dataset"], about["test"]["clips"], about["attribution"]) == ("beeps", 20, "Me, 2026.")
 
-    done = train_run(config, tmp_path / "run", progress=False)
+    done = train_run(file, tmp_path / "run", progress=False)
     assert (done["train_clips"], done["chosen_on"]) == (54, "validation")
     graph = Graph.load(tmp_path / "run" / "graph.h5")
     assert graph.metadata["data"]["width"] == 3

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from test_layers import close, spikes
 
 from snnkit import backend
 from snnkit.delays import (
@@ -20,6 +19,7 @@ from snnkit.delays import (
 from snnkit.errors import GraphError, ParameterError, ShapeError
 from snnkit.graph import Projection
 from snnkit.neurons import LIF
+from tests.helpers.tensors import close, spikes
 
 
 @pytest.fixture(params=["reference", "numba"])

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from test_layers import close, layer, spikes
 
 from snnkit import backend
 from snnkit.delays import DelayedLinear, Synapses, fourier, ops, reference, taps_cpu
 from snnkit.delays.kernel import window_weights
 from snnkit.errors import ParameterError, ShapeError
+from tests.helpers.tensors import close, layer, spikes
 
 
 @pytest.mark.parametrize("sigma", [torch.tensor(0.4), torch.full((3, 4, 2), 0.7, requires_grad=True)])

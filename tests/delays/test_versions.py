@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from test_layers import close, spikes
 
 from snnkit import backend
 from snnkit.delays import (
@@ -24,6 +23,7 @@ from snnkit.delays import (
 from snnkit.neurons import LIF
 from snnkit.training import build
 from snnkit.training.config import Model, parse_config
+from tests.helpers.tensors import close, spikes
 
 
 def cosine(distance, wide):

@@ -6,7 +6,6 @@ from math import exp
 
 import numpy as np
 import pytest
-import test_every_neuron as battery
 import torch
 from numpy import tanh
 
@@ -32,6 +31,7 @@ from snnkit.neurons import (
 from snnkit.neurons.equations import step_source
 from snnkit.neurons.modules import arguments_of
 from snnkit.neurons.run import run
+from tests.neurons import test_every_neuron as battery
 
 HALF = np.float64(0.5)
 STEEP = 3

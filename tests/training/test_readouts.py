@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from snnkit.commands.simulate import agreement
 from snnkit.engine.readout import scores
 from snnkit.errors import ConfigError, ParameterError
 from snnkit.readouts import READOUTS, Rule
 from snnkit.training import Trainer, lower
 from snnkit.training.config import parse_config
-from snnkit.training.run import compare
 
 
 def test_a_readout_from_outside_trains_lowers_and_classifies(task, config, tmp_path, monkeypatch):
@@ -24,7 +24,7 @@ def test_a_readout_from_outside_trains_lowers_and_classifies(task, config, tmp_p
     network = Trainer(settings, task, tmp_path, progress=False).fit()
     graph = lower(network)
     assert graph.metadata["readout"] == "energy"
-    told = compare(network, graph, task.test, "float64")
+    told = agreement(network, graph, task.test, "float64")
     assert told["network_accuracy"] == told["graph_accuracy"]
     x = torch.from_numpy(task.test.events.to_dense(dtype=np.float32))
     with torch.no_grad():
