@@ -73,7 +73,7 @@ class Ours(nn.Module):
             s, x = neuron.after_norm(y, norm, self.dropout.shared(y))
             if watch:
                 self.rates.append(s.mean().item())
-        v, _ = self.readout(self.delays[-1](x, padding_right=WINDOW // 2))
+        v = self.readout(self.delays[-1](x, padding_right=WINDOW // 2))
         return v
 
     def clamp_(self) -> None:

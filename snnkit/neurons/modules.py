@@ -145,16 +145,20 @@ class NeuronModule(nn.Module):
         """Where state variables start, if not at the neuron's own `start`: v at v_rest, if there is one."""
         return {"v": self.v_rest} if self._rests else {}
 
-    def forward(self, x: Tensor, state: Sequence[Tensor] | None = None) -> tuple[Tensor, State]:
-        """x [T, ...] and the state to go on from → spikes [T, ...] and the state after the last step.
+    def forward(self, x: Tensor, state: Sequence[Tensor] | None = None) -> Tensor:
+        """x [T, ...] → spikes [T, ...], from rest or from a state that `run` gave.
 
-        In place of spikes a neuron that has none gives its membrane potential. Raises as `run.run` does.
+        In place of spikes a neuron that has none gives its membrane potential. One tensor in, one out, so
+        that neurons chain in `torch.nn.Sequential`; `run` gives the state as well. Raises as `run.run` does.
         """
         result = self.run(x, state)
-        return result.s if self.spiking else result.h, result.state
+        return result.s if self.spiking else result.h
 
     def run(self, x: Tensor, state: Sequence[Tensor] | None = None, trace: bool = False) -> Run:
-        """As calling the module, and with `trace` the membrane potential before each reset as well."""
+        """As calling the module, with the state after the last step to go on from.
+
+        trace  the membrane potential before each reset as well
+        """
         return run(
             self.neuron,
             x,
@@ -187,8 +191,8 @@ class NeuronModule(nn.Module):
 
     def step(self, x: Tensor, state: Sequence[Tensor] | None = None) -> tuple[Tensor, State]:
         """One time step: x [...] → output [...] and state."""
-        s, after = self.forward(x[None], state)
-        return s[0], after
+        result = self.run(x[None], state)
+        return (result.s if self.spiking else result.h)[0], result.state
 
     def population(self, name: str, size: int | tuple[int, ...]) -> Population:
         """The neurons as a part of a `Graph`, parameters in float64."""

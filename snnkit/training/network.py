@@ -74,7 +74,7 @@ class Layer(nn.Module):
         """
         y = self.synapses(x, padding_right) if padding_right else self.synapses(x)
         if not (self.training and fuses()):
-            s, _ = self.neuron(self.norm(y))
+            s = self.neuron(self.norm(y))
             return s, self.dropout(s)
         mask = self.dropout.shared(y)
         s, d = self.neuron.after_norm(y, self.norm, mask)
@@ -187,7 +187,7 @@ class SpikingClassifier(nn.Module):
             s, x = layer(x, more)
             spikes.append(s)
         y = self.readout_synapses(x, more) if more else self.readout_synapses(x)
-        out, _state = self.readout(y)
+        out = self.readout(y)
         mask = valid_steps(out.shape[0], lengths + self.tail)
         return Output(READOUTS[self.config.readout](out, mask), out, spikes, mask)
 

@@ -315,7 +315,7 @@ def test_an_snnkit_network_is_seen():
             self.linear, self.lif = torch.nn.Linear(6, 5, bias=False), LIF(tau_mem=5.0)
 
         def forward(self, x):
-            return self.lif(self.linear(x))[0]
+            return self.lif(self.linear(x))
 
     torch.manual_seed(0)
     net, x = Net(), (torch.rand(12, 3, 6) < 0.5).float()

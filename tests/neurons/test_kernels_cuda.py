@@ -33,7 +33,7 @@ for neuron in (
     results = []
     for used in ("numba", "cuda"):
         with backend.use(used):
-            s, state = neuron(x)
+            s, state = neuron(x), neuron.run(x).state
             loss = (s * cotangent).sum() + state[0].sum()
             results.append((s, *state, *torch.autograd.grad(loss, [x, *neuron.parameters()])))
     assert 0 < results[0][0].mean() < 1 or isinstance(neuron, LI), "the example must spike, and not always"

@@ -28,7 +28,7 @@ def example(*shape, dtype=torch.float32):
 @each
 def test_single_steps_give_the_whole(module):
     x = example(12, 3, 5)
-    want, after = module(x)
+    want, after = module(x), module.run(x).state
     state, outputs = None, []
     for x_t in x:
         s, state = module.step(x_t, state)
@@ -58,30 +58,30 @@ def test_a_population_steps_as_the_module_does(module, tmp_path):
         trace=True,
     )  # fmt: skip
     np.testing.assert_array_equal(np.stack(spikes), (got.s if neuron.spiking else got.h).numpy())
-    np.testing.assert_allclose(np.stack(spikes), module(x)[0].numpy(), atol=1e-4)
+    np.testing.assert_allclose(np.stack(spikes), module(x).numpy(), atol=1e-4)
 
 
 @each
 def test_images_and_strided_inputs_are_neurons_too(module):
     x = example(9, 2, 3, 4, 5)
-    flat, _ = module(x.reshape(9, 2, 60))
-    assert torch.equal(module(x)[0].reshape(9, 2, 60), flat)
+    flat = module(x.reshape(9, 2, 60))
+    assert torch.equal(module(x).reshape(9, 2, 60), flat)
     strided = x.movedim(1, -1)
     assert not strided.is_contiguous()
-    assert torch.equal(module(strided)[0].movedim(-1, 1), module(x)[0])
+    assert torch.equal(module(strided).movedim(-1, 1), module(x))
 
 
 def test_a_parameter_of_each_channel_acts_on_its_channel():
     decays = torch.tensor([0.2, 0.9])
     x = example(20, 3, 2, 4, 4)
-    both, _ = LIF(decay=decays.reshape(2, 1, 1))(x)
+    both = LIF(decay=decays.reshape(2, 1, 1))(x)
     for c in range(2):
-        alone, _ = LIF(decay=decays[c].item())(x[:, :, c])
+        alone = LIF(decay=decays[c].item())(x[:, :, c])
         assert torch.equal(both[:, :, c], alone)
 
 
 def test_no_neuron_at_all_is_no_error():
-    s, (v,) = LIF(5.0)(torch.zeros(4, 0, 7, requires_grad=True))
+    s, _, (v,) = LIF(5.0).run(torch.zeros(4, 0, 7, requires_grad=True))
     s.sum().backward()
     assert s.shape == (4, 0, 7)
     assert v.shape == (0, 7)
@@ -101,7 +101,7 @@ def test_learned_decay_stays_between_0_and_1():
 def test_a_time_constant_of_each_neuron_is_learned_alone():
     neuron = LIF([2.0, 4.0, 8.0], learn_tau=True)
     torch.testing.assert_close(neuron.tau_mem, torch.tensor([2.0, 4.0, 8.0]))
-    s, _ = neuron(example(30, 2, 3))
+    s = neuron(example(30, 2, 3))
     s[..., 1].sum().backward()
     assert neuron.decay_raw.grad[1] != 0
     assert (neuron.decay_raw.grad[[0, 2]] == 0).all()
@@ -113,7 +113,7 @@ def test_torch_compile_of_the_network_around_it_changes_nothing(learn):
     network = torch.nn.Sequential(torch.nn.Linear(6, 5), LIF(4.0, learn_tau=learn), torch.nn.Linear(5, 2))
 
     def forward(x):
-        s, (v,) = network[1](network[0](x))
+        s, _, (v,) = network[1].run(network[0](x))
         return network[2](s) + v.sum()
 
     x = example(7, 3, 6)
@@ -132,10 +132,10 @@ def test_under_autocast_neurons_compute_in_float32():
     linear, neuron = torch.nn.Linear(6, 5), LIF(4.0)
     with torch.autocast("cpu", torch.bfloat16):
         y = linear(example(7, 3, 6))
-        s, (v,) = neuron(y)
+        s, _, (v,) = neuron.run(y)
     assert y.dtype == torch.bfloat16
     assert v.dtype == torch.float32
-    assert torch.equal(s.float(), neuron(y.float())[0])
+    assert torch.equal(s.float(), neuron(y.float()))
     s.float().sum().backward()
     assert torch.isfinite(linear.weight.grad).all()
 
@@ -145,7 +145,7 @@ def test_weights_and_state_dict_go_together():
     other = LIF([5.0, 5.0], refractory=3)
     other.load_state_dict(neuron.state_dict())
     x = example(20, 4, 2)
-    assert torch.equal(other(x)[0], neuron(x)[0])
+    assert torch.equal(other(x), neuron(x))
 
 
 @pytest.mark.parametrize(

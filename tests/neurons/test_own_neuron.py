@@ -191,7 +191,7 @@ def test_its_module_is_found_by_name_and_learns(own):
     assert list(made.state_dict()) == ["values.decay", "values.v_th"]
     assert (made.surrogate, made.dt, made.options) == ("wave", 2.0, {"detail": "plain"})
     x = battery.inputs((20, 3, 5), torch.float32)
-    s, state = made(x)
+    s, _, state = made.run(x)
     assert 0 < s.mean() < 1
     assert len(state) == 2
     s.sum().backward()
@@ -264,7 +264,7 @@ def test_a_reset_is_one_row(name, others, through, monkeypatch, poison_empty):
 
 def test_a_module_takes_it_too(monkeypatch):
     monkeypatch.setitem(RESETS, "halved", Reset(after=halved, adjoint=halved_adjoint))
-    s, (i, v) = CubaLIF(2.0, 4.0, reset="halved")(battery.inputs((20, 2, 3), torch.float32))
+    s, _, (i, v) = CubaLIF(2.0, 4.0, reset="halved").run(battery.inputs((20, 2, 3), torch.float32))
     assert 0 < s.mean() < 1
     assert v.shape == i.shape == (2, 3)
 

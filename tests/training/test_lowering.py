@@ -81,8 +81,8 @@ def test_a_sequential_of_known_layers_lowers_with_bias_norm_and_convolution():
     x = (torch.rand(7, 1, 2, 5, 6) < 0.4).double()
 
     with torch.no_grad():
-        s, _ = lif(norm(conv(x[:, 0])).unsqueeze(1))
-        v, _ = li(dense(s.flatten(2)))
+        s = lif(norm(conv(x[:, 0])).unsqueeze(1))
+        v = li(dense(s.flatten(2)))
 
     assert 0 < s.mean() < 1
     out = simulate(graph, EventBatch.from_dense(x.flatten(2).numpy()), record=["v"], dtype="float64")
@@ -100,8 +100,6 @@ def outputs(network, x):
                 x = module(x.flatten(0, 1)).view_as(x)
             else:
                 x = module(x)
-            if isinstance(module, LIF):
-                x = x[0]
             if isinstance(module, (LIF, RecurrentDelayedLinear)):
                 found.append(x)
     return found
