@@ -407,8 +407,10 @@ class Value:
     def late(self, where: str, delays: np.ndarray, behind: bool) -> Value:
         """Held back by a number of steps for each neuron."""
         branches = tuple(b.late(where, delays, behind) for b in self.branches)
-        if self.bias.any() and delays.any() and not behind:
-            raise GraphError(f"{where} delays a bias, which starts with the network.")
+        if self.bias.any() and delays.any():
+            raise GraphError(
+                f"{where} delays a bias, which a Graph adds from the first step; put a neuron between."
+            )
         return replace(self, branches=branches)
 
     def through(self, where: str, made: Sequence[Projection], shape: Shape) -> Value:
@@ -417,9 +419,9 @@ class Value:
         if self.bias.any():
             if any(p.delays.any() for p in made):
                 raise GraphError(
-                    f"{where} delays a bias, which starts with the network; put a neuron between."
+                    f"{where} delays a bias, which a Graph adds from the first step; put a neuron between."
                 )
-            bias = sum((_applied(p, self.spread_bias, self.shape) for p in made), np.zeros(math.prod(shape)))
+            bias = np.sum([_applied(p, self.spread_bias, self.shape) for p in made], 0)
         branches = tuple(b.through(where, made, shape) for b in self.branches)
         return Value(shape, branches, self.lead, bias)
 

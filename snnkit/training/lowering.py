@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from ..errors import GraphError
 from ..graph import Graph, Population
 from .branches import Shape, Value
 from .network import Layer, SpikingClassifier
-from .tracing import Tracer, evaluating, layer
+from .tracing import Tracer, evaluating, layer, placed
 
 InputShape = int | Sequence[int] | Sequence[Sequence[int]] | Mapping[str, Sequence[int] | int]
 
@@ -63,7 +62,7 @@ def _over_space(tracer: Tracer) -> dict[str, Population]:
     """Populations of shape (C, L) that a convolution reads as (C, 1, L)."""
     read = {p.source for p in tracer.projections if p.kind == "conv"}
     return {
-        name: replace(p, shape=(p.shape[0], 1, p.shape[1])) if name in read and len(p.shape) == 2 else p
+        name: placed(p, (p.shape[0], 1, p.shape[1])) if name in read and len(p.shape) == 2 else p
         for name, p in tracer.populations.items()
     }
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 import contextlib
 import math
 import operator
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,7 +42,7 @@ STEPS, BATCH = 7919, 7907
 Handler = Callable[["Tracer", str, Any, Value], Any]
 
 LAYERS: dict[type[nn.Module], Handler] = {}
-"""Module class → what it does to a value: ``handler(tracer, where, module, value)``; found by the class's MRO."""
+"""Module class → what it does: ``handler(tracer, where, module, value)``; a subclass has its parent's."""
 
 OPERATIONS: dict[Any, Callable[..., Any]] = {}
 """Function, or name of a tensor's method → ``operation(tracer, where, *arguments, **options)``."""
@@ -71,13 +73,109 @@ def handler_of(module: nn.Module) -> Handler | None:
     return next((LAYERS[kind] for kind in type(module).__mro__ if kind in LAYERS), None)
 
 
-class _Leaves(fx.Tracer):
-    """Goes into every module but those of `LAYERS` and of torch itself."""
+class _Signal(fx.Proxy):
+    """A tensor that depends on the input, in a `forward` that is being followed."""
 
-    record_stack_traces = True
+    value: Value
+
+    def __init__(self, node: fx.Node, tracer: fx.Tracer, value: Value) -> None:
+        super().__init__(node, tracer)
+        object.__setattr__(self, "value", value)
+
+    @property
+    def shape(self) -> torch.Size:
+        """[steps, batch, …] with `STEPS` and `BATCH` for the first two."""
+        return torch.Size((*self.value.lead, *self.value.shape))
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes, time and batch included."""
+        return len(self.shape)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What lowering computes in."""
+        return torch.float64
+
+    @property
+    def device(self) -> torch.device:
+        """Where lowering computes."""
+        return torch.device("cpu")
+
+
+class _Follower(fx.Tracer):
+    """Runs a `forward` on signals: every operation is looked up and done when it is met.
+
+    Modules of `LAYERS` and of torch are done as a whole, others are gone into. What does not depend on a
+    signal is computed by torch as it stands.
+    """
+
+    def __init__(self, tracer: Tracer) -> None:
+        super().__init__()
+        self.tracer, self.inputs = tracer, iter(list(tracer.populations))
+        self.values: dict[fx.Node, Value] = {}
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return handler_of(m) is not None or super().is_leaf_module(m, module_qualified_name)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        return attr_val  # parameters stand for themselves
+
+    def create_proxy(
+        self, kind: str, target: Any, args: Any, kwargs: Any, name: Any = None, type_expr: Any = None, *_: Any
+    ) -> Any:
+        result = self._done(kind, target, _plain(args), _plain(kwargs))
+        if not isinstance(result, Value):
+            return result
+        node = self.create_node("placeholder", f"signal{len(self.values)}", (), {})
+        self.values[node] = result
+        return _Signal(node, self, result)
+
+    def _done(self, kind: str, target: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        if kind == "placeholder":
+            name = next(self.inputs, None)
+            return self.tracer.value(name) if name is not None else (args[0] if args else None)
+        depends = _has_value((args, options))
+        if kind == "call_module":
+            called = self.root.get_submodule(str(target))
+            if not depends:
+                return called.forward(*args, **options)
+            if len(args) != 1 or options:
+                raise GraphError(
+                    f"layer {target!r} ({type(called).__name__}){_line()}: one tensor is expected; a state "
+                    "from outside has no place in a Graph."
+                )
+            return self.tracer.apply(str(target), called, args[0])
+        if not depends:
+            method = getattr(args[0], target) if kind == "call_method" else None
+            return target(*args, **options) if method is None else method(*args[1:], **options)
+        where = f"operation {_named(target)!r}{_line()}"
+        if target not in OPERATIONS:
+            raise GraphError(
+                f"{where} has no place in a Graph; sums, constant factors, joining, reshaping, padding, "
+                "Linear, convolution and average pooling have."
+            )
+        try:
+            return OPERATIONS[target](self.tracer, where, *args, **options)
+        except TypeError as error:
+            raise GraphError(f"{where}: arguments that have no place in a Graph ({error}).") from error
+
+
+def _plain(tree: Any) -> Any:
+    """Signals replaced by their values, in tuples, lists and dictionaries too."""
+    if isinstance(tree, _Signal):
+        return tree.value
+    if isinstance(tree, tuple | list) and not isinstance(tree, torch.Size):
+        return type(tree)(_plain(a) for a in tree)
+    if isinstance(tree, dict):
+        return {key: _plain(a) for key, a in tree.items()}
+    return tree
+
+
+def _has_value(tree: Any) -> bool:
+    if isinstance(tree, tuple | list):
+        return any(_has_value(a) for a in tree)
+    return any(_has_value(a) for a in tree.values()) if isinstance(tree, dict) else isinstance(tree, Value)
 
 
 class Tracer:
@@ -105,28 +203,23 @@ class Tracer:
         """
         if handler_of(module) is not None:
             return [self.apply("", module, self._first())]
+        follower = _Follower(self)
         try:
-            traced = _Leaves().trace(module)
+            traced = follower.trace(module)
         except SnnkitError:
             raise
-        except Exception as error:  # whatever a user's forward does to a tensor that has no numbers yet
+        except Exception as error:  # whatever a user's forward does with a tensor that has no numbers yet
             raise GraphError(
-                f"{type(module).__name__}.forward can't be followed ({_first_line(error)}){_place_of(error)}; a "
-                "network that goes to a Graph must not loop or branch on the values or the number of steps of "
-                "its input."
+                f"{type(module).__name__}.forward can't be followed "
+                f"({_first_line(error)}){_place_of(error)}; what goes to a Graph must not loop or branch on the values of its input."
             ) from error
-        names = [n.name for n in traced.nodes if n.op == "placeholder" and n.target != "*args"]
-        inputs = list(self.populations)
-        if len(names) < len(inputs):
+        if (left := next(follower.inputs, None)) is not None:
             raise GraphError(
-                f"{type(module).__name__}.forward takes {len(names)} inputs, got {len(inputs)} shapes."
+                f"{type(module).__name__}.forward takes no input {left!r}; give one shape an input."
             )
-        known: dict[fx.Node, Any] = {}
-        waiting = iter(inputs)
-        for node in traced.nodes:
-            known[node] = self._node(module, node, known, waiting)
-        found = known[next(n for n in traced.nodes if n.op == "output")]
-        return list(found) if isinstance(found, tuple | list) else [found]
+        (found,) = next(n for n in traced.nodes if n.op == "output").args
+        every = list(found) if isinstance(found, tuple | list) else [found]
+        return [follower.values[n] if isinstance(n, fx.Node) and n in follower.values else n for n in every]
 
     def apply(self, name: str, module: nn.Module, value: Any) -> Any:
         """What a module makes of a value; `name` is what a population it makes is called."""
@@ -153,11 +246,9 @@ class Tracer:
         if len(wanted) == 1:
             (places,) = wanted
             shape = places if places is not None and math.prod(places) == value.size else shape
-        population = module.population(name, value.size)
-        params = {k: _shaped(v, value.shape, shape) for k, v in population.params.items()}
-        initial = {k: _shaped(v, value.shape, shape) for k, v in population.initial.items()}
-        bias = _compact(value.spread_bias.reshape(shape)) if value.bias.any() else np.zeros(())
-        self.populations[name] = replace(population, shape=shape, params=params, initial=initial, bias=bias)
+        bias = _compact(value.spread_bias.reshape(value.shape)) if value.bias.any() else np.zeros(())
+        population = replace(module.population(name, value.size), shape=value.shape, bias=bias)
+        self.populations[name] = placed(population, shape)
         self.projections += value.projections(name)
         return self.value(name).reshaped(value.shape)
 
@@ -170,83 +261,26 @@ class Tracer:
     def _first(self) -> Value:
         return self.value(next(iter(self.populations)))
 
-    def _node(
-        self, module: nn.Module, node: fx.Node, known: dict[fx.Node, Any], waiting: Iterator[str]
-    ) -> Any:
-        if node.op == "placeholder":
-            name = next(waiting, None)
-            return self.value(name) if name is not None else (node.args[0] if node.args else None)
-        if node.op == "get_attr":
-            return _attribute(module, str(node.target))
-        args = fx.node.map_arg(node.args, known.__getitem__)
-        options = fx.node.map_arg(node.kwargs, known.__getitem__)
-        if node.op == "output":
-            return args[0]
-        depends = any(isinstance(a, Value) for a in _leaves_of((args, options)))
-        if node.op == "call_module":
-            called = module.get_submodule(str(node.target))
-            if not depends:
-                return called(*args, **options)
-            if len(args) != 1 or options:
-                raise GraphError(
-                    f"layer {node.target!r} ({type(called).__name__}){_line(node)}: one tensor is expected, a "
-                    "state from outside has no place in a Graph."
-                )
-            return self.apply(str(node.target), called, args[0])
-        target: Any = node.target
-        if not depends:
-            if node.op == "call_method":
-                return getattr(args[0], target)(*args[1:], **options)
-            return target(*args, **options)
-        where = f"operation {_named(target)!r}{_line(node)}"
-        if target not in OPERATIONS:
-            raise GraphError(
-                f"{where} has no place in a Graph; sums, constant factors, concatenation, reshaping, padding, "
-                "Linear, convolution and average pooling have."
-            )
-        try:
-            return OPERATIONS[target](self, where, *args, **options)
-        except TypeError as error:
-            raise GraphError(f"{where}: arguments that have no place in a Graph ({error}).") from error
-
-
-def _leaves_of(tree: Any) -> list[Any]:
-    found: list[Any] = []
-    fx.node.map_aggregate(tree, lambda a: found.append(a) or a)  # type: ignore[func-returns-value]
-    return found
-
-
-def _attribute(module: nn.Module, path: str) -> Any:
-    found: Any = module
-    for part in path.split("."):
-        found = getattr(found, part)
-    return found.detach() if isinstance(found, torch.Tensor) else found
-
 
 def _named(target: Any) -> str:
     return target if isinstance(target, str) else getattr(target, "__name__", str(target))
 
 
-def _line(node: fx.Node) -> str:
-    """Where in the user's file an operation stands."""
-    lines = [line.strip() for line in (node.stack_trace or "").strip().splitlines()]
-    at = max((k for k, line in enumerate(lines) if line.startswith("File ")), default=None)
-    if at is None:
-        return ""
-    code = f": {lines[at + 1]}" if at + 1 < len(lines) else ""
-    return f" ({lines[at].removeprefix('File ').split(', in ')[0]}{code})"
+def _line() -> str:
+    """Where in a user's `forward` the operation at hand stands."""
+    return _last(traceback.extract_stack())
 
 
 def _place_of(error: BaseException) -> str:
-    """File and line where a forward failed, outside of torch and this file."""
-    frames = []
-    trace = error.__traceback__
-    while trace is not None:
-        file = trace.tb_frame.f_code.co_filename
-        if "torch" not in file.split("/") and not file.endswith("tracing.py"):
-            frames.append(f" ({file}, line {trace.tb_lineno})")
-        trace = trace.tb_next
-    return frames[-1] if frames else ""
+    """Where in a user's `forward` an error came up."""
+    return _last(traceback.extract_tb(error.__traceback__))
+
+
+def _last(stack: traceback.StackSummary) -> str:
+    """File, line and code of the innermost frame that is neither torch's nor lowering's."""
+    own = {__file__, str(Path(__file__).with_name("lowering.py"))}
+    users = [f for f in stack if f.filename not in own and "torch" not in Path(f.filename).parts]
+    return f" ({users[-1].filename}, line {users[-1].lineno}: {users[-1].line})" if users else ""
 
 
 def _first_line(error: BaseException) -> str:
@@ -268,6 +302,17 @@ def _shaped(value: np.ndarray, shape: Shape, places: Shape) -> np.ndarray:
     if shape == places:
         return value
     return _compact(np.broadcast_to(value, shape).reshape(places))
+
+
+def placed(p: Population, shape: Shape) -> Population:
+    """The same neurons, in the same order, in another shape."""
+    return replace(
+        p,
+        shape=shape,
+        params={k: _shaped(v, p.shape, shape) for k, v in p.params.items()},
+        initial={k: _shaped(v, p.shape, shape) for k, v in p.initial.items()},
+        bias=_shaped(p.bias, p.shape, shape),
+    )
 
 
 def _compact(bias: np.ndarray) -> np.ndarray:
@@ -300,8 +345,8 @@ def _sent(where: str, value: Value, weight: Any, bias: Any) -> Value:
     weight = _numbers(weight)
     if len(value.shape) > 1 or value.size != weight.shape[1]:
         raise GraphError(
-            f"{where} expects {weight.shape[1]} inputs along the last axis and gets shape {list(value.shape)}; "
-            "flatten first."
+            f"{where} expects {weight.shape[1]} inputs along the last axis and gets shape "
+            f"{list(value.shape)}; flatten first."
         )
     sent = value.through(where, [Projection("", "", "", weight)], (len(weight),))
     return sent if bias is None else sent.shifted(_numbers(bias))
@@ -363,7 +408,8 @@ def _delayed(where: str, module: Any, value: Value, shape: Shape) -> Value:
     made = [replace(p, weight=p.weight.astype(np.float64)) for p in module.projections("", "", "")]
     if made[0].kind == "dense" and (len(value.shape) > 1 or value.size != made[0].weight.shape[1]):
         raise GraphError(
-            f"{where} expects {made[0].weight.shape[1]} inputs and gets shape {list(value.shape)}; flatten first."
+            f"{where} expects {made[0].weight.shape[1]} inputs and gets shape {list(value.shape)}; "
+            "flatten first."
         )
     sent = value.through(where, made, shape)
     if module.bias is None:
@@ -481,15 +527,6 @@ def _dropped(
 @operation("contiguous", "detach", "clone", "float", "double", "to", "type_as", torch.clone)
 def _same(tracer: Tracer, where: str, x: Value, *_: Any, **__: Any) -> Value:
     return x
-
-
-@operation(getattr)
-def _got(tracer: Tracer, where: str, x: Value, name: str) -> Any:
-    known: dict[str, Any] = {"shape": (*x.lead, *x.shape), "ndim": len(x.lead) + len(x.shape), "dtype": torch.float64,
-                             "device": torch.device("cpu")}  # fmt: skip
-    if name not in known:
-        raise GraphError(f"{where}: {name!r} of a tensor has no place in a Graph.")
-    return known[name]
 
 
 @operation("size")
