@@ -25,6 +25,7 @@ import numpy as np
 from scipy import signal
 
 from snnkit.datasets import cochlea
+from snnkit.machine import processor
 
 RESULTS = Path(__file__).parent / "results" / "cochlea.json"
 RATE = 48_000
@@ -50,16 +51,6 @@ def clock() -> float:
     """Processor time of this process and of its children that have ended, seconds."""
     used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return sum(usage.ru_utime + usage.ru_stime for usage in used)
-
-
-def machine() -> str:
-    """The processor's name and how many of them."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        name = platform.processor() or platform.machine()
-    return f"{name}, {len(os.sched_getaffinity(0))} cores"
 
 
 def main() -> None:
@@ -145,7 +136,7 @@ def main() -> None:
         "spikes": round(float(np.mean(counts)), 1),
         "spikes_sd": round(float(np.std(counts)), 1),
         "peer_spikes": spikes,
-        "machine": machine(),
+        "machine": processor(),
         "versions": {
             "python": platform.python_version(),
             **{

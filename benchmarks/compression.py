@@ -36,7 +36,7 @@ from torch.nn import functional as F
 
 from snnkit import backend
 from snnkit.compression import SpikingNet, build_ann, convert, fold_batchnorm
-from snnkit.compression.spiking import Step
+from snnkit.compression.walking import Step
 from snnkit.files import atomic
 from snnkit.training.record import stamp
 

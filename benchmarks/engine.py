@@ -31,6 +31,7 @@ import snnkit
 from snnkit.engine import Engine, Poisson, simulate
 from snnkit.events import EventBatch
 from snnkit.graph import Graph, Population, Projection
+from snnkit.machine import processor
 
 ROOT = Path(__file__).parents[1]
 PEERS = ROOT / ".venv-peers"
@@ -413,7 +414,7 @@ def figure(case, threads, ours, peer=None, theirs=None, **more):
         "peer_ns_per_event": float(theirs) if theirs else None,
         "ratio": float(theirs / ours) if theirs else None,
         **{k: float(v) for k, v in more.items()},
-        "machine": machine(),
+        "machine": processor(),
         "load": os.getloadavg()[0],
         "versions": {
             "snnkit": snnkit.__version__, "numba": numba.__version__, "numpy": np.__version__,
@@ -442,16 +443,6 @@ def figure(case, threads, ours, peer=None, theirs=None, **more):
 
 def peak_bytes():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def machine():
-    model = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
-    return f"{model}, {os.cpu_count()} cores"
 
 
 CASES = {f.__name__: f for f in (brunel_10k, brunel_100k, brunel_low_rate, clip_batch1, stream_hour)}

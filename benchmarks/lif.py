@@ -12,7 +12,6 @@ processor time instead of the clock on the wall.
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from typing import Any
 
 import torch
 
+from snnkit.machine import processor
 from snnkit.neurons import LIF
 
 T, B, N = 100, 256, 256
@@ -163,7 +163,7 @@ def main() -> None:
                 "rows": rows(options.repeats, clock),
                 "clock": "processor" if options.processor else "wall",
                 "first_call_s": first_call_seconds(),
-                "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
+                "machine": f"{processor()}, {torch.get_num_threads()} threads",
                 "torch": torch.__version__,
             },
             indent=1,

@@ -16,7 +16,6 @@ import importlib.metadata
 import itertools
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -36,6 +35,7 @@ from torch.nn import functional as F
 
 from snnkit import memory
 from snnkit.delays import DelayedLinear, sigma_at
+from snnkit.machine import processor
 from snnkit.neurons import LI, LIF
 from snnkit.training.dropout import Dropout
 from snnkit.training.network import TimeBatchNorm
@@ -56,8 +56,7 @@ class Ours(nn.Module):
         super().__init__()
         pairs = itertools.pairwise(SIZES)
         self.delays = nn.ModuleList(
-            DelayedLinear(i, o, window - 1, padding_right=WINDOW // 2, bfloat16_gradient=bfloat16)
-            for i, o in pairs
+            DelayedLinear(i, o, max_delay=window - 1, bfloat16_gradient=bfloat16) for i, o in pairs
         )
         self.norms = nn.ModuleList(TimeBatchNorm(n) for n in SIZES[1:-1])
         self.neurons = nn.ModuleList(LIF(decay=DECAY, alpha=5.0) for _ in SIZES[1:-1])
@@ -70,11 +69,11 @@ class Ours(nn.Module):
 
     def forward(self, x: Tensor, watch: bool = False) -> Tensor:
         for layer, norm, neuron in zip(self.delays, self.norms, self.neurons, strict=False):
-            y = layer(x)
+            y = layer(x, padding_right=WINDOW // 2)
             s, x = neuron.after_norm(y, norm, self.dropout.shared(y))
             if watch:
                 self.rates.append(s.mean().item())
-        v, _ = self.readout(self.delays[-1](x))
+        v, _ = self.readout(self.delays[-1](x, padding_right=WINDOW // 2))
         return v
 
     def clamp_(self) -> None:
@@ -181,7 +180,7 @@ def check_sameness() -> dict[str, float]:
     for sigma in (SIGMA, 1.0, NARROW):
         for network in (ours, peer):
             network.set_sigma(sigma)
-        y = ours.delays[0](x)
+        y = ours.delays[0](x, padding_right=WINDOW // 2)
         want = peer._delayed(peer.delays[0], x).permute(2, 0, 1)
         worst["layer"] = max(worst["layer"], ((y - want).abs().max() / want.abs().max()).item())
         losses = [t.loss() for t in (a, b)]
@@ -266,13 +265,13 @@ def delay_rows(repeats: int, clock: Callable[[], float]) -> list[dict[str, Any]]
 def rate_rows(repeats: int, clock: Callable[[], float]) -> list[dict[str, Any]]:
     """Forward and gradient of the synapses of one 256→256 layer at input rates of 10 % and 1 %."""
     rows = []
-    layer = DelayedLinear(256, 256, 24, padding_right=12)
+    layer = DelayedLinear(256, 256, max_delay=24)
     for label, sigma in (("narrow", NARROW), ("wide", SIGMA)):
         layer.sigma = sigma
         runs = []
         for rate in (0.1, 0.01):
             x = (torch.rand(STEPS, BATCH, 256, generator=torch.Generator().manual_seed(SEED)) < rate).float()
-            runs.append(lambda x=x: layer(x).sum().backward())
+            runs.append(lambda x=x: layer(x, padding_right=12).sum().backward())
         dense, sparse = medians(runs, repeats, clock)
         rows.append(row(f"rate_10_over_1_{label}", sparse, "the same at 10 %", dense, dense / sparse))
     return rows
@@ -324,12 +323,6 @@ def lif_rows(repeats: int, clock: Callable[[], float]) -> list[dict[str, Any]]:
     return lif.rows(repeats, clock)
 
 
-def machine() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.machine()}, {torch.get_num_threads()} threads"
-
-
 def main() -> None:
     """Check, time, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -360,7 +353,7 @@ def main() -> None:
         "clock": "processor, one thread" if options.processor else "wall",
         "repeats": options.repeats,
         "load": round(os.getloadavg()[0], 1),
-        "machine": machine(),
+        "machine": f"{processor()}, {torch.get_num_threads()} threads",
         "versions": versions,
         "seed": SEED,
         "date": datetime.date.today().isoformat(),

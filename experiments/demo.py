@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from snnkit import datasets
-from snnkit.commands.pipeline import data_of
+from snnkit.commands.data import data_of
 from snnkit.files import atomic
 from snnkit.graph import Graph
 from snnkit.report.activity import draw_activity
@@ -43,7 +43,7 @@ class Stages:
         shown = " ".join(a.replace(str(ROOT) + os.sep, "") for a in arguments)
         console.print(f"\n[bold]{stage}[/bold]  [cyan]snnkit {shown}[/cyan]", highlight=False, soft_wrap=True)
         started = time.perf_counter()
-        command = [sys.executable, "-m", "snnkit.cli", *arguments, "--json"]
+        command = [sys.executable, "-m", "snnkit", *arguments, "--json"]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
         self.seconds[stage] = round(time.perf_counter() - started, 1)
         if done.returncode != 0 and stage != "verify":
@@ -64,7 +64,7 @@ def main() -> None:
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir(parents=True)
 
-    source = datasets.resolve_spoken_digits()
+    source = datasets.resolve("spoken_digits")
     settings = []
     if source.synthetic:
         console.rule("[bold yellow]SYNTHETIC VOICES")

@@ -35,8 +35,9 @@ CHIP = "loihi2_scaled"
 def cost(graph: Graph, events: Any) -> dict[str, float]:
     """Energy and latency of an inference on the chip."""
     profile = load_profile(CHIP)
-    assert profile.mesh is not None
-    priced = price(measure(graph, events, mapping=place(graph, profile.mesh)), profile)
+    assert profile.chip is not None
+    mapping = place(graph, profile.chip, "neurons_only")
+    priced = price(measure(graph, events, mapping=mapping), profile)
     assert priced.latency_us is not None
     return {f"energy_nj_{CHIP}": priced.total_pj / 1e3, f"latency_us_{CHIP}": float(priced.latency_us.mean())}
 

@@ -21,8 +21,9 @@ import delays
 import numpy as np
 
 from snnkit import datasets
-from snnkit.hardware.quantise import Report, quantise
-from snnkit.hardware.verify import ladder
+from snnkit.hardware.ladder import ladder
+from snnkit.hardware.quantise import quantise
+from snnkit.hardware.report import Report
 from snnkit.training import Trainer, aware, load_network, lower
 from snnkit.training.config import Config, parse_config
 

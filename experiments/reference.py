@@ -14,8 +14,9 @@ from spikingjelly.activation_based import functional, layer, neuron, surrogate
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from snnkit.readouts import READOUTS
 from snnkit.training.config import Model
-from snnkit.training.losses import READOUTS, valid_steps
+from snnkit.training.losses import valid_steps
 from snnkit.training.network import Output
 
 

@@ -16,6 +16,7 @@ from .errors import BackendError
 
 BACKENDS = ("reference", "numba", "cuda")
 
+_fuse: ContextVar[bool] = ContextVar("snnkit_fuse", default=True)
 _log = logging.getLogger("snnkit.backend")
 _chosen: ContextVar[str | None] = ContextVar("snnkit_backend", default=None)
 _logged: set[str] = set()
@@ -41,6 +42,24 @@ def use(name: str) -> Iterator[None]:
         yield
     finally:
         _chosen.reset(token)
+
+
+@contextmanager
+def unfused() -> Iterator[None]:
+    """Run the block module by module, also where one kernel would do for several, as in training.
+
+    Hooks on the modules between are called then; gradients differ in their last bits.
+    """
+    token = _fuse.set(False)
+    try:
+        yield
+    finally:
+        _fuse.reset(token)
+
+
+def fuses() -> bool:
+    """False under `unfused`."""
+    return _fuse.get()
 
 
 def declines(name: str, device: str) -> str | None:

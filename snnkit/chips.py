@@ -6,26 +6,28 @@ from dataclasses import dataclass
 
 from .errors import ParameterError
 
+NO_LIMIT = 1 << 62
+"""Stands for a limit that a chip does not have or that nobody has told."""
+
 
 @dataclass(frozen=True)
 class Chip:
     """Limits of a chip of Loihi's kind.
 
     cores, cores_per_tile, mesh     neuron cores of one chip, cores that share a router, and the mesh of
-                                    tiles (width, height); tiles are numbered down a column:
-                                    x = tile // height, y = tile % height
+                                    tiles (width, height)
+    column_major                    tiles are numbered down a column (x = tile // height, y = tile % height),
+                                    else along a row
     neurons                         per core
     memory_bits                     per core: synapses, axons, neuron state and delay buffers together
     input_axons, output_axons       per core: different neurons heard, and (neuron, core) pairs sent to
     weight_bits                     largest; of mixed sign one is the sign
-    weight_exponent                 smallest and largest
     max_delay                       steps that a synapse can hold a spike back
     delay_slot_bits                 one neuron's buffer for one step of delay
-    decay_bits, vth_bits            of the decays, of the threshold's mantissa
+    vth_bits                        of the threshold's mantissa
     bias_bits, bias_exponent        signed mantissa; largest exponent
     state_bits                      of u and of v
     axon_bits                       memory of one input axon
-    message_bits                    what a graded spike can carry; 0: spikes are single events
     unverified                      fields whose value no primary source was found for; what a placement
                                     says of them is a warning, no proof
     """
@@ -35,20 +37,18 @@ class Chip:
     cores_per_tile: int
     mesh: tuple[int, int]
     neurons: int
-    memory_bits: int
-    input_axons: int
-    output_axons: int
+    memory_bits: int = NO_LIMIT
+    input_axons: int = NO_LIMIT
+    output_axons: int = NO_LIMIT
     weight_bits: int = 8
-    weight_exponent: tuple[int, int] = (-8, 7)
     max_delay: int = 62
     delay_slot_bits: int = 16
-    decay_bits: int = 12
     vth_bits: int = 17
     bias_bits: int = 13
     bias_exponent: int = 7
     state_bits: int = 24
     axon_bits: int = 64
-    message_bits: int = 0
+    column_major: bool = True
     unverified: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -66,6 +66,11 @@ class Chip:
         for name in self.unverified:
             if name not in self.__dataclass_fields__:
                 raise ParameterError(f"chip {self.name!r}: unverified field {name!r} is unknown.")
+
+    def tile(self, core: int) -> tuple[int, int]:
+        """(x, y) of the tile that holds a core, numbered 0 to cores − 1 on its chip."""
+        number, (width, height) = core // self.cores_per_tile, self.mesh
+        return divmod(number, height) if self.column_major else (number % width, number // width)
 
 
 LOIHI1 = Chip(
@@ -92,7 +97,6 @@ LOIHI2 = Chip(
     input_axons=4096,
     output_axons=4096,
     weight_bits=8,
-    message_bits=32,
     unverified=(
         "cores_per_tile",
         "mesh",
@@ -100,7 +104,6 @@ LOIHI2 = Chip(
         "memory_bits",
         "input_axons",
         "output_axons",
-        "weight_exponent",
         "delay_slot_bits",
         "axon_bits",
     ),

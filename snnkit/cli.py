@@ -18,7 +18,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from . import __version__
-from .errors import DataError, SnnkitError
+from .commands.formats import FORMATS
+from .datasets import DATASETS
+from .errors import SnnkitError
 
 app = typer.Typer(
     help="Spiking neural networks with learned delays, from training to a neuromorphic chip.",
@@ -78,24 +80,19 @@ def options(
 
 @app.command()
 def data(
-    name: Annotated[str, typer.Argument(help="shd, ssc, gsc, spoken_digits, spoken_words, synthetic_digits")],
+    name: Annotated[str, typer.Argument(help=", ".join(DATASETS))],
     root: Annotated[
         Path | None, typer.Option(help="Folder of the recordings (default: SNNKIT_DATA).")
     ] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", "-s", help="Option of [data], e.g. -s held_out=jackson.")
+        list[str] | None, typer.Option("--set", "-s", help="Option of \\[data], e.g. -s held_out=jackson.")
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Find or fetch recordings, turn them into spikes, and describe them."""
-    from .training.config import parse_overrides
-    from .training.run import describe_data
+    from .commands.data import describe_data
 
-    root_setting = [] if root is None else [f"data.root={str(root)!r}"]
-    config = parse_overrides(
-        [f"data.name={name!r}", *root_setting, *(f"data.{setting}" for setting in settings or [])]
-    )
-    show(describe_data(config), name, as_json)
+    show(describe_data(name, root, settings or []), name, as_json)
 
 
 @app.command()
@@ -107,12 +104,11 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a network and lower it to a Graph (graph.h5)."""
-    from .training.config import load_config
-    from .training.run import train_run
-    from .training.trainer import Interrupted
+    from .commands.train import train_run
+    from .training.loop import Interrupted
 
     try:
-        result = train_run(load_config(config, settings or []), folder, resume=resume)
+        result = train_run(config, folder, settings or [], resume=resume)
     except Interrupted as stop:
         err.print(f"interrupted: {escape(str(stop))}; go on with --resume", highlight=False, soft_wrap=True)
         raise typer.Exit(130) from None
@@ -126,7 +122,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Accuracy and spike rates of a trained network."""
-    from .training.run import evaluate_run
+    from .commands.evaluate import evaluate_run
 
     show(evaluate_run(checkpoint, split.value), f"{checkpoint}, {split.value}", as_json)
 
@@ -140,7 +136,7 @@ def compress(
     as_json: Json = False,
 ) -> None:
     """Turn an ANN into a spiking network and train it at fewer and fewer time steps (T = 5 to 1)."""
-    from .commands.compress import compress as run
+    from .commands.compress import compress_run, stage_table
 
     def line(row: dict[str, Any]) -> None:
         name = f"T={row['T']} from {row['stage_from']}" if row["T"] else "ANN"
@@ -150,15 +146,16 @@ def compress(
         )  # fmt: skip
 
     try:
-        result = run(config, folder, settings or [], resume=resume, report=line)
-    except KeyboardInterrupt:
-        err.print(f"interrupted; {folder} has all finished epochs, go on with --resume", highlight=False)
+        result = compress_run(
+            config, folder, settings or [], resume=resume, report=line, progress=err.is_terminal
+        )
+    except KeyboardInterrupt as stop:
+        kept = str(stop) or f"{folder} has all finished epochs"
+        err.print(f"interrupted: {escape(kept)}; go on with --resume", highlight=False, soft_wrap=True)
         raise typer.Exit(130) from None
     if as_json:
         print(json.dumps(result))
         return
-    from .commands.compress import stage_table
-
     out.print(stage_table(result))
     out.print(f"wrote {folder / 'result.json'} and {result['graph']}", highlight=False, soft_wrap=True)
 
@@ -167,7 +164,9 @@ Net = Annotated[Path, typer.Argument(help="Graph file, e.g. runs/x/graph.h5.")]
 DataSet = Annotated[
     list[str] | None,
     typer.Option(
-        "--data", "-d", help="Data if not the network's own: a name, or key=value of [data]. May be repeated."
+        "--data",
+        "-d",
+        help="Data if not the network's own: a name, or key=value of \\[data]. May be repeated.",
     ),
 ]
 Limit = Annotated[int | None, typer.Option(help="Only so many samples, spread over the split.")]
@@ -189,26 +188,32 @@ def simulate(
     as_json: Json = False,
 ) -> None:
     """Run a Graph event by event on real inputs: accuracy, spikes, synaptic events, time."""
-    from .commands import pipeline
+    from .commands.simulate import simulate_on_data
 
-    result = pipeline.simulate_on_data(
+    result = simulate_on_data(
         net, split.value, data or [], limit=limit, dtype=dtype, against=against, engine=engine
     )
     show(result, f"{net}, {split.value}", as_json)
 
 
-class Target(StrEnum):
-    """File format of an exported network."""
-
-    netx = "netx"
-    nir = "nir"
-    graph = "graph"
+def format_name(name: str) -> str:
+    """`name`, if it is one of `FORMATS`."""
+    if name not in FORMATS:
+        raise typer.BadParameter(f"{name!r} is not one of {', '.join(map(repr, FORMATS))}.")
+    return name
 
 
 @app.command()
 def export(
     net: Net,
-    to: Annotated[Target, typer.Option(help="netx: Lava's HDF5; nir; graph: snnkit's own, in integers.")],
+    to: Annotated[
+        str,
+        typer.Option(
+            callback=format_name,
+            metavar=f"[{'|'.join(FORMATS)}]",
+            help="; ".join(f"{name}: {form.about}" for name, form in FORMATS.items()) + ".",
+        ),
+    ],
     path: Annotated[Path, typer.Option("--out", "-o", help="File to write.")],
     bits: Annotated[int, typer.Option(min=2, max=8, help="Bits of a weight.")] = 8,
     clip_delays: Annotated[bool, typer.Option(help="Shorten delays beyond the chip's; counted.")] = False,
@@ -218,16 +223,17 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Quantise a Graph for Loihi 2 and write it (or write it as NIR, in floats)."""
-    from .commands import pipeline
+    from .commands.export import export_network
 
-    result = pipeline.export_network(
+    if clip_delays and relay_delays:
+        raise typer.BadParameter("choose one of --clip-delays and --relay-delays.")
+    result = export_network(
         net,
-        to.value,
+        to,
         path,
         data or [],
         bits=bits,
-        clip_delays=clip_delays,
-        relay_delays=relay_delays,
+        long_delays="clip" if clip_delays else "relay" if relay_delays else "refuse",
         calibration=calibration,
     )
     show(result, str(path), as_json)
@@ -247,21 +253,15 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Show what an export changed, rung by rung; exit code 1 past the tolerance."""
-    from .commands import pipeline
+    from .commands.verify import ladder_json, verify_export, verify_vectors
 
     if vectors is not None:
-        from .hardware.verify import vectors as check_vectors
-
-        if not vectors.is_dir():
-            raise DataError(f"{vectors} is no folder of vectors.")
-        raise typer.Exit(check_vectors(vectors))
+        raise typer.Exit(verify_vectors(vectors))
     if exported is None or against is None:
         raise typer.BadParameter("give an exported file and --against net.h5, or --vectors FOLDER.")
-    ladder = pipeline.verify_export(
-        exported, against, split.value, data or [], limit=limit, tolerance=tolerance
-    )
+    ladder = verify_export(exported, against, split.value, data or [], limit=limit, tolerance=tolerance)
     if as_json:
-        print(json.dumps(pipeline.ladder_json(ladder)))
+        print(json.dumps(ladder_json(ladder)))
     else:
         print(ladder)
     raise typer.Exit(ladder.status)
@@ -280,17 +280,13 @@ def energy(
     as_json: Json = False,
 ) -> None:
     """Price a network on real inputs: energy and latency per layer and operation."""
-    from .commands import pipeline
+    from .commands.energy import energy_table, estimate_energy
 
-    estimate = pipeline.estimate_energy(net, profile or ["all"], split.value, data or [], limit=limit)
-    if html is not None:
-        from .report.energy import energy_page
-
-        energy_page(estimate, html, f"Energy and latency of {net.name}")
+    estimate = estimate_energy(net, profile or ["all"], split.value, data or [], limit=limit, page=html)
     if as_json:
         print(json.dumps(estimate.to_json()))
         return
-    out.print(pipeline.energy_table(estimate))
+    out.print(energy_table(estimate))
     for note in estimate.notes:
         out.print(f"[dim]{escape(note)}[/dim]", highlight=False)
 
@@ -305,26 +301,21 @@ def tune(
     as_json: Json = False,
 ) -> None:
     """Search for networks that trade accuracy, energy and latency (resumes what is in the folder)."""
-    from .commands.search import search
-    from .report.energy import tune_page
-    from .training.config import load_config
+    from .commands.tune import tune_run, tune_summary
 
-    folder.mkdir(parents=True, exist_ok=True)
-    study = search(
-        load_config(config, settings or []),
+    study = tune_run(
+        config,
+        folder,
+        settings or [],
         trials=trials,
         profile=profile,
-        storage=f"sqlite:///{(folder / 'study.db').resolve()}",
         progress=lambda number, parameters, got: err.print(
             f"{number}: {parameters} → {dict(got)}", highlight=False
         ),
     )
-    study.save(folder / "study.json")
-    tune_page(study, folder / "front.html")
     for number, reason in study.failed.items():
         err.print(f"{number} failed: {reason}", highlight=False)
-    found = {"trials": len(study.table["trial"]), "failed": len(study.failed)}
-    show({**found, "front": len(study.front()["trial"])}, str(folder), as_json)
+    show(tune_summary(study), str(folder), as_json)
 
 
 def main() -> None:
@@ -334,7 +325,3 @@ def main() -> None:
     except SnnkitError as error:
         err.print(f"[bold red]error:[/bold red] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(2)
-
-
-if __name__ == "__main__":
-    main()

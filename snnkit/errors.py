@@ -63,6 +63,18 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f", did you mean {near[0]!r}?" if near else ""
 
 
+def choices(name: str, known: Iterable[str]) -> str:
+    """As `nearest`; all known names, ``, known are a, b``, where none is like it."""
+    known = list(known)
+    return nearest(name, known) or f", known are {', '.join(known)}"
+
+
+def listed(names: Iterable[str]) -> str:
+    """``a, b and c``"""
+    *most, last = names
+    return f"{', '.join(most)} and {last}" if most else last
+
+
 def require(module: str, extra: str) -> ModuleType:
     """Import an optional package, or say which extra of snnkit brings it."""
     try:

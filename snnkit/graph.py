@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +19,7 @@ import h5py
 import numpy as np
 
 from .errors import DataError, GraphError, SnnkitError
-from .files import atomic_h5, open_h5
+from .files import PathLike, atomic_h5, open_h5
 
 FORMAT = "snnkit-graph"
 FORMAT_VERSION = 1
@@ -109,8 +108,7 @@ class Graph:
     """A spiking network.
 
     dt        length of a step, ms
-    metadata  JSON-able notes: "readout" (see `snnkit.training.losses.READOUTS`), "classes",
-              "steps_tail" (steps to run after the last input), the run it came from
+    metadata  JSON-able notes: read-out, time and a chip's units (`snnkit.metadata`), the run it came from
     """
 
     populations: dict[str, Population]
@@ -193,7 +191,7 @@ class Graph:
         self.order()
         return self
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: PathLike) -> None:
         """Write to one HDF5 file; `path` changes only once all is written (temporary file, rename)."""
         self.validate()
         with atomic_h5(path) as file:
@@ -223,7 +221,7 @@ class Graph:
                         _write(group, name, getattr(projection, name))
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Graph:
+    def load(cls, path: PathLike) -> Graph:
         """Read a file that `save` wrote. Raises `DataError` (file) or `GraphError` (content)."""
         with open_h5(path) as file:
             try:
@@ -234,7 +232,7 @@ class Graph:
                 raise DataError(f"{path} is a damaged snnkit graph: {error}.") from error
 
     @classmethod
-    def _read(cls, file: h5py.File, path: str | os.PathLike[str]) -> Graph:
+    def _read(cls, file: h5py.File, path: PathLike) -> Graph:
         if file.attrs.get("format") != FORMAT:
             raise DataError(f"{path} is HDF5, but no snnkit graph (attribute 'format' is missing).")
         version = int(file.attrs.get("version", 0))
@@ -244,36 +242,36 @@ class Graph:
             )
         populations = {
             name: Population(
-                name,
-                str(group.attrs["neuron"]),
-                tuple(int(n) for n in group.attrs["shape"]),
-                {k: v[()] for k, v in group.get("params", {}).items()},
-                group["bias"][()],
-                json.loads(group.attrs["options"]),
-                {k: v[()] for k, v in group.get("initial", {}).items()},
+                name=name,
+                neuron=str(group.attrs["neuron"]),
+                shape=tuple(int(n) for n in group.attrs["shape"]),
+                params={k: v[()] for k, v in group.get("params", {}).items()},
+                bias=group["bias"][()],
+                options=json.loads(group.attrs["options"]),
+                initial={k: v[()] for k, v in group.get("initial", {}).items()},
             )
             for name, group in file["populations"].items()
         }
         projections = [
             Projection(
-                name,
-                str(group.attrs["source"]),
-                str(group.attrs["target"]),
-                group["weight"][()],
-                group["delay"][()],
-                str(group.attrs["kind"]),
-                group["indptr"][()] if "indptr" in group else None,
-                group["indices"][()] if "indices" in group else None,
-                json.loads(group.attrs["options"]),
+                name=name,
+                source=str(group.attrs["source"]),
+                target=str(group.attrs["target"]),
+                weight=group["weight"][()],
+                delay=group["delay"][()],
+                kind=str(group.attrs["kind"]),
+                indptr=group["indptr"][()] if "indptr" in group else None,
+                indices=group["indices"][()] if "indices" in group else None,
+                options=json.loads(group.attrs["options"]),
             )
             for name, group in file["projections"].items()
         ]
         return cls(
-            populations,
-            projections,
-            float(file.attrs["dt"]),
-            json.loads(file.attrs["outputs"]),
-            json.loads(file.attrs["metadata"]),
+            populations=populations,
+            projections=projections,
+            dt=float(file.attrs["dt"]),
+            outputs=json.loads(file.attrs["outputs"]),
+            metadata=json.loads(file.attrs["metadata"]),
         )
 
 

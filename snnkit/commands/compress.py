@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
 import numpy as np
 from rich.table import Table
 
+from ..compression import run as runs
 from ..compression.lowering import dense_graph, encode, lower_spiking
-from ..compression.run import compress_run, load_compression
 from ..compression.spiking import SpikingNet
 from ..energy import load_profile, measure, place, price
 from ..energy.baseline import dense_pj
@@ -35,9 +35,9 @@ def stage_cost(images: int = 8, dense: str = "lemaire45", chip: str | None = Non
         graph = lower_spiking(network, shape)
         profile = None if chip is None else load_profile(chip)
         cores = None
-        if profile is not None and profile.mesh is not None:
+        if profile is not None and profile.chip is not None:
             with suppress(ExportError):  # larger than the chip: no price on it
-                cores = place(graph, profile.mesh)
+                cores = place(graph, profile.chip, "neurons_only")
         counts = measure(graph, encode(chosen, network.steps), mapping=cores)
         whole = measure(dense_graph(network, shape), encode(np.zeros((1, *shape), np.float32), 1))
         ours = price(counts, load_profile(dense)).total_pj
@@ -46,7 +46,7 @@ def stage_cost(images: int = 8, dense: str = "lemaire45", chip: str | None = Non
             "energy_ratio_memory": float(dense_pj(whole, dense, 32, "once")[1] / ours),
             "synops": float(counts.synops.mean()),
         }
-        if profile is not None and (profile.mesh is None or cores is not None):
+        if profile is not None and (profile.chip is None or cores is not None):
             on_chip = price(counts, profile)
             figures[f"energy_pj_{chip}"] = float(on_chip.total_pj)
             if on_chip.latency_us is not None:
@@ -85,16 +85,18 @@ def stage_table(result: dict[str, Any]) -> Table:
     return table
 
 
-def compress(
+def compress_run(
     config: PathLike,
     folder: PathLike,
-    overrides: list[str],
+    overrides: Sequence[str] = (),
     *,
     resume: bool = False,
     report: Callable[[dict[str, Any]], None] | None = None,
+    progress: bool = False,
 ) -> dict[str, Any]:
-    """Run the TOML file `config` into `folder`; see `compress_run`."""
-    plan = load_compression(config, overrides)
+    """Run the TOML file `config` into `folder`; see `snnkit.compression.run.compress_run`."""
+    plan = runs.load_compression(config, list(overrides))
     if plan.run.chip is not None:
         load_profile(plan.run.chip)  # a wrong name is said before anything is trained
-    return compress_run(plan, folder, resume, cost=stage_cost(chip=plan.run.chip), report=report)
+    cost = stage_cost(chip=plan.run.chip)
+    return runs.compress_run(plan, folder, resume, cost=cost, report=report, progress=progress)

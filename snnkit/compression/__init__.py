@@ -2,7 +2,7 @@
 
     vgg, resnet20, build_ann, Residual     networks to start from
     fold_batchnorm, convert                ANN → `SpikingNet`
-    compress_timesteps, train_images       stage by stage
+    compress_timesteps, train_images       stage by stage; `Schedule`, `Checkpoint`
     measure                                accuracy, spikes, energy by the paper's formula
     early_exit, exit_table                 as many steps as an image needs
     compress_bins                          the same idea for recordings: coarser bins, delays rescaled
@@ -24,12 +24,13 @@ _HOME = {
     "vgg": "ann",
     "fold_batchnorm": "fold",
     "convert": "conversion",
-    "SpikingLayer": "spiking",
+    "SpikingLayer": "neuron",
     "SpikingNet": "spiking",
     "measure": "measuring",
-    "Schedule": "timesteps",
+    "Schedule": "schedule",
     "compress_timesteps": "timesteps",
-    "train_images": "timesteps",
+    "Checkpoint": "fitting",
+    "train_images": "fitting",
     "early_exit": "exits",
     "exit_table": "exits",
     "choose_threshold": "exits",

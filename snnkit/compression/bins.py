@@ -270,14 +270,14 @@ def _measured(
         graph.populations[n].size for n in graph.populations if n not in (*graph.inputs, *graph.outputs)
     )
     return BinStage(
-        dt,
-        f"{stages[-1].dt:g} ms" if stages else "",
-        result.accuracy,
-        start,
-        float(result.spikes.sum(0).mean()) / neurons,
-        float(sum(v.mean() for v in run.counts["synops"].values())),
-        float(run.steps.mean()),
-        time.perf_counter() - started,
-        {} if cost is None else cost(graph, events),
-        network.eval(),
+        dt=dt,
+        stage_from=f"{stages[-1].dt:g} ms" if stages else "",
+        accuracy=result.accuracy,
+        valid_start=start,
+        spikes_per_neuron=float(result.spikes.sum(0).mean()) / neurons,
+        synops=float(sum(v.mean() for v in run.counts["synops"].values())),
+        steps=float(run.steps.mean()),
+        seconds=time.perf_counter() - started,
+        cost={} if cost is None else cost(graph, events),
+        network=network.eval(),
     )

@@ -14,7 +14,9 @@ from ..errors import ParameterError, ShapeError
 from . import reference
 from .ann import NORMS, SYNAPSES, Residual, leaves
 from .fold import fold_batchnorm
-from .spiking import ChannelScale, SpikingLayer, SpikingNet, Step, walk
+from .neuron import SpikingLayer
+from .spiking import ChannelScale, SpikingNet
+from .walking import Neuron, Step, walk
 
 
 def convert(
@@ -141,25 +143,25 @@ class _ReachedError(Exception):
         self.x, self.static = x, static
 
 
-class _Upto(Step):
-    """Runs until a layer; spikes carry their threshold, since the weights are still the ANN's."""
+def _upto(asked: str) -> Neuron:
+    """Neurons of a run until the layer `asked`; spikes carry their threshold, as weights are the ANN's."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        self.name = name
-
-    def spike(self, name: str, layer: SpikingLayer, x: Tensor, static: bool) -> Tensor:
-        if name == self.name:
+    def neuron(
+        name: str, layer: SpikingLayer, v: Tensor | None, x: Tensor, static: bool
+    ) -> tuple[Tensor, Tensor]:
+        if name == asked:
             raise _ReachedError(x, static)
         v_th = layer.shaped(layer.v_th, x.ndim)
-        s, self.v[name] = reference.step(self.v.get(name), x, torch.ones_like(v_th), v_th)
-        return s * v_th
+        s, v = reference.step(v, x, torch.ones_like(v_th), v_th)
+        return s * v_th, v
+
+    return neuron
 
 
 def _set_threshold(
     network: SpikingNet, name: str, layer: SpikingLayer, x: Tensor, percentile: float, steps: int
 ) -> None:
-    run = _Upto(name)
+    run = Step(_upto(name))
     found: list[np.ndarray] = []
     for _ in range(steps):
         try:

@@ -12,7 +12,8 @@ from torch import Tensor
 from ..errors import ParameterError
 from ..training.evaluation import evaluating
 from .measuring import check_labelled
-from .spiking import SpikingNet, Step
+from .spiking import SpikingNet
+from .walking import Step
 
 
 @dataclass

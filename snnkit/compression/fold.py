@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from ..errors import ParameterError
+from ..training.network import norm_factor
 from .ann import NORMS, SYNAPSES, Residual, check_ann
 
 
@@ -58,15 +59,13 @@ def _sequential(part: nn.Module) -> nn.Sequential:
 def _into(synapses: nn.Module, norm: nn.Module, name: str) -> None:
     assert isinstance(synapses, SYNAPSES)
     assert isinstance(norm, NORMS)
-    mean, var, seen = norm.running_mean, norm.running_var, norm.num_batches_tracked
-    if mean is None or var is None or seen is None or int(seen) == 0:
+    mean, seen = norm.running_mean, norm.num_batches_tracked
+    if mean is None or seen is None or int(seen) == 0:
         raise ParameterError(
             f"layer {name!r} ({type(norm).__name__}) has no running statistics; train the ANN with "
             "track_running_stats=True before it is converted."
         )
-    scale = torch.rsqrt(var + norm.eps)
-    if norm.weight is not None:
-        scale = scale * norm.weight
+    scale = norm_factor(norm)
     bias = -mean if synapses.bias is None else synapses.bias - mean
     bias = bias * scale
     if norm.bias is not None:

@@ -16,24 +16,14 @@ WIDTH = 2048
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def forward(
-    x: Any,
-    s: Any,
-    decay: Any,
-    v_th: Any,
-    columns: Any,
-    width: Any,
-    row: Any,
-    inner: Any,
-    first: Any,
-    last: Any,
-) -> None:
+def forward(x: Any, s: Any, neurons: Any, layout: Any, first: Any, last: Any) -> None:
     """x [Tx, M] → s [T, M], where Tx is T, or 1 for an input that is the same in every step.
 
-    Block k holds the columns from k·width on; its neurons have decay[k % C] and v_th[k % C]. With row > 0
-    spikes are averaged over 2×2 pixels, s [T, M / 4]: pairs of image rows of `row` columns follow each
-    other, a pixel has `inner` columns, and a block holds whole pairs.
+    neurons  decay and v_th, [C] each; block k has decay[k % C] and v_th[k % C]
+    layout   a `neuron.Layout` as a plain tuple; where it has rows, s is [T, M / 4]
     """
+    decay, v_th = neurons
+    columns, width, row, inner = layout
     steps, fixed = s.shape[0], x.shape[0] == 1
     v, fired = np.empty(width, x.dtype), np.empty(width, x.dtype)
     one, zero = x.dtype.type(1), x.dtype.type(0)
@@ -87,11 +77,14 @@ def _spread(gy: Any, gx: Any, row: Any, inner: Any) -> None:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def backward(
-    gs: Any, x: Any, gx: Any, gdecay: Any, gv_th: Any, decay: Any, v_th: Any, columns: Any, width: Any,
-    row: Any, inner: Any, first: Any, last: Any,
-) -> None:  # fmt: skip
-    """gs [T, M] (pooled: [T, M / 4]) and x [Tx, M] → gx [Tx, M], and each block's share of gdecay, gv_th."""
+def backward(gs: Any, x: Any, gx: Any, shares: Any, neurons: Any, layout: Any, first: Any, last: Any) -> None:
+    """gs [T, M] (pooled: [T, M / 4]) and x [Tx, M] → gx [Tx, M], and each block's shares of gdecay and gv_th.
+
+    shares  [2, blocks]
+    """
+    decay, v_th = neurons
+    columns, width, row, inner = layout
+    gdecay, gv_th = shares[0], shares[1]
     steps, fixed = gs.shape[0], x.shape[0] == 1
     h = np.empty((steps, width), x.dtype)
     whole = np.empty(width, x.dtype)

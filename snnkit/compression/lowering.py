@@ -18,22 +18,21 @@ float64 the spikes are equal but where a sum lies within its rounding of the thr
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
-from scipy.sparse import csr_matrix
-from torch import Tensor, nn
+from torch import nn
 
 from ..errors import GraphError, ParameterError, ShapeError
 from ..events import EventBatch
-from ..graph import INPUT, Graph, Population, Projection
+from ..graph import Graph, Population
+from ..metadata import Readout, Timing
+from ..training.branches import Value
+from ..training.tracing import Met, Tracer, layer
 from .ann import SYNAPSES, Residual, leaves
-from .spiking import ChannelScale, SpikingLayer, SpikingNet
-
-Branch = tuple[str, list[nn.Module]]
-LARGEST = 1 << 28
-"""Entries of a dense matrix that a chain of layers may need on its way to a sparse projection."""
+from .neuron import SpikingLayer
+from .spiking import ChannelScale, SpikingNet
 
 
 def encode(images: np.ndarray, steps: int) -> EventBatch:
@@ -62,171 +61,71 @@ def lower_spiking(
     first = next((m for _, m in leaves(network.layers) if isinstance(m, SYNAPSES)), None)
     if isinstance(first, nn.Conv2d) and (len(input_shape) != 3 or input_shape[0] != first.in_channels):
         raise GraphError(f"input_shape {input_shape} should be ({first.in_channels}, H, W) for this network.")
-    lowering = _Lowering(copy.deepcopy(network).double().cpu().eval(), tuple(input_shape), True)
-    notes = {"readout": "last_step", "encoding": "direct", "steps": network.steps, "steps_tail": 0}
-    populations, projections = lowering.populations, lowering.projections
-    return Graph(populations, projections, dt, ["out"], notes | (metadata or {})).validate()
+    notes = Readout(kind="last_step").to_metadata() | {"encoding": "direct", "steps": network.steps}
+    notes |= Timing().to_metadata()
+    made = _lowered(network, input_shape, True)
+    return Graph(made.populations, made.projections, dt, ["out"], notes | (metadata or {})).validate()
 
 
 def dense_graph(network: SpikingNet, input_shape: tuple[int, ...]) -> Graph:
     """The ANN that the network came from, as far as its price goes: its layers, poolings of their own.
 
-    For `snnkit.energy.dense_pj`, which counts the synapses and neurons of a Graph as a dense
+    For `snnkit.energy.baseline.dense_pj`, which counts the synapses and neurons of a Graph as a dense
     machine would work through them; a pooling merged into a convolution would be counted too dear.
     """
-    lowering = _Lowering(copy.deepcopy(network).double().cpu().eval(), tuple(input_shape), False)
-    return Graph(lowering.populations, lowering.projections, 1.0, ["out"]).validate()
+    made = _lowered(network, input_shape, False)
+    return Graph(made.populations, made.projections, 1.0, ["out"]).validate()
 
 
-class _Lowering:
-    def __init__(self, network: SpikingNet, input_shape: tuple[int, ...], merge: bool) -> None:
-        self.merge = merge
-        # no step follows a spike at T = 1, so the reset that chips and NIR have will do
-        self.reset = "hard" if network.steps == 1 else "soft"
-        self.populations = {"input": Population("input", INPUT, input_shape)}
-        self.projections: list[Projection] = []
-        branches = self.add(network.layers, [("input", [])], "")
-        branches = self.add(network.head, branches, "")
-        self.close("out", branches, "li", {"decay": 1.0, "gain": 1.0}, {})
-
-    def add(self, module: nn.Module, branches: list[Branch], name: str) -> list[Branch]:
-        """The chains of linear layers that lead here, each from a population."""
-        where = f"layer {name!r} ({type(module).__name__})"
-        if isinstance(module, nn.Sequential):
-            for key, part in module.named_children():
-                branches = self.add(part, branches, f"{name}.{key}" if name else key)
-            return branches
-        if isinstance(module, Residual):
-            body = self.add(module.body, branches, f"{name}.body")
-            return body + self.add(module.shortcut, branches, f"{name}.shortcut")
-        if isinstance(module, SpikingLayer):
-            shape = (-1, 1, 1) if module.channels else ()
-            decay, v_th = (p.detach().numpy().reshape(shape) for p in (module.decay, module.v_th))
-            if not (v_th > 0).all():
-                raise GraphError(f"{where}: threshold {v_th.min()} must be positive.")
-            params = {"decay": decay, "gain": 1.0, "v_th": v_th, "v_reset": 0.0, "v_rest": 0.0}
-            self.close(name, branches, "lif", params, {"reset": self.reset})
-            return [(name, [])]
-        if isinstance(module, nn.Dropout):
-            return branches
-        if not isinstance(module, (*SYNAPSES, ChannelScale, nn.AvgPool2d, nn.Flatten, nn.Identity)):
-            raise GraphError(
-                f"{where} has no place in a Graph: it is not linear. Use average pooling, whose weights "
-                "merge into the synapses."
-            )
-        if isinstance(module, nn.AvgPool2d) and not self.merge:
-            chains = [(source, [*chain, module]) for source, chain in branches]
-            self.close(name, chains, "li", {"decay": 0.0, "gain": 1.0}, {})
-            return [(name, [])]
-        first, *others = [(source, [*chain, module]) for source, chain in branches]
-        bias = getattr(module, "bias", None)
-        if others and bias is not None:
-            plain = copy.deepcopy(module)
-            plain.bias = None
-            others = [(source, [*chain, plain]) for source, chain in branches[1:]]
-        return [first, *others]
-
-    def close(
-        self, name: str, branches: list[Branch], neuron: str, params: dict[str, Any], options: dict[str, Any]
-    ) -> None:
-        """A population that the chains lead into."""
-        bias: Tensor | None = None
-        for k, (source, chain) in enumerate(branches):
-            shape = self.populations[source].shape
-            zero = torch.zeros(1, *shape, dtype=torch.float64)
-            with torch.no_grad():
-                offset = nn.Sequential(*chain)(zero)[0]
-            bias = offset if bias is None else bias + offset
-            tag = f".{k}" if k else ""
-            projection = _projection(f"{source}→{name}{tag}", source, name, chain, shape, tuple(offset.shape))
-            self.projections.append(projection)
-        assert bias is not None
-        if not bias.any():
-            bias = torch.zeros((), dtype=torch.float64)
-        if offset.ndim == 1:
-            params = {
-                k: np.reshape(v, -1) if np.size(v) > 1 else np.reshape(v, ()) for k, v in params.items()
-            }
-        else:
-            params = {k: np.reshape(v, ()) if np.size(v) == 1 else v for k, v in params.items()}
-        shape = tuple(offset.shape)
-        if bias.ndim == 3 and bool((bias == bias[:, :1, :1]).all()):
-            bias = bias[:, :1, :1]
-        self.populations[name] = Population(name, neuron, shape, params, bias.numpy(), options)
+def _lowered(network: SpikingNet, input_shape: tuple[int, ...], merge: bool) -> Tracer:
+    network = copy.deepcopy(network).double().cpu().eval()
+    tracer = Tracer({"input": tuple(input_shape)}, compose=True)
+    value = _add(tracer, network.layers, "", tracer.value("input"), merge)
+    out = _add(tracer, network.head, "", value, merge)
+    tracer.close(Met("out", "the read-out"), Integrator(decay=1.0), out)
+    if network.steps == 1:  # no step follows a spike, so the reset that chips and NIR have will do
+        for population in tracer.populations.values():
+            if "reset" in population.options:
+                population.options["reset"] = "hard"
+    return tracer
 
 
-def _projection(
-    name: str, source: str, target: str, chain: list[nn.Module], shape: tuple[int, ...], out: tuple[int, ...]
-) -> Projection:
-    layers = [m for m in chain if not isinstance(m, (nn.Flatten, nn.Identity))]
-    if not any(isinstance(m, (*SYNAPSES, nn.AvgPool2d)) for m in layers):
-        weight = torch.ones(1, *shape, dtype=torch.float64)
-        with torch.no_grad():
-            weight = nn.Sequential(*layers)(weight)
-        return Projection(name, source, target, weight.reshape(-1).numpy(), kind="one_to_one")
-    made = _as_conv(layers, shape)
-    if made is not None:
-        weight, options = made
-        return Projection(name, source, target, weight.numpy(), kind="conv", options=options)
-    matrix = _matrix(name, chain, shape, out)
-    if isinstance(layers[-1], nn.Linear):
-        return Projection(name, source, target, matrix)
-    sparse = csr_matrix(matrix.T)
-    return Projection(
-        name, source, target, sparse.data, kind="sparse", indptr=sparse.indptr.astype(np.int64),
-        indices=sparse.indices.astype(np.int32),
-    )  # fmt: skip
+def _add(tracer: Tracer, module: nn.Module, name: str, value: Value, merge: bool) -> Value:
+    """What layers make of a value, in the order in which they run; a `Residual` adds two branches.
+
+    merge  make average pooling part of the synapses behind it, not a population of its own
+    """
+    if isinstance(module, nn.Sequential):
+        for key, part in module.named_children():
+            value = _add(tracer, part, f"{name}.{key}" if name else key, value, merge)
+        return value
+    if isinstance(module, Residual):
+        body = _add(tracer, module.body, f"{name}.body", value, merge)
+        return body.plus(f"layer {name!r}", _add(tracer, module.shortcut, f"{name}.shortcut", value, merge))
+    value = tracer.apply(name, module, value)
+    if isinstance(module, nn.AvgPool2d) and not merge:
+        return tracer.close(Met(name, "AvgPool2d"), Integrator(decay=0.0), value)
+    return value
 
 
-def _as_conv(layers: list[nn.Module], shape: tuple[int, ...]) -> tuple[Tensor, dict[str, Any]] | None:
-    """A convolution, a pooling, or pooling and then a convolution, each before channel scales; or None."""
-    layers = list(layers)
-    scale = torch.ones(1, dtype=torch.float64)
-    while isinstance(layers[-1], ChannelScale):
-        weight = layers.pop().weight
-        assert isinstance(weight, Tensor)
-        scale = scale * weight.detach()
-    pool = layers.pop(0) if isinstance(layers[0], nn.AvgPool2d) else None
-    size = (1, 1)
-    if isinstance(pool, nn.AvgPool2d):
-        size, stride, padding = _pair(pool.kernel_size), _pair(pool.stride), _pair(pool.padding)
-        whole = padding == (0, 0) and not pool.ceil_mode and pool.divisor_override is None
-        if not whole or (layers and (stride != size or shape[1] % size[0] or shape[2] % size[1])):
-            return None
-        if not layers:
-            weight = torch.full((shape[0], 1, *size), 1 / (size[0] * size[1]), dtype=torch.float64)
-            options = {"stride": list(stride), "padding": [0, 0], "dilation": [1, 1], "groups": shape[0]}
-            return weight * scale.view(-1, 1, 1, 1), options
-    if len(layers) != 1 or not isinstance(layers[0], nn.Conv2d):
-        return None
-    conv = layers[0]
-    if pool is not None and tuple(conv.dilation) != (1, 1):
-        return None
-    weight = conv.weight.detach().repeat_interleave(size[0], 2).repeat_interleave(size[1], 3)
-    weight = weight / (size[0] * size[1]) * scale.view(-1, 1, 1, 1)
-    return weight, {
-        "stride": [a * b for a, b in zip(_pair(conv.stride), size, strict=True)],
-        "padding": [a * b for a, b in zip(_pair(conv.padding), size, strict=True)],
-        "dilation": [int(d) for d in conv.dilation],
-        "groups": conv.groups,
-    }
+@layer(ChannelScale)
+def _scaled(tracer: Tracer, where: Met, module: ChannelScale, value: Value) -> Value:
+    weight: Any = module.weight
+    return value.scaled(weight.detach().numpy().reshape(-1, *[1] * (len(value.shape) - 1)))
 
 
-def _pair(value: Any) -> tuple[int, int]:
-    y, x = np.broadcast_to(value, 2)
-    return int(y), int(x)
+@layer(SpikingLayer)
+def _neurons(tracer: Tracer, where: Met, module: SpikingLayer, value: Value) -> Value:
+    return tracer.close(where, module, value)
 
 
-def _matrix(name: str, chain: list[nn.Module], shape: tuple[int, ...], out: tuple[int, ...]) -> np.ndarray:
-    """The chain's weights ``[O, I]``: row by row what an output's cotangent becomes on its way back."""
-    rows, columns = int(np.prod(out)), int(np.prod(shape))
-    if rows * columns > LARGEST:
-        raise GraphError(
-            f"projection {name!r}: {rows} × {columns} weights of a chain of linear layers are too many; put "
-            "a ReLU between the convolutions, or pool before the convolution by whole tiles."
-        )
-    x = torch.zeros(rows, *shape, dtype=torch.float64, requires_grad=True)
-    with torch.enable_grad():
-        y = nn.Sequential(*chain)(x).reshape(rows, rows)
-        (weights,) = torch.autograd.grad(y, x, torch.eye(rows, dtype=torch.float64))
-    return weights.reshape(rows, columns).numpy()
+@dataclass(frozen=True)
+class Integrator:
+    """Neurons without spikes, v[t] = decay · v[t−1] + x[t]: the read-out (1), or a pooling of its own (0)."""
+
+    decay: float
+
+    def population(self, name: str, shape: tuple[int, ...]) -> Population:
+        """The neurons as a part of a `Graph`."""
+        params: dict[str, Any] = {"decay": self.decay, "gain": 1.0}
+        return Population(name, "li", shape, params)

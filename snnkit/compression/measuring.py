@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from ..errors import ParameterError
 from ..training.evaluation import evaluating
 from .ann import SYNAPSES
-from .spiking import Fused, SpikingLayer, SpikingNet, walk
+from .spiking import SpikingNet
+from .walking import Fused, walk
 
 MAC_PJ = 4.6
 AC_PJ = 0.9
@@ -48,26 +49,23 @@ def check_labelled(images: np.ndarray | Tensor, labels: np.ndarray) -> None:
         raise ParameterError(f"there are {len(images)} images and {len(labels)} labels to measure on.")
 
 
-class _Counting(Fused):
-    """Keeps spikes of neurons, and of synapses their MACs and the spikes that entered."""
+class _Counts:
+    """Spikes of neurons, and of synapses their MACs and the spikes that entered, of one batch."""
 
-    def __init__(self, steps: int) -> None:
-        super().__init__(steps)
+    def __init__(self) -> None:
         self.synaptic: dict[nn.Module, tuple[int, float | None]] = {}
         self.neurons: dict[str, tuple[float, int]] = {}
 
-    def synapses(self, layer: nn.Module, x: Tensor, static: bool) -> Tensor:
-        y = super().synapses(layer, x, static)
+    def synapses(self, layer: nn.Module, x: Tensor, y: Tensor, static: bool) -> None:
+        """Count MACs of a sample and step; None for the spikes of a static input, an image."""
         if isinstance(layer, SYNAPSES):
             macs = y[0].numel() * layer.weight[0].numel()
             spikes = None if static else float(x.sum(dtype=torch.float64)) / x[0].numel()
             self.synaptic[layer] = macs, spikes
-        return y
 
-    def spike(self, name: str, layer: SpikingLayer, x: Tensor, static: bool) -> Tensor:
-        s = super().spike(name, layer, x, static)
+    def spikes(self, name: str, s: Tensor) -> None:
+        """Count spikes of all samples and steps, and neurons."""
         self.neurons[name] = float(s.sum(dtype=torch.float64)), s[0].numel()
-        return s
 
 
 @torch.no_grad()
@@ -88,14 +86,15 @@ def measure(
     with evaluating(network):
         for start in range(0, len(images), batch):
             x = torch.as_tensor(images[start : start + batch]).to(parameter.device, parameter.dtype)
-            run = _Counting(network.steps)
+            counts = _Counts()
+            run = Fused(network.steps, watch=counts)
             s, _ = walk(network.layers, x, True, run)
             y, _ = walk(network.head, s, False, run)
             scores = y.view(network.steps, len(x), -1).sum(0)
             right += int((scores.argmax(1).cpu().numpy() == labels[start : start + batch]).sum())
-            for name, (count, size) in run.neurons.items():
+            for name, (count, size) in counts.neurons.items():
                 spikes[name], neurons[name] = spikes.get(name, 0.0) + count, size
-            for layer, (n, count_in) in run.synaptic.items():
+            for layer, (n, count_in) in counts.synaptic.items():
                 macs[layer] = n
                 entered[layer] = None if count_in is None else (entered.get(layer) or 0.0) + count_in
     energy = sum(

@@ -10,6 +10,15 @@
 The neuron of IIR-SNN (Chowdhury, Rathi, Roy, ECCV 2022, arXiv 2110.05929), which spikes when z > 0:
 here a neuron that reaches its threshold exactly spikes, as everywhere in snnkit, so that a lowered
 network gives the same spikes. decay and v_th are learned.
+
+It stands apart from "lif" with a soft reset, whose spikes it has to the bit (a lowered network is one),
+because its gradients are others: z is in thresholds, so the triangle is as wide as v_th and ∂z/∂v_th is
+−h/v_th², where a surrogate of "lif" is a function of h − v_th, the same for every threshold, and ∂/∂v_th
+has no factor h/v_th. "lif" of x/v_th with a threshold of 1 would have these gradients, but rounds
+potentials otherwise, and so loses spikes at the threshold. Its kernels stand apart because they also pool,
+know an input that is the same in every step, and write spikes only: a training step of VGG-9 ×0.25 (batch
+64, one thread, alternating in one process) takes 1.5 times as long at T = 1 and 1.3 times at T = 5 with
+those of "lif" in their place.
 """
 
 from __future__ import annotations

@@ -3,58 +3,45 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import fields
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator
+from torch import nn
 
-from ..datasets import Binned, images
+from ..datasets import Binned, dataset, images
+from ..datasets.images import ImageSplits
 from ..errors import DataError
 from ..files import PathLike, atomic
 from ..graph import Graph
 from ..training.checkpoint import load_checkpoint, load_weights
-from ..training.config import Section, read_file
+from ..training.config import DataSection, Section, own_options, read_file
 from ..training.record import stamp
 from .ann import MODELS, build_ann
 from .conversion import convert, converted_like
+from .fitting import Checkpoint, train_images
 from .lowering import encode, lower_spiking
 from .measuring import accuracy, measure
+from .schedule import Distillation, Training
 from .spiking import SpikingNet
-from .timesteps import MILESTONES, Cost, Schedule, check_stages, compress_timesteps, train_images
+from .timesteps import Cost, Stage, check_stages, compress_timesteps
 
 
-class Data(Section):
+class Data(DataSection):
     """Which images."""
 
-    name: Literal[images.NAMES] = "digits"  # type: ignore[valid-type]
-    root: Path | None = None
+    name: str = "digits"
     valid_fraction: float = Field(0.1, gt=0, lt=1)
     limit: int | None = Field(None, ge=2, description="images of every class")
     seed: int = Field(0, description="of the choice of validation images")
 
-
-class Training(Section):
-    """How a network is trained."""
-
-    epochs: int = Field(10, ge=1)
-    batch: int = Field(64, ge=1)
-    lr: float = Field(1e-4, gt=0)
-    optimiser: Literal["adam", "sgd"] = "adam"
-    weight_decay: float = Field(0.0, ge=0)
-    milestones: tuple[float, ...] = MILESTONES
-    factor: float = Field(5.0, ge=1, description="lr is divided by it at each milestone")
-    augment: int = Field(0, ge=0, description="largest shift, pixels; 0 for no augmentation")
-    mirror: bool = Field(True, description="also mirror, where augment > 0; not for digits")
-    average: float = Field(0.0, ge=0, lt=1, description="share of an average of weights that a step leaves")
-
-    def schedule(self, **changes: Any) -> Schedule:
-        """The same for `train_images`, with changes."""
-        named = {entry.name for entry in fields(Schedule)}
-        return Schedule(**{k: v for k, v in self.model_dump().items() if k in named} | changes)
+    @field_validator("name")
+    @classmethod
+    def _has_images(cls, name: str) -> str:
+        return dataset(name, "images").name
 
 
 class Ann(Training):
@@ -68,7 +55,7 @@ class Ann(Training):
     lr: float = Field(1e-3, gt=0)
 
 
-class Snn(Training):
+class Snn(Training, Distillation):
     """Conversion and stages."""
 
     stages: tuple[int, ...] = (5, 4, 3, 2, 1)
@@ -79,8 +66,6 @@ class Snn(Training):
     floor: float | None = Field(None, description="stop below this validation accuracy")
     direct: bool = Field(True, description="also T = 1 straight from the ANN, for as many epochs")
     stage_epochs: tuple[int, ...] = Field((), description="epochs of each stage, in place of `epochs`")
-    distillation: float = Field(0.0, ge=0, le=1, description="share of the loss that the ANN teaches")
-    temperature: float = Field(4.0, gt=0, description="of the scores that are compared with the ANN's")
     gradients: Literal["float32", "bfloat16"] = Field("float32", description="of convolutions")
 
     @field_validator("stages")
@@ -110,7 +95,7 @@ class Run(Section):
 class CompressionConfig(Section):
     """A whole compression."""
 
-    data: Data = Data()
+    data: Annotated[SerializeAsAny[Data], own_options(Data)] = Data()
     ann: Ann = Ann()
     snn: Snn = Snn()
     run: Run = Run()
@@ -140,10 +125,7 @@ def load_stage(config: CompressionConfig, folder: PathLike, stage: str) -> Spiki
     """
     name = "direct_T1.pt" if stage == "direct" else f"stage_{stage}.pt"
     first, last = (load_checkpoint(Path(folder) / file) for file in ("ann.pt", name))
-    a, shape = config.ann, first["inputs"]
-    ann = build_ann(
-        a.model, len(first["classes"]), shape[0], shape[1], width=a.width, dropout=a.dropout, hidden=a.hidden
-    )
+    ann = _ann(config, len(first["classes"]), first["inputs"])
     load_weights(ann, first["best"], Path(folder) / "ann.pt")
     network = converted_like(ann, last["best"], per_channel=config.snn.per_channel)
     load_weights(network, last["best"], Path(folder) / name)
@@ -166,14 +148,16 @@ def compress_run(
     *,
     cost: Cost | None = None,
     report: Callable[[dict[str, Any]], None] | None = None,
+    progress: bool = False,
 ) -> dict[str, Any]:
     """Run into `folder`: ann.pt, stage_T5.pt …, graph.h5 of the last stage, result.json; returns the last.
 
     With `resume` everything that is there is kept and an unfinished stage goes on at its last epoch. The
     test images are touched once, at the end: each stage's network, as validation chose it, and the ANN.
 
-    cost    see `compress_timesteps`
-    report  called with a row an epoch
+    cost      see `compress_timesteps`
+    report    called with a row an epoch
+    progress  show a bar for the ANN and for each stage
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -181,61 +165,26 @@ def compress_run(
         torch.set_num_threads(config.run.threads)
     about = {k: v for k, v in config.data.model_dump().items() if k != "name"}
     data = images.load(config.data.name, **about)
-    channels, size = data.train[0].shape[1], data.train[0].shape[2]
-    seed = config.run.seed
-    torch.manual_seed(seed)
-    a = config.ann
-    ann = build_ann(
-        a.model, len(data.classes), channels, size, width=a.width, dropout=a.dropout, hidden=a.hidden
-    ).to(config.run.device)
+    torch.manual_seed(config.run.seed)
+    ann = _ann(config, len(data.classes), data.train[0].shape[1:]).to(config.run.device)
     fit = train_images(
-        ann, data, a.schedule(), seed=seed, checkpoint=folder / "ann.pt", resume=resume,
+        ann, data, config.ann.schedule(), seed=config.run.seed,
+        checkpoint=Checkpoint(folder / "ann.pt", resume),
         report=None if report is None else lambda row: report({"T": 0, "stage_from": "", **row}),
+        progress=progress,
     )  # fmt: skip
-    s = config.snn
-    shown = data.normalised("train")[0]
-    chosen = np.random.default_rng([seed, 1]).permutation(len(shown))[: s.calibration_images]
-    network = convert(
-        ann, shown[chosen], s.percentile, steps=s.stages[0], calibration_steps=s.calibration_steps,
-        per_channel=s.per_channel,
-    )  # fmt: skip
-    network.mixed = s.gradients == "bfloat16"
-    one = [s.schedule(epochs=n) for n in s.stage_epochs or [s.epochs] * len(s.stages)]
+    s, network = config.snn, _converted(config, ann, data)
     done = compress_timesteps(
-        network, data, s.stages, one, teacher=ann, seed=seed, folder=folder, resume=resume, floor=s.floor,
-        direct=s.direct, cost=cost, report=report,
+        network, data, s.stages, [s.schedule(epochs=n) for n in s.stage_epochs or [s.epochs] * len(s.stages)],
+        teacher=ann, seed=config.run.seed, folder=folder, resume=resume, floor=s.floor, direct=s.direct,
+        cost=cost, report=report, progress=progress,
     )  # fmt: skip
-    x, y = data.normalised("test")
-    ann_test = accuracy(ann, x, y)
-    rows = []
-    staged = [stage for stage in done.stages if stage.stage_from != "direct"]
-    for stage in done.stages:
-        network.load_state_dict(stage.state)
-        network.steps = stage.T
-        tested = measure(network, x, y)
-        rows.append(
-            {
-                "case": f"{config.data.name} {a.model} ×{a.width:g}",
-                **stage.row(),
-                "accuracy": tested.accuracy,
-                "ann_accuracy": ann_test,
-                "spikes_per_neuron": tested.spikes_per_neuron,
-                "energy_ratio_paper": tested.energy_ratio_paper,
-                **stamp(seed),
-            }
-        )
-    network.load_state_dict(staged[-1].state)
-    network.steps = staged[-1].T
-    graph = lower_spiking(
-        network, data.train[0].shape[1:],
-        metadata={
-            "classes": data.classes,
-            "images": config.data.model_dump(mode="json"),
-            "mean": data.mean.tolist(),
-            "std": data.std.tolist(),
-        },
-    )  # fmt: skip
-    graph.save(folder / "graph.h5")
+    ann_test = accuracy(ann, *data.normalised("test"))
+    rows = _rows(config, network, data, done.stages, ann_test)
+    last = [stage for stage in done.stages if stage.stage_from != "direct"][-1]
+    network.load_state_dict(last.state)
+    network.steps = last.T
+    _graph(config, network, data).save(folder / "graph.h5")
     result = {
         "images": data.name,
         "ann_valid_accuracy": fit.valid_accuracy,
@@ -249,3 +198,55 @@ def compress_run(
             json.dumps({**result, "configuration": config.model_dump(mode="json")}, indent=1)
         )
     return result
+
+
+def _ann(config: CompressionConfig, classes: int, shape: Sequence[int]) -> nn.Sequential:
+    """The ANN of a run, for images of shape [C, H, W], with the weights that the torch seed gives."""
+    a = config.ann
+    return build_ann(a.model, classes, shape[0], shape[1], width=a.width, dropout=a.dropout, hidden=a.hidden)
+
+
+def _converted(config: CompressionConfig, ann: nn.Sequential, data: ImageSplits) -> SpikingNet:
+    """The spiking network of a trained ANN, calibrated on training images that the seed chooses."""
+    s, shown = config.snn, data.normalised("train")[0]
+    chosen = np.random.default_rng([config.run.seed, 1]).permutation(len(shown))[: s.calibration_images]
+    network = convert(
+        ann, shown[chosen], s.percentile, steps=s.stages[0], calibration_steps=s.calibration_steps,
+        per_channel=s.per_channel,
+    )  # fmt: skip
+    network.mixed = s.gradients == "bfloat16"
+    return network
+
+
+def _rows(
+    config: CompressionConfig, network: SpikingNet, data: ImageSplits, stages: list[Stage], ann_test: float
+) -> list[dict[str, Any]]:
+    """A row a stage, with what it does on the test images."""
+    rows = []
+    for stage in stages:
+        network.load_state_dict(stage.state)
+        network.steps = stage.T
+        tested = measure(network, *data.normalised("test"))
+        rows.append(
+            {
+                "case": f"{config.data.name} {config.ann.model} ×{config.ann.width:g}",
+                **stage.row(),
+                "accuracy": tested.accuracy,
+                "ann_accuracy": ann_test,
+                "spikes_per_neuron": tested.spikes_per_neuron,
+                "energy_ratio_paper": tested.energy_ratio_paper,
+                **stamp(config.run.seed),
+            }
+        )
+    return rows
+
+
+def _graph(config: CompressionConfig, network: SpikingNet, data: ImageSplits) -> Graph:
+    """The network lowered, knowing its images."""
+    metadata = {
+        "classes": data.classes,
+        "images": config.data.model_dump(mode="json"),
+        "mean": data.mean.tolist(),
+        "std": data.std.tolist(),
+    }
+    return lower_spiking(network, data.train[0].shape[1:], metadata=metadata)

@@ -3,304 +3,25 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import itertools
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.optim.swa_utils import AveragedModel
 
 from ..datasets.images import ImageSplits
-from ..errors import CheckpointError, ParameterError, ShapeError
+from ..errors import ParameterError
 from ..files import PathLike
-from ..training.checkpoint import load_checkpoint, load_weights, save_checkpoint
-from ..training.evaluation import evaluating
-from ..training.record import stamp
-from .ann import NORMS
+from .fitting import Checkpoint, train_images
 from .measuring import Measured, accuracy, measure
+from .schedule import PUBLISHED, Schedule
 from .spiking import SpikingNet
 
 Cost = Callable[[SpikingNet, np.ndarray], dict[str, float]]
 """``cost(network, images)``: further figures of a stage, such as energy and latency of a chip."""
-
-MILESTONES = (0.6, 0.8, 0.9)
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How a network is trained; the defaults are the paper's for the spiking stages.
-
-    epochs        at least 1
-    lr            divided by `factor`, at least 1, at these shares of the epochs (`milestones`)
-    optimiser     "adam" (amsgrad) or "sgd" (momentum 0.9)
-    weight_decay  on all parameters
-    augment       shift by up to so many pixels; 0 for neither shifts nor mirrors
-    mirror        mirror half of the images that `augment` shifts; False for digits and letters
-    average       weights of k steps ago count average^k, as in 0.99^k: what is validated and kept is
-                  their mean over the steps so far. 0: the weights themselves
-    distillation  share of the loss that compares with a teacher's scores; 0 for none
-    temperature   that divides both scores in that comparison
-    """
-
-    epochs: int = 10
-    batch: int = 64
-    lr: float = 1e-4
-    optimiser: str = "adam"
-    weight_decay: float = 0.0
-    milestones: tuple[float, ...] = MILESTONES
-    factor: float = 5.0
-    augment: int = 0
-    mirror: bool = True
-    average: float = 0.0
-    distillation: float = 0.0
-    temperature: float = 4.0
-
-    def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch < 1 or not self.lr > 0 or self.augment < 0:
-            raise ParameterError(
-                f"a schedule needs epochs ≥ 1, batch ≥ 1, lr > 0 and augment ≥ 0, got {asdict(self)}."
-            )
-        if not self.factor >= 1 or not self.weight_decay >= 0:
-            raise ParameterError(
-                f"a schedule needs factor ≥ 1 and weight_decay ≥ 0, got {self.factor}, {self.weight_decay}."
-            )
-        if self.optimiser not in ("adam", "sgd"):
-            raise ParameterError(f"optimiser {self.optimiser!r} is none of adam, sgd.")
-        if not (0 <= self.average < 1 and 0 <= self.distillation <= 1 and self.temperature > 0):
-            raise ParameterError(
-                f"average = {self.average} must lie in [0, 1), distillation = {self.distillation} in [0, 1], "
-                f"and temperature = {self.temperature} be positive."
-            )
-
-    def lr_at(self, epoch: int) -> float:
-        """Learning rate of an epoch, counted from 0."""
-        return self.lr / self.factor ** sum(epoch >= round(m * self.epochs) for m in self.milestones)
-
-
-@dataclass
-class Fit:
-    """A network trained, with the epoch that is best on validation.
-
-    history  a row an epoch: epoch, loss, valid_accuracy
-    """
-
-    best_epoch: int = -1
-    valid_accuracy: float = -1.0
-    history: list[dict[str, float]] = field(default_factory=list)
-
-
-def augmented(x: np.ndarray, rng: np.random.Generator, amount: int, mirror: bool = True) -> np.ndarray:
-    """Images ``[B, C, H, W]`` shifted by up to `amount` pixels (0 comes in), half of them mirrored.
-
-    What is drawn for the shifts does not depend on `mirror`.
-    """
-    if not amount:
-        return x
-    batch, _, height, width = x.shape
-    wide = np.pad(x, ((0, 0), (0, 0), (amount, amount), (amount, amount)))
-    down, right = rng.integers(0, 2 * amount + 1, (2, batch))
-    mirrored = rng.integers(0, 2, (batch,))
-    y = np.empty_like(x)
-    for b, turned in enumerate(mirrored):
-        cut = wide[b, :, down[b] : down[b] + height, right[b] : right[b] + width]
-        y[b] = cut[:, :, ::-1] if turned and mirror else cut
-    return y
-
-
-def _blend(decay: float, average: Sequence[Tensor], now: Sequence[Tensor], seen: Tensor) -> None:
-    """average ← Σ_k decay^k·(weights k steps ago) / Σ_k decay^k, which includes the `seen` steps before."""
-    share = (1 - decay) / (1 - decay ** (float(seen) + 1))
-    for a, b in zip(average, now, strict=True):
-        if a.is_floating_point():
-            a.lerp_(b, share)
-        else:
-            a.copy_(b)
-
-
-def distilled(
-    scores: Tensor, labels: Tensor, teacher: Tensor, share: float, temperature: float, steps: int = 1
-) -> Tensor:
-    """(1 − share)·cross entropy + share·τ²·KL(softmax(teacher/τ) ‖ softmax(scores/(τ·steps))), mean.
-
-    scores and teacher ``[B, classes]``, labels int64 ``[B]``; scores are a sum over `steps`. Hinton,
-    Vinyals and Dean 2015 (arXiv 1503.02531), section 2; τ is the temperature, and τ² keeps the size of
-    the gradient.
-    """
-    student, taught = (F.log_softmax(z / temperature, 1) for z in (scores / steps, teacher))
-    divergence = F.kl_div(student, taught, reduction="batchmean", log_target=True)
-    return (1 - share) * F.cross_entropy(scores, labels) + share * temperature**2 * divergence
-
-
-def train_images(
-    network: nn.Module,
-    data: ImageSplits,
-    schedule: Schedule,
-    *,
-    teacher: nn.Module | None = None,
-    seed: int = 0,
-    checkpoint: PathLike | None = None,
-    resume: bool = False,
-    about: dict[str, Any] | None = None,
-    report: Callable[[dict[str, float]], None] | None = None,
-) -> Fit:
-    """Train on ``data.train`` by cross entropy and leave the network with its best epoch on ``data.valid``.
-
-    Order, augmentation and dropout of an epoch follow from (seed, epoch). With `checkpoint`, a file is
-    written after every epoch; with `resume`, a run that was stopped goes on from it to the same numbers.
-
-    teacher  gives the scores that `Schedule.distillation` compares with, see `distilled`; a spiking
-             network's are a sum over its steps, and their mean is compared
-    about    what else the result depends on, such as the stage it started from: a run that is resumed
-             must say the same
-    report   called with each row of the history, and how many epochs there are
-
-    Seeds torch's generator in every epoch. A batch norm has no statistics of one image: a last batch of
-    one is left out where the network has any.
-    """
-    if schedule.distillation and teacher is None:
-        raise ParameterError(f"distillation = {schedule.distillation} needs a teacher, such as the ANN.")
-    if not schedule.distillation:
-        teacher = None
-    parameter = next(network.parameters())
-    (x, y), (x_valid, y_valid) = data.normalised("train"), data.normalised("valid")
-    if len(x) == 0 or len(x_valid) == 0:
-        raise ParameterError(f"training needs images: {len(x)} to train and {len(x_valid)} to validate on.")
-    least = 2 if any(isinstance(m, NORMS) for m in network.modules()) else 1
-    if min(schedule.batch, len(x)) < least:
-        raise ParameterError(
-            f"batch norm needs at least 2 images, the batch is {schedule.batch} of {len(x)} images."
-        )
-    optimiser: torch.optim.Optimizer
-    if schedule.optimiser == "adam":
-        optimiser = torch.optim.Adam(
-            network.parameters(), lr=schedule.lr, amsgrad=True, weight_decay=schedule.weight_decay
-        )
-    else:
-        optimiser = torch.optim.SGD(
-            network.parameters(), lr=schedule.lr, momentum=0.9, weight_decay=schedule.weight_decay
-        )
-    average = None
-    if schedule.average:
-        blend = partial(_blend, schedule.average)
-        average = AveragedModel(network, multi_avg_fn=blend, use_buffers=True)
-    kept = network if average is None else average.module
-    fit, best, start = Fit(), dict[str, Tensor](), 0
-    path = None if checkpoint is None else Path(checkpoint)
-    plan: dict[str, Any] = {}
-    if path is not None:
-        plan = {
-            **asdict(schedule), "milestones": list(schedule.milestones), "seed": seed,
-            "images": _digest(data), "start": _sizes(network),
-            "teacher": [] if teacher is None else _sizes(teacher), **(about or {}),
-        }  # fmt: skip
-    if path is not None and resume and path.exists():
-        content = load_checkpoint(path)
-        _check_plan(path, content, plan)
-        load_weights(network, content["last"], path)
-        optimiser.load_state_dict(content["optimiser"])
-        if average is not None:
-            average.load_state_dict(content["average"])
-        fit, best, start = Fit(**content["fit"]), content["best"], content["epoch"]
-    clamp = getattr(network, "clamp_", None)
-    for epoch in range(start, schedule.epochs):
-        for group in optimiser.param_groups:
-            group["lr"] = schedule.lr_at(epoch)
-        rng = np.random.default_rng([seed, epoch])
-        torch.manual_seed(int(rng.integers(2**62)))
-        order = rng.permutation(len(x))
-        network.train()
-        total, seen = 0.0, 0
-        for first in range(0, len(x), schedule.batch):
-            chosen = order[first : first + schedule.batch]
-            if len(chosen) < least:
-                continue
-            images = torch.from_numpy(augmented(x[chosen], rng, schedule.augment, schedule.mirror)).to(
-                parameter
-            )
-            labels = torch.from_numpy(y[chosen]).to(parameter.device)
-            if teacher is None:
-                loss = F.cross_entropy(network(images), labels)
-            else:
-                with torch.no_grad(), evaluating(teacher):
-                    taught = teacher(images)
-                scores = network(images)
-                if taught.shape != scores.shape:
-                    raise ShapeError(
-                        f"the teacher's scores are {list(taught.shape)}, the network's {list(scores.shape)}; "
-                        "both must know the same classes."
-                    )
-                loss = distilled(
-                    scores, labels, taught, schedule.distillation, schedule.temperature,
-                    getattr(network, "steps", 1),
-                )  # fmt: skip
-            optimiser.zero_grad(set_to_none=True)
-            torch.autograd.backward(loss)
-            optimiser.step()
-            if clamp is not None:
-                clamp()
-            if average is not None:
-                average.update_parameters(network)
-            total, seen = total + loss.item() * len(chosen), seen + len(chosen)
-        valid = accuracy(kept, x_valid, y_valid)
-        row = {"epoch": epoch, "loss": total / seen, "valid_accuracy": valid}
-        fit.history.append(row)
-        if valid > fit.valid_accuracy:
-            fit.valid_accuracy, fit.best_epoch = valid, epoch
-            best = {k: v.detach().clone() for k, v in kept.state_dict().items()}
-        if report is not None:
-            report({**row, "epochs": schedule.epochs})
-        if path is not None:
-            save_checkpoint(
-                path,
-                {"record": {"plan": plan, **stamp(seed)}, "classes": list(data.classes),
-                 "inputs": list(x.shape[1:]), "epoch": epoch + 1, "fit": asdict(fit), "best": best,
-                 "last": dict(network.state_dict()), "optimiser": optimiser.state_dict(),
-                 "average": {} if average is None else average.state_dict()},
-            )  # fmt: skip
-    network.load_state_dict(best)
-    network.eval()
-    return fit
-
-
-def _digest(data: ImageSplits) -> str:
-    """Names the images that are trained and validated on."""
-    found = hashlib.sha256()
-    for part in (*data.train, *data.valid):
-        found.update(np.ascontiguousarray(part).data)
-    return found.hexdigest()[:16]
-
-
-def _sizes(network: nn.Module) -> list[float]:
-    """Σ|v| of every tensor: tells networks apart, but not by what another number of threads rounds."""
-    return [float(v.detach().double().abs().sum()) for v in network.state_dict().values()]
-
-
-def _check_plan(path: Path, content: dict[str, Any], plan: dict[str, Any]) -> None:
-    """Raise `CheckpointError` if the file is of another run than `plan` says."""
-    then = content["record"].get("plan")
-    if then is None or {"optimiser", "fit", "epoch", "average"} - content.keys():
-        raise CheckpointError(f"{path} was not written by train_images; choose another folder.")
-    for key in sorted(then.keys() | plan.keys()):
-        old, new = then.get(key), plan.get(key)
-        if key in ("start", "teacher"):
-            old, new = old or [], new or []
-            if len(old) == len(new) and np.allclose(old, new, rtol=1e-4, atol=0):
-                continue
-            old, new = "other weights", "these"
-        elif old == new:
-            continue
-        raise CheckpointError(
-            f"{path} was trained with {key} = {old!r}, not {new!r}; resume with its own configuration or "
-            "choose another folder."
-        )
 
 
 @dataclass
@@ -310,6 +31,7 @@ class Stage:
     stage_from      "ann", "T=5", …: what it started from; "direct" for T = 1 straight from the ANN
     valid           figures on the validation images, at the chosen epoch
     valid_start     validation accuracy before the stage was trained
+    seconds         of all its epochs
     cost            what the callable gave
     state           the network's weights, for `SpikingNet.load_state_dict`
     """
@@ -364,7 +86,7 @@ def compress_timesteps(
     network: SpikingNet,
     data: ImageSplits,
     stages: Sequence[int] = (5, 4, 3, 2, 1),
-    schedule: Schedule | Sequence[Schedule] = Schedule(),
+    schedule: Schedule | Sequence[Schedule] = PUBLISHED,
     *,
     teacher: nn.Module | None = None,
     seed: int = 0,
@@ -374,6 +96,7 @@ def compress_timesteps(
     direct: bool = False,
     cost: Cost | None = None,
     report: Callable[[dict[str, Any]], None] | None = None,
+    progress: bool = False,
 ) -> Compression:
     """Train a converted network at the first number of steps, then at each next from the one before.
 
@@ -391,6 +114,7 @@ def compress_timesteps(
               had together; comes last in the result, as stage_from "direct"
     cost      ``cost(network, validation images)`` → further columns
     report    called with a row after each epoch
+    progress  show a bar for each stage
     """
     plan = list(stages)
     check_stages(plan)
@@ -402,35 +126,15 @@ def compress_timesteps(
             raise ParameterError(
                 f"layer {name!r}: threshold {float(layer.v_th.detach().min())} must be positive."
             )
+    course = _Course(
+        network=network, data=data, teacher=teacher, seed=seed, folder=folder, resume=resume, cost=cost,
+        report=report, progress=progress,
+    )  # fmt: skip
     converted = copy.deepcopy(network.state_dict())
     done = Compression([])
-
-    def run(T: int, origin: str, one: Schedule, label: str) -> Stage:
-        network.steps = T
-        checkpoint = None if folder is None else Path(folder) / f"{label}.pt"
-        images, labels = data.normalised("valid")
-        before = accuracy(network, images, labels)
-        started = time.perf_counter()
-
-        def tell(row: dict[str, float]) -> None:
-            if report is not None:
-                report({"T": T, "stage_from": origin, **row})
-
-        fit = train_images(
-            network, data, one, teacher=teacher, seed=seed, checkpoint=checkpoint, resume=resume,
-            about={"T": T, "stage_from": origin}, report=tell,
-        )  # fmt: skip
-        seconds = time.perf_counter() - started
-        figures = {} if cost is None else cost(network, images)
-        state = copy.deepcopy(network.state_dict())
-        return Stage(
-            T, origin, one.epochs, fit.best_epoch, before, measure(network, images, labels), seconds,
-            figures, state,
-        )  # fmt: skip
-
     origin = "ann"
     for T, one in zip(plan, schedules, strict=True):
-        stage = run(T, origin, one, f"stage_T{T}")
+        stage = course.stage(T, origin, one, f"stage_T{T}")
         done.stages.append(stage)
         origin = f"T={T}"
         if floor is not None and stage.valid.accuracy < floor:
@@ -440,9 +144,53 @@ def compress_timesteps(
             break
     if direct:
         network.load_state_dict(converted)
-        epochs = sum(stage.epochs for stage in done.stages)
-        last = Schedule(**{**asdict(schedules[-1]), "epochs": epochs})
-        done.stages.append(run(1, "direct", last, "direct_T1"))
+        last = schedules[-1].schedule(epochs=sum(stage.epochs for stage in done.stages))
+        done.stages.append(course.stage(1, "direct", last, "direct_T1"))
         network.load_state_dict(done.stages[-2].state)
         network.steps = done.stages[-2].T
     return done
+
+
+@dataclass(frozen=True)
+class _Course:
+    """What all stages of a compression share; see `compress_timesteps`."""
+
+    network: SpikingNet
+    data: ImageSplits
+    teacher: nn.Module | None
+    seed: int
+    folder: PathLike | None
+    resume: bool
+    cost: Cost | None
+    report: Callable[[dict[str, Any]], None] | None
+    progress: bool
+
+    def stage(self, T: int, origin: str, schedule: Schedule, label: str) -> Stage:
+        """Train the network as it is at T steps; `origin` says what it comes from, `label` names its file."""
+        network, about = self.network, {"T": T, "stage_from": origin}
+        network.steps = T
+        checkpoint = None
+        if self.folder is not None:
+            checkpoint = Checkpoint(Path(self.folder) / f"{label}.pt", self.resume, about)
+        images, labels = self.data.normalised("valid")
+        before = accuracy(network, images, labels)
+
+        def tell(row: dict[str, float]) -> None:
+            if self.report is not None:
+                self.report({**about, **row})
+
+        fit = train_images(
+            network, self.data, schedule, teacher=self.teacher, seed=self.seed, checkpoint=checkpoint,
+            report=tell, progress=self.progress,
+        )  # fmt: skip
+        return Stage(
+            T=T,
+            stage_from=origin,
+            epochs=schedule.epochs,
+            best_epoch=fit.best_epoch,
+            valid_start=before,
+            seconds=fit.seconds,
+            cost={} if self.cost is None else self.cost(network, images),
+            valid=measure(network, images, labels),
+            state=copy.deepcopy(network.state_dict()),
+        )

@@ -1,23 +1,40 @@
-"""Recordings of words as spikes, images as arrays: `load(name)` gives train, valid and test."""
+"""Recordings of words as spikes, images as arrays: `load(name)` gives train, valid and test.
+
+`DATASETS` is the table of all data sets, `register` adds one of your own. The rest is loaded when it is
+first asked for.
+"""
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from .table import DATASETS, Dataset, dataset, register
+
 if TYPE_CHECKING:
-    from .binning import Binned, Frames, bin_events
-    from .event_data import EventDataset, from_events, from_tonic, read_events, write_events
+    from .batches import Binned, Frames
+    from .binning import bin_events
+    from .event_data import EventDataset, from_events
+    from .event_files import read_events, write_events
     from .heidelberg import SHD, SSC
+    from .images import Images
+    from .loading import Resolved, leave_one_speaker_out, load, resolve, sound
     from .recordings import Recordings
-    from .speech import GSC, Resolved, SpokenDigits, SpokenWords, SyntheticDigits, resolve_spoken_digits
-    from .splits import Splits, leave_one_speaker_out, load, sound
+    from .speech_commands import GSC
+    from .splits import Splits
+    from .spoken_digits import SpokenDigits
+    from .spoken_words import SpokenWords
+    from .synthetic_digits import SyntheticDigits
+    from .tonic import from_tonic
 
 __all__ = [
+    "DATASETS",
     "GSC",
     "SHD",
     "SSC",
     "Binned",
+    "Dataset",
     "EventDataset",
     "Frames",
+    "Images",
     "Recordings",
     "Resolved",
     "Splits",
@@ -25,23 +42,33 @@ __all__ = [
     "SpokenWords",
     "SyntheticDigits",
     "bin_events",
+    "dataset",
     "from_events",
     "from_tonic",
     "leave_one_speaker_out",
     "load",
     "read_events",
-    "resolve_spoken_digits",
+    "register",
+    "resolve",
     "sound",
     "write_events",
 ]
 
 _FILES = {
-    "binning": ("Binned", "Frames", "bin_events"),
-    "event_data": ("EventDataset", "from_events", "from_tonic", "read_events", "write_events"),
+    "batches": ("Binned", "Frames"),
+    "binning": ("bin_events",),
+    "event_data": ("EventDataset", "from_events"),
+    "event_files": ("read_events", "write_events"),
     "heidelberg": ("SHD", "SSC"),
+    "images": ("Images",),
+    "loading": ("Resolved", "leave_one_speaker_out", "load", "resolve", "sound"),
     "recordings": ("Recordings",),
-    "speech": ("GSC", "Resolved", "SpokenDigits", "SpokenWords", "SyntheticDigits", "resolve_spoken_digits"),
-    "splits": ("Splits", "leave_one_speaker_out", "load", "sound"),
+    "speech_commands": ("GSC",),
+    "splits": ("Splits",),
+    "spoken_digits": ("SpokenDigits",),
+    "spoken_words": ("SpokenWords",),
+    "synthetic_digits": ("SyntheticDigits",),
+    "tonic": ("from_tonic",),
 }
 _WHERE = {name: file for file, names in _FILES.items() for name in names}
 

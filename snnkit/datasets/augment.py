@@ -1,9 +1,10 @@
 """Changes to training recordings that leave their label true: masks, shifts, stretch, loss of events, CutMix.
 
 Pure functions of spikes and a NumPy generator, for an `EventBatch` or a dense array ``[T, B, N]``
-(with `lengths`, else every step counts); the same kind comes back. Every sample draws for itself.
+(with `lengths` int64 [B], else every step counts); the same kind comes back. Every sample draws for itself.
 A dense array goes through its events, so both give the same result from the same generator.
-`Binned.batch(…, augment=…)` applies them before the dense array is made, which is cheaper.
+`Binned.batch(…, augment=…)` applies them before the dense array is made, which is cheaper. Each raises
+`ParameterError` for a probability, width or factor out of its range and `ShapeError` for another array.
 
 Masks over time and channels and CutMix are those of the SNN-delays paper (Hammouamri et al. 2024) and
 SpecAugment (Park et al. 2019); shift along the channels and event loss as for SHD in Cramer et al.
@@ -44,10 +45,7 @@ def time_mask(
     _at_least("time_mask: width", width, 0)
 
     def change(events: EventBatch) -> EventBatch:
-        size, start, hit = _run(rng, probability, width, events.lengths)
-        b = _samples(events)
-        gone = hit[b] & (events.times >= start[b]) & (events.times < start[b] + size[b])
-        return _keep(events, ~gone)
+        return _keep(events, ~_in_a_run(events, rng, probability, width, events.times, events.lengths))
 
     return _either(change, x, lengths)
 
@@ -65,10 +63,8 @@ def neuron_mask(
     _at_least("neuron_mask: width", width, 0)
 
     def change(events: EventBatch) -> EventBatch:
-        size, start, hit = _run(rng, probability, width, np.full(len(events), events.size))
-        b = _samples(events)
-        gone = hit[b] & (events.neurons >= start[b]) & (events.neurons < start[b] + size[b])
-        return _keep(events, ~gone)
+        extents = np.full(len(events), events.size)
+        return _keep(events, ~_in_a_run(events, rng, probability, width, events.neurons, extents))
 
     return _either(change, x, lengths)
 
@@ -148,7 +144,9 @@ def cutmix(
     """Replace a run of steps of a sample by the same steps of another sample of the batch.
 
     The run is a uniform share of the sample's length; the label becomes a mixture in the same
-    proportion. Returns the spikes and the labels as float32 [B, classes].
+    proportion. `labels` are int64 [B]; returns the spikes and the labels as float32 [B, classes].
+
+    Raises `ShapeError` where there is not one label a sample.
     """
     _in_unit("cutmix", probability)
     labels = np.asarray(labels, np.int64)
@@ -207,12 +205,24 @@ def _either(change: Callable[[EventBatch], EventBatch], x: Spikes, lengths: np.n
     return _keep(changed, ~late).to_dense(len(x), x.dtype.type)
 
 
-def _run(
-    rng: np.random.Generator, probability: float, width: int, room: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    hit = rng.random(len(room)) < probability
-    size = rng.integers(0, np.minimum(width, room), endpoint=True)
-    return size, rng.integers(0, room - size, endpoint=True), hit
+def _in_a_run(
+    events: EventBatch,
+    rng: np.random.Generator,
+    probability: float,
+    width: int,
+    places: np.ndarray,
+    extents: np.ndarray,
+) -> np.ndarray:
+    """Which events [E] lie in a run that a share `probability` of the samples draws within its extent.
+
+    places   [E] step or neuron of each event
+    extents  [B] how far each sample's steps or neurons go; the run is at most `width` of them
+    """
+    hit = rng.random(len(extents)) < probability
+    size = rng.integers(0, np.minimum(width, extents), endpoint=True)
+    start = rng.integers(0, extents - size, endpoint=True)
+    b = _samples(events)
+    return hit[b] & (places >= start[b]) & (places < start[b] + size[b])
 
 
 def _samples(events: EventBatch) -> np.ndarray:
@@ -222,12 +232,12 @@ def _samples(events: EventBatch) -> np.ndarray:
 def _keep(events: EventBatch, mask: np.ndarray) -> EventBatch:
     kept = np.concatenate([[0], np.cumsum(mask)])
     return EventBatch(
-        events.times[mask],
-        events.neurons[mask],
-        kept[events.offsets],
-        events.lengths,
-        events.size,
-        None if events.values is None else events.values[mask],
+        times=events.times[mask],
+        neurons=events.neurons[mask],
+        offsets=kept[events.offsets],
+        lengths=events.lengths,
+        size=events.size,
+        values=None if events.values is None else events.values[mask],
     )
 
 
@@ -255,12 +265,12 @@ def _merged(
     cell = full
     b = cell // (span * events.size)
     return EventBatch(
-        cell // events.size % span,
-        cell % events.size,
-        np.concatenate([[0], np.cumsum(np.bincount(b, minlength=len(lengths)))]),
-        lengths,
-        events.size,
-        values,
+        times=cell // events.size % span,
+        neurons=cell % events.size,
+        offsets=np.concatenate([[0], np.cumsum(np.bincount(b, minlength=len(lengths)))]),
+        lengths=lengths,
+        size=events.size,
+        values=values,
     )
 
 

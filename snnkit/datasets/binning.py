@@ -1,4 +1,4 @@
-"""Events → steps: counts of spikes per step and channel, kept on disk, given out as batches."""
+"""Events → steps: counts of spikes per step and channel, kept on disk."""
 
 from __future__ import annotations
 
@@ -6,182 +6,20 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import h5py
-import numba
 import numpy as np
 
 from ..errors import DataError, ParameterError
 from ..events import EventBatch
 from ..files import atomic_h5, cache_folder, open_h5
-from .event_data import EventDataset, ranges
+from .batches import Binned
+from .event_data import EventDataset
 
 _log = logging.getLogger("snnkit.datasets")
 _VERSION = 1  # part of the cache's key: raise it when binning gives other numbers
 _CELLS = 1 << 24  # cells of the dense scratch array that a chunk of recordings may use
-
-
-@dataclass
-class Binned:
-    """Recordings in steps of `dt` ms.
-
-    events    spikes of all recordings; values are counts, or None where binary
-    labels    int64 [B]
-    speakers  int64 [B]; −1 where unknown
-    classes   names in label order
-    dt        ms
-    channels  number of input neurons
-    dropped   spikes that `steps` cut off
-    """
-
-    events: EventBatch
-    labels: np.ndarray
-    speakers: np.ndarray
-    classes: list[str]
-    dt: float
-    channels: int
-    name: str = ""
-    dropped: int = 0
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """Steps of each recording: up to and with its last spike. int64 [B]"""
-        return self.events.lengths
-
-    def batch(
-        self,
-        indices: Sequence[int] | np.ndarray,
-        steps: int | None = None,
-        augment: Callable[[EventBatch], EventBatch] | None = None,
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Dense x float32 [T, B, N], lengths int64 [B] and labels int64 [B] of these recordings.
-
-        T is `steps`, or the longest of the recordings; shorter ones end in zeros. `augment` changes the
-        recordings' spikes first (`snnkit.datasets.augment`).
-        """
-        if augment is not None:
-            changed = self.subset(indices)
-            changed.events = augment(changed.events)
-            return changed.batch(np.arange(len(changed)), steps)
-        rows = _rows(indices, len(self), self.name)
-        lengths = self.events.lengths[rows]
-        longest = int(lengths.max(initial=0))
-        if steps is not None and steps < longest:
-            raise ParameterError(f"batch: steps = {steps}, but a recording of it has {longest} steps.")
-        x: np.ndarray = np.zeros((steps or longest, len(rows), self.channels), np.float32)
-        values = self.events.values
-        _scatter(
-            self.events.times,
-            self.events.neurons,
-            _NO_VALUES if values is None else values,
-            values is not None,
-            self.events.offsets[rows],
-            self.events.offsets[rows + 1],
-            x,
-        )
-        return x, lengths, self.labels[rows]
-
-    def subset(self, indices: Sequence[int] | np.ndarray) -> Binned:
-        """These recordings alone, in this order."""
-        rows = _rows(indices, len(self), self.name)
-        counts = self.events.offsets[rows + 1] - self.events.offsets[rows]
-        index = ranges(self.events.offsets[rows], counts)
-        events = EventBatch(
-            self.events.times[index],
-            self.events.neurons[index],
-            np.concatenate([[0], np.cumsum(counts)]),
-            self.events.lengths[rows],
-            self.channels,
-            None if self.events.values is None else self.events.values[index],
-        )
-        return Binned(
-            events,
-            self.labels[rows],
-            self.speakers[rows],
-            self.classes,
-            self.dt,
-            self.channels,
-            self.name,
-            self.dropped,
-        )
-
-    @property
-    def occupancy(self) -> float:
-        """Share of (step, channel) cells within the recordings' lengths that hold a spike."""
-        cells = int(self.events.lengths.sum()) * self.channels
-        return len(self.events.times) / cells if cells else 0.0
-
-
-@dataclass
-class Frames:
-    """Recordings as analogue frames (mel spectra): `Binned` with real-valued input in every cell.
-
-    frames       float16 or float32 [R, T, N], may lie on disk
-    mean, scale  a batch holds (frames − mean) / scale
-    lengths      int64 [B]
-    rows         int64 [B]: recording b is ``frames[rows[b]]``
-    """
-
-    frames: np.ndarray
-    lengths: np.ndarray
-    labels: np.ndarray
-    speakers: np.ndarray
-    classes: list[str]
-    dt: float
-    channels: int
-    name: str = ""
-    mean: float = 0.0
-    scale: float = 1.0
-    rows: np.ndarray | None = None
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    @property
-    def events(self) -> EventBatch:
-        """The frames as spikes that carry values; made anew at each call, so keep it small by `subset`."""
-        return EventBatch.from_dense(self.batch(np.arange(len(self)))[0], self.lengths)
-
-    def batch(
-        self,
-        indices: Sequence[int] | np.ndarray,
-        steps: int | None = None,
-        augment: Callable[[EventBatch], EventBatch] | None = None,
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Dense x float32 [T, B, N], lengths and labels, as `Binned.batch`."""
-        rows = _rows(indices, len(self), self.name)
-        lengths = self.lengths[rows]
-        longest = int(lengths.max(initial=0))
-        if steps is not None and steps < longest:
-            raise ParameterError(f"batch: steps = {steps}, but a recording of it has {longest} steps.")
-        at = rows if self.rows is None else self.rows[rows]
-        order = np.argsort(at, kind="stable")  # in the order of the file, in case it lies on disk
-        x: np.ndarray = np.zeros((steps or longest, len(rows), self.channels), np.float32)
-        x[:longest, order] = self.frames[at[order], :longest].transpose(1, 0, 2)
-        x = (x - np.float32(self.mean)) / np.float32(self.scale)
-        x[np.arange(len(x))[:, None] >= lengths[None, :]] = 0
-        if augment is not None:
-            changed = augment(EventBatch.from_dense(x, lengths))
-            x, lengths = changed.to_dense(steps), changed.lengths
-        return x, lengths, self.labels[rows]
-
-    def subset(self, indices: Sequence[int] | np.ndarray) -> Frames:
-        """These recordings alone, in this order; the frames themselves are not copied."""
-        rows = _rows(indices, len(self), self.name)
-        return replace(
-            self,
-            lengths=self.lengths[rows],
-            labels=self.labels[rows],
-            speakers=self.speakers[rows],
-            rows=rows if self.rows is None else self.rows[rows],
-        )
 
 
 def bin_events(
@@ -202,6 +40,9 @@ def bin_events(
     dt        ms
     binary    1 where there was at least one spike, instead of the count
     cache     keep the result under `files.cache_folder()` (only for a dataset that has a `key`)
+
+    Raises `ParameterError` for a `dt`, `channels` or `steps` that cannot be, `DataError` for a recording
+    that cannot be.
     """
     channels = dataset.channels if channels is None else channels
     if not (isinstance(dt, int | float) and math.isfinite(dt) and dt >= 0.001):
@@ -242,6 +83,7 @@ def bin_events(
 
 
 def _bin(dataset: EventDataset, dt: float, channels: int, binary: bool, steps: int | None) -> Binned:
+    """`bin_events` without looking on disk, a chunk of recordings at a time."""
     pool = dataset.channels // channels
     width = dt * 1000  # µs
     times, neurons, values, counts, lengths = [], [], [], [], []
@@ -276,19 +118,31 @@ def _bin(dataset: EventDataset, dt: float, channels: int, binary: bool, steps: i
         lo += len(part)
         chunk = int(np.clip(_CELLS // (longest * channels), 1, 512))
     events = EventBatch(
-        np.concatenate(times or [np.zeros(0, np.int64)]),
-        np.concatenate(neurons or [np.zeros(0, np.int32)]),
-        np.concatenate([[0], np.cumsum(np.concatenate(counts))] if counts else [[0]]),
-        np.concatenate(lengths or [np.zeros(0, np.int64)]),
-        channels,
-        None if binary else np.concatenate(values or [np.zeros(0, np.float32)]),
+        times=np.concatenate(times or [np.zeros(0, np.int64)]),
+        neurons=np.concatenate(neurons or [np.zeros(0, np.int32)]),
+        offsets=np.concatenate([[0], np.cumsum(np.concatenate(counts))] if counts else [[0]]),
+        lengths=np.concatenate(lengths or [np.zeros(0, np.int64)]),
+        size=channels,
+        values=None if binary else np.concatenate(values or [np.zeros(0, np.float32)]),
     )
+    return _binned(dataset, events, dt, dropped)
+
+
+def _binned(dataset: EventDataset, events: EventBatch, dt: float, dropped: int) -> Binned:
     return Binned(
-        events, dataset.labels, dataset.speakers, dataset.classes, dt, channels, dataset.name, dropped
+        events=events,
+        labels=dataset.labels,
+        speakers=dataset.speakers,
+        classes=dataset.classes,
+        dt=dt,
+        channels=events.size,
+        name=dataset.name,
+        dropped=dropped,
     )
 
 
 def _transformed(dataset: EventDataset, part: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`EventDataset.read` with the dataset's transform applied to each recording of `part`."""
     events = [dataset[int(i)][0] for i in part]
     for i, e in zip(part, events, strict=True):
         if getattr(getattr(e, "dtype", None), "names", None) is None:
@@ -326,38 +180,23 @@ def _load(path: Path, dataset: EventDataset, dt: float) -> Binned:
             raise DataError(f"{path} is damaged ({error}).") from error
     if len(lengths) != len(dataset) or offsets[-1] != len(arrays["times"]):
         raise DataError(f"{path} has {len(lengths)} recordings, expected {len(dataset)}.")
-    events = EventBatch(arrays["times"], arrays["neurons"], offsets, lengths, channels, values)
-    return Binned(
-        events, dataset.labels, dataset.speakers, dataset.classes, dt, channels, dataset.name, dropped
+    events = EventBatch(
+        times=arrays["times"],
+        neurons=arrays["neurons"],
+        offsets=offsets,
+        lengths=lengths,
+        size=channels,
+        values=values,
     )
+    return _binned(dataset, events, dt, dropped)
 
 
 def mapped(path: Path, data: h5py.Dataset) -> np.ndarray:
-    """A contiguous dataset as memory-mapped array: processes that train side by side share its pages."""
+    """A contiguous dataset as memory-mapped array of its shape and type.
+
+    Processes that train side by side share its pages.
+    """
     offset = data.id.get_offset()
     if offset is None or data.size == 0:
         return data[()]
     return np.memmap(path, data.dtype, "c", offset, data.shape)
-
-
-def _rows(indices: Any, count: int, name: str) -> np.ndarray:
-    rows = np.asarray(indices)
-    if rows.dtype == bool:
-        rows = np.flatnonzero(rows)
-    rows = rows.astype(np.int64).reshape(-1)
-    if len(rows) and not 0 <= rows.min() <= rows.max() < count:
-        raise ParameterError(
-            f"{name or 'batch'}: indices {rows.min()}..{rows.max()} exceed its {count} recordings."
-        )
-    return rows
-
-
-_NO_VALUES = np.ones(1, np.float32)
-
-
-@numba.njit(cache=True, nogil=True)
-def _scatter(times, neurons, values, weighted, starts, stops, x):  # type: ignore[no-untyped-def]
-    """Computes `EventBatch.to_dense` of the spikes starts[b]:stops[b] into column b of x [T, B, N]."""
-    for b in range(len(starts)):
-        for e in range(starts[b], stops[b]):
-            x[times[e], b, neurons[e]] += values[e] if weighted else np.float32(1)

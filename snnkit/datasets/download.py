@@ -105,6 +105,8 @@ def unpack(archive: PathLike, folder: PathLike, members: tuple[str, ...] = ()) -
     """Unpack a zip or tar archive into `folder`, whole or not at all; an existing folder is kept.
 
     members  only paths that end with or contain one of these; empty: all
+
+    Raises `DataError` naming an archive that is damaged or would write outside the folder.
     """
     archive, folder = Path(archive), Path(folder)
     if folder.is_dir():
@@ -148,7 +150,10 @@ def _extract(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) ->
 
 
 def unpack_member(archive: PathLike, member: str, path: PathLike) -> Path:
-    """Unpack the one file of a zip archive whose name ends with `member` to `path`, whole or not at all."""
+    """Unpack the one file of a zip archive whose name ends with `member` to `path`, whole or not at all.
+
+    Raises `DataError` naming an archive that is damaged or has no such file.
+    """
     archive, path = Path(archive), Path(path)
     try:
         with zipfile.ZipFile(archive) as packed:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,8 +14,10 @@ from scipy import fft, signal
 
 from ..errors import DataError, ParameterError
 from ..files import atomic_h5, cache_folder, open_h5
-from .binning import Frames, mapped
+from .batches import Frames
+from .binning import mapped
 from .recordings import Recordings
+from .workers import processors
 
 _log = logging.getLogger("snnkit.datasets")
 _VERSION = 1
@@ -25,12 +26,12 @@ _FLOOR = 1e-6  # of power, added before the logarithm: −60 dB of full scale
 
 
 def hz_to_mel(hz: np.ndarray | float) -> np.ndarray:
-    """Mel of a frequency: 2595 · log10(1 + f / 700) (O'Shaughnessy 1987)."""
+    """Mel of a frequency in Hz (any shape): 2595 · log10(1 + f / 700) (O'Shaughnessy 1987)."""
     return 2595 * np.log10(1 + np.asarray(hz, np.float64) / 700)
 
 
 def mel_to_hz(mels: np.ndarray | float) -> np.ndarray:
-    """Frequency of a mel value, the inverse of `hz_to_mel`."""
+    """Frequency in Hz of a mel value (any shape), the inverse of `hz_to_mel`."""
     return 700 * (10 ** (np.asarray(mels, np.float64) / 2595) - 1)
 
 
@@ -42,6 +43,8 @@ def filter_bank(
     Band k rises from 0 at edge k to 1 at edge k+1 and falls to 0 at edge k+2; bin j lies at
     j · rate / (2·(bins − 1)) Hz. `f_max` is at most half the rate, which is its default: a filter above
     it would only ever see zeros.
+
+    Raises `ParameterError` for frequencies out of that range and for a band that holds no bin.
     """
     nyquist = rate / 2
     f_max = nyquist if f_max is None else f_max
@@ -67,6 +70,10 @@ def log_mel(audio: np.ndarray, rate: int, bands: int = 140, dt: float = 10.0) ->
     """Log mel spectrum of one clip, float32 [T, bands]: ln(power + 10⁻⁶) of int16 full scale = 1.
 
     Frame t is the spectrum of 25 ms (Hann) around its middle (t + ½)·dt; T = ⌈length / dt⌉.
+
+    audio  int16 or float [n], at `rate` samples per second
+
+    Raises `ParameterError` for a `dt` (ms) that is no whole number of samples, `DataError` for no samples.
     """
     hop = rate * dt / 1000
     if hop != int(hop) or hop < 1:
@@ -90,7 +97,11 @@ def log_mel(audio: np.ndarray, rate: int, bands: int = 140, dt: float = 10.0) ->
 
 
 def mel_frames(recordings: Recordings, dt: float = 10.0, bands: int = 140, *, cache: bool = True) -> Frames:
-    """Every clip's log mel spectrum; batches are standardised by mean and deviation over the train part."""
+    """Every clip's log mel spectrum; batches are standardised by mean and deviation over the train part.
+
+    Frames of `bands` channels in steps of `dt` ms. Kept under `files.cache_folder()` unless `cache` is False.
+    Raises as `log_mel` and `filter_bank` do.
+    """
     settings = {
         "version": _VERSION,
         "samples": recordings.digest,
@@ -111,7 +122,7 @@ def mel_frames(recordings: Recordings, dt: float = 10.0, bands: int = 140, *, ca
     shape = (len(recordings), int(lengths.max(initial=0)), bands)
     if not cache:
         frames: np.ndarray = np.zeros(shape, np.float16)
-        return _frames(frames, lengths, recordings, dt, bands, *_fill(frames, recordings, dt, bands))
+        return _frames(frames, lengths, recordings, dt, *_fill(frames, recordings, dt, bands))
     with atomic_h5(path) as file:
         data = file.create_dataset("frames", shape, np.float16)
         mean, scale = _fill(data, recordings, dt, bands)
@@ -135,7 +146,7 @@ def _fill(
     def spectrum(i: int) -> np.ndarray:
         return log_mel(recordings[i][0], recordings.rate, bands, dt)
 
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(processors()) as pool:
         for lo in range(0, len(recordings), 256):
             part = range(lo, min(lo + 256, len(recordings)))
             block: np.ndarray = np.full((len(part), *frames.shape[1:]), np.log(_FLOOR), np.float16)
@@ -161,7 +172,7 @@ def _load(path: Path, recordings: Recordings, dt: float, bands: int) -> Frames:
             raise DataError(f"{path} is damaged ({error}).") from error
         if len(lengths) != len(recordings) or frames.shape[2] != bands:
             raise DataError(f"{path} holds {frames.shape}, expected {len(recordings)} clips.")
-        return _frames(mapped(path, frames), lengths, recordings, dt, bands, mean, scale)
+        return _frames(mapped(path, frames), lengths, recordings, dt, mean, scale)
 
 
 def _frames(
@@ -169,19 +180,18 @@ def _frames(
     lengths: np.ndarray,
     recordings: Recordings,
     dt: float,
-    bands: int,
     mean: float,
     scale: float,
 ) -> Frames:
     return Frames(
-        frames,
-        lengths,
-        recordings.labels,
-        recordings.speakers,
-        recordings.classes,
-        dt,
-        bands,
-        recordings.name,
-        mean,
-        scale,
+        frames=frames,
+        lengths=lengths,
+        labels=recordings.labels,
+        speakers=recordings.speakers,
+        classes=recordings.classes,
+        dt=dt,
+        channels=frames.shape[2],
+        name=recordings.name,
+        mean=mean,
+        scale=scale,
     )

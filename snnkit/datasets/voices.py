@@ -24,7 +24,7 @@ import numpy as np
 from scipy import fft, signal
 
 from ..errors import DataError, MissingExtraError, ParameterError, require
-from .cochlea import processors
+from .workers import worker_count
 
 ENGLISH = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 GERMAN = ("null", "eins", "zwei", "drei", "vier", "fünf", "sechs", "sieben", "acht", "neun")
@@ -84,12 +84,12 @@ def speaker(index: int) -> Speaker:
     """The speaker at `index`, the same for every seed of the takes."""
     rng = np.random.default_rng([0x5BEA, index])
     return Speaker(
-        VARIANTS[index],
-        ACCENTS[rng.integers(len(ACCENTS))],
-        rng.uniform(25, 75),
-        rng.uniform(30, 70),
-        rng.uniform(125, 205),
-        rng.uniform(0.88, 1.14),
+        variant=VARIANTS[index],
+        accent=ACCENTS[rng.integers(len(ACCENTS))],
+        pitch=rng.uniform(25, 75),
+        range=rng.uniform(30, 70),
+        pace=rng.uniform(125, 205),
+        tract=rng.uniform(0.88, 1.14),
     )
 
 
@@ -107,6 +107,9 @@ def synthesise_digits(
     seed      of what differs from take to take and of the babble
     snr_db    range of the level of the word over the babble, dB; None leaves the babble out
     workers   processes that speak at a time; None takes as many as there are processors
+
+    Raises `ParameterError` for an argument out of its range, `MissingExtraError` without eSpeak NG, and
+    `DataError` where it gives no sound.
     """
     who = list(range(speakers)) if isinstance(speakers, int | np.integer) else [int(i) for i in speakers]
     if not who or min(who) < 0 or max(who) >= len(VARIANTS):
@@ -117,9 +120,7 @@ def synthesise_digits(
         raise ParameterError(f"takes = {takes}, expected at least 1.")
     if snr_db is not None and not (len(snr_db) == 2 and snr_db[0] <= snr_db[1]):
         raise ParameterError(f"snr_db = {snr_db!r}, expected (lowest, highest) or None.")
-    workers = processors() if workers is None else workers
-    if workers < 1:
-        raise ParameterError(f"workers is at least 1, got {workers}.")
+    workers = worker_count(workers)
 
     plan = [(s, word, take) for s in who for word in range(len(WORDS)) for take in range(takes)]
     rngs = [np.random.default_rng([seed, *clip]) for clip in plan]
@@ -138,10 +139,10 @@ def synthesise_digits(
     with ThreadPoolExecutor(workers) as pool:
         clips = list(pool.map(finish, range(len(plan))))
     return Digits(
-        clips,
-        np.array([word for _, word, _ in plan], np.int64),
-        np.array([s for s, _, _ in plan], np.int64),
-        RATE,
+        clips=clips,
+        labels=np.array([word for _, word, _ in plan], np.int64),
+        speakers=np.array([s for s, _, _ in plan], np.int64),
+        rate=RATE,
     )
 
 
@@ -163,7 +164,11 @@ def _request(voice: Speaker, word: str, rng: np.random.Generator) -> tuple[dict[
 
 
 def speak(requests: Sequence[dict[str, Any]], workers: int = 1) -> list[tuple[np.ndarray, int]]:
-    """Samples (int16) and rate of each request, see `_espeak`; unknown variants are refused."""
+    """Samples (int16 [n]) and rate of each request, see `_espeak`.
+
+    Raises `ParameterError` for a voice that eSpeak NG does not have, `MissingExtraError` where it is not
+    installed as it should be, `DataError` where it gives no sound.
+    """
     loader = require("espeakng_loader", "voices")
     library, data = str(loader.get_library_path()), Path(loader.get_data_path())
     if not Path(library).is_file() or not data.is_dir():

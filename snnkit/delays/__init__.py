@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .kernel import window_weights
+    from .kernel import VERSIONS, DelayKernel, window_weights
     from .layers import (
         AxonalDelay,
         DelayedConv1d,
@@ -14,14 +14,18 @@ if TYPE_CHECKING:
     )  # fmt: skip
     from .ops import channel_delay, delayed_product
     from .schedule import sigma_at
+    from .synapses import Synapses
 
 _HOME = {
     "AxonalDelay": "layers",
+    "DelayKernel": "kernel",
     "DelayedConv1d": "layers",
     "DelayedConv2d": "layers",
     "DelayedLinear": "layers",
     "DendriticDelay": "layers",
     "RecurrentDelayedLinear": "layers",
+    "Synapses": "synapses",
+    "VERSIONS": "kernel",
     "channel_delay": "ops",
     "delayed_product": "ops",
     "sigma_at": "schedule",
@@ -29,8 +33,9 @@ _HOME = {
 }
 
 __all__ = [
-    "AxonalDelay", "DelayedConv1d", "DelayedConv2d", "DelayedLinear", "DendriticDelay",
-    "RecurrentDelayedLinear", "channel_delay", "delayed_product", "sigma_at", "window_weights",
+    "VERSIONS", "AxonalDelay", "DelayKernel", "DelayedConv1d", "DelayedConv2d", "DelayedLinear",
+    "DendriticDelay", "RecurrentDelayedLinear", "Synapses", "channel_delay", "delayed_product", "sigma_at",
+    "window_weights",
 ]  # fmt: skip
 
 

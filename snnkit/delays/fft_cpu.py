@@ -196,6 +196,12 @@ def _transform(re, im, re2, im2, length, radices, starts, table):  # type: ignor
     return re, im
 
 
+@njit(inline="always")
+def _blocks_of(task, tasks, blocks):  # type: ignore[no-untyped-def]
+    """First and one past the last; the last block may overlap the one before, so that one task has both."""
+    return task * _GROUP, blocks if task == tasks - 1 else (task + 1) * _GROUP
+
+
 @njit(parallel=True, cache=True)
 def analyse(x, origin, pitch, steps, columns, length, adjoint, radices, starts, table, out):  # type: ignore[no-untyped-def]
     """A x (``adjoint`` False) or C x (True): ``[steps, columns] → [points, columns]``, both flat.
@@ -205,13 +211,15 @@ def analyse(x, origin, pitch, steps, columns, length, adjoint, radices, starts, 
     blocks = (columns + 2 * WIDE - 1) // (2 * WIDE)
     whole = (length - 1) // 2
     half = length // 2 + 1 - whole
-    for task in prange((blocks + _GROUP - 1) // _GROUP):
+    tasks = (max(blocks - 1, 1) + _GROUP - 1) // _GROUP
+    for task in prange(tasks):
+        first, end = _blocks_of(task, tasks, blocks)
         re, im = np.zeros(length * WIDE, x.dtype), np.zeros(length * WIDE, x.dtype)
         re2, im2 = np.empty(length * WIDE, x.dtype), np.empty(length * WIDE, x.dtype)
         scale = splat(table, table.dtype.type(1 / length if adjoint else 0.5))
         edge = splat(table, table.dtype.type(1 / length if adjoint else 1))
         minus = splat(table, table.dtype.type(-1))
-        for block in range(task * _GROUP, min(blocks, (task + 1) * _GROUP)):
+        for block in range(first, end):
             one = min(block * 2 * WIDE, columns - 2 * WIDE)
             two = one + WIDE
             for t in range(steps):
@@ -254,12 +262,14 @@ def synthesise(m, steps, columns, length, adjoint, radices, starts, table, out, 
     blocks = (columns + 2 * WIDE - 1) // (2 * WIDE)
     whole = (length - 1) // 2
     half = length // 2 + 1 - whole
-    for task in prange((blocks + _GROUP - 1) // _GROUP):
+    tasks = (max(blocks - 1, 1) + _GROUP - 1) // _GROUP
+    for task in prange(tasks):
+        first, end = _blocks_of(task, tasks, blocks)
         re, im = np.empty(length * WIDE, table.dtype), np.empty(length * WIDE, table.dtype)
         re2, im2 = np.empty(length * WIDE, table.dtype), np.empty(length * WIDE, table.dtype)
         scale = splat(table, table.dtype.type(0.5 if adjoint else 1 / length))
         edge = splat(table, table.dtype.type(1 if adjoint else 1 / length))
-        for block in range(task * _GROUP, min(blocks, (task + 1) * _GROUP)):
+        for block in range(first, end):
             one = min(block * 2 * WIDE, columns - 2 * WIDE)
             two = one + WIDE
             # real and imaginary part change places, which turns the transform into its inverse

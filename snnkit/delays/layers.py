@@ -5,7 +5,8 @@ optimiser step and `delays` for the integers that remain; all compute with one t
 evaluation mode and with ``version="max"``.
 """
 
-from typing import Any
+from dataclasses import replace
+from typing import NamedTuple, TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -15,35 +16,56 @@ from torch.nn.modules.utils import _pair
 
 from ..errors import GraphError, ParameterError, ShapeError
 from ..graph import Projection
-from .kernel import check_version
+from .kernel import ROUNDED, resolve
 from .ops import channel_delay, delayed_product
-from .recurrence import recur
+from .recurrence import Stepped, recur
+from .synapses import Synapses
+
+
+class Delays(TypedDict, total=False):
+    """What every layer is told of its synapses' delays, by keyword.
+
+    max_delay     longest delay, steps (24); the window has max_delay + 1 of them
+    kernel_count  K, delays (each with its weight) of one synapse (1)
+    version       name of a kernel in `snnkit.delays.kernel.VERSIONS`: "gauss" (default), "triangle", "max" …
+    sigma         width of the kernel, steps; default window // 2, the start of the paper's schedule
+    learn_sigma   make the width of every synapse's kernel a parameter (False)
+    """
+
+    max_delay: int
+    kernel_count: int
+    version: str
+    sigma: float | None
+    learn_sigma: bool
 
 
 class _Delays(nn.Module):
-    """Positions, σ and what is done with them."""
+    """Positions, σ and what is done with them; `kernel_count` None: of one tap, without an axis for taps."""
 
     position: nn.Parameter
     _sigma: Tensor
 
-    def _keep(
+    def __init__(
         self,
-        shape: tuple[int, ...],
-        max_delay: int,
-        version: str,
-        sigma: float | None,
-        padding_right: int = 0,
-        least: int = 0,
+        synapses: tuple[int, ...],
+        *,
+        least_delay: int = 0,
+        max_delay: int = 24,
+        kernel_count: int | None = 1,
+        version: str = "gauss",
+        sigma: float | None = None,
         learn_sigma: bool = False,
     ) -> None:
+        super().__init__()
         name = type(self).__name__
-        for what, value, bound in (("max_delay", max_delay, least), ("padding_right", padding_right, 0)):
-            if value < bound:
-                raise ParameterError(f"{name} needs {what} ≥ {bound}, got {value}.")
+        if max_delay < least_delay:
+            raise ParameterError(f"{name} needs max_delay ≥ {least_delay}, got {max_delay}.")
+        shape = synapses if kernel_count is None else (*synapses, kernel_count)
         if min(shape) < 1:
             raise ParameterError(f"{name} needs at least 1 of every feature and tap, got {shape}.")
-        self.max_delay, self.least_delay = max_delay, least
-        self.version, self.padding_right = check_version(version), padding_right
+        resolve(version)
+        self.max_delay, self.least_delay = max_delay, least_delay
+        self.kernel_count, self.version = kernel_count or 1, version
         self.position = nn.Parameter(torch.empty(shape))
         start = float(self.window // 2 if sigma is None else sigma)
         if not start >= 0:
@@ -52,7 +74,7 @@ class _Delays(nn.Module):
             self._sigma = nn.Parameter(torch.full(shape, start))
         else:
             self.register_buffer("_sigma", torch.tensor(start, dtype=torch.float64))
-        nn.init.uniform_(self.position, least, max_delay)
+        nn.init.uniform_(self.position, least_delay, max_delay)
 
     @property
     def window(self) -> int:
@@ -83,12 +105,11 @@ class _Delays(nn.Module):
     def _rounded(self) -> Tensor:
         return self.position.round().clamp(self.least_delay, self.max_delay)
 
-    def _kernel_version(self) -> str:
-        return self.version if self.training else "max"
-
-    def _positions(self) -> Tensor:
-        """The positions; in evaluation, and with version "max", the integers that `delays` gives."""
-        return self._rounded() if self._kernel_version() == "max" else self.position
+    def _synapses(self, weight: Tensor) -> Synapses:
+        """With the positions; in evaluation, and with version "max", the integers that `delays` gives."""
+        version = self.version if self.training else ROUNDED
+        position = self._rounded() if resolve(version).rounded else self.position
+        return Synapses(weight, position, self._sigma, self.window, version)
 
     def _expect(self, x: Tensor, shape: str, fits: bool) -> None:
         if not fits:
@@ -102,12 +123,15 @@ def _taps(name: str, projection: Projection, weight: np.ndarray, delay: np.ndarr
     """One projection like the given one for each tap, the last axis of weight and delay."""
     count = weight.shape[-1]
     return [
-        Projection(
-            name if count == 1 else f"{name}.{k}", projection.source, projection.target,
-            weight[..., k].copy(), delay[..., k].copy(), projection.kind, options=dict(projection.options),
+        replace(
+            projection,
+            name=name if count == 1 else f"{name}.{k}",
+            weight=weight[..., k].copy(),
+            delay=delay[..., k].copy(),
+            options=dict(projection.options),
         )
         for k in range(count)
-    ]  # fmt: skip
+    ]
 
 
 class DelayedLinear(_Delays):
@@ -118,38 +142,28 @@ class DelayedLinear(_Delays):
     K is the kernel of `snnkit.delays.kernel`. Hammouamri, Khalfaoui-Hassani and Masquelier, ICLR 2024.
 
     in_features, out_features  I, O
-    max_delay      longest delay, steps; the window has max_delay + 1 of them
-    kernel_count   K, delays (each with its weight) of one synapse
-    version        "gauss", "triangle" or "max"
-    sigma          width of the kernel, steps; default window // 2, the start of the paper's schedule
-    padding_right  steps the output is longer than the input; the paper's is max_delay // 2, and
-                   max_delay keeps all that any spike causes
-    bias           add a learned bias
-    learn_sigma    make the width of every synapse's kernel a parameter
-    tolerance      see `snnkit.delays.ops.delayed_product`
+    bias               add a learned bias
+    tolerance          see `snnkit.delays.ops.delayed_product`
     bfloat16_gradient  `bfloat16` there
+    delays             see `Delays`
+
+    Raises `ParameterError` for sizes, delays and widths that can't be.
     """
 
     def __init__(
         self,
         in_features: int,
         out_features: int,
-        max_delay: int = 24,
-        kernel_count: int = 1,
-        version: str = "gauss",
-        sigma: float | None = None,
-        padding_right: int = 0,
+        *,
         bias: bool = False,
-        learn_sigma: bool = False,
         tolerance: float | None = None,
         bfloat16_gradient: bool = False,
+        **delays: Unpack[Delays],
     ) -> None:
-        super().__init__()
-        self.in_features, self.out_features, self.kernel_count = in_features, out_features, kernel_count
+        super().__init__((out_features, in_features), **delays)
+        self.in_features, self.out_features = in_features, out_features
         self.tolerance, self.bfloat16_gradient = tolerance, bfloat16_gradient
-        shape = (out_features, in_features, kernel_count)
-        self._keep(shape, max_delay, version, sigma, padding_right, learn_sigma=learn_sigma)
-        self.weight = nn.Parameter(torch.empty(shape))
+        self.weight = nn.Parameter(torch.empty(self.position.shape))
         self.bias = nn.Parameter(torch.empty(out_features)) if bias else None
         self.reset_parameters()
 
@@ -160,13 +174,16 @@ class DelayedLinear(_Delays):
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``[T, B, I] → [T + padding_right, B, O]``."""
+    def forward(self, x: Tensor, padding_right: int = 0) -> Tensor:
+        """``[T, B, I] → [T + padding_right, B, O]``, x being silent after its last step.
+
+        The paper goes on for max_delay // 2 steps, and max_delay keeps all that any spike causes. Raises
+        `ShapeError` for another x and `ParameterError` for fewer than 0 steps.
+        """
         self._expect(x, f"[T, B, {self.in_features}]", x.ndim == 3 and x.shape[2] == self.in_features)
         y = delayed_product(
-            x, self.weight, self._positions(), self._sigma, self.window, self._kernel_version(),
-            self.padding_right, self.tolerance, self.bfloat16_gradient,
-        )  # fmt: skip
+            x, self._synapses(self.weight), padding_right, self.tolerance, self.bfloat16_gradient
+        )
         return y if self.bias is None else y + self.bias
 
     def projections(self, name: str, source: str, target: str) -> list[Projection]:
@@ -177,30 +194,17 @@ class DelayedLinear(_Delays):
 
 class _NeuronDelay(_Delays):
     def __init__(
-        self,
-        features: int,
-        max_delay: int = 24,
-        version: str = "gauss",
-        sigma: float | None = None,
-        padding_right: int = 0,
+        self, features: int, max_delay: int = 24, version: str = "gauss", sigma: float | None = None
     ) -> None:
-        super().__init__()
+        super().__init__((features,), kernel_count=None, max_delay=max_delay, version=version, sigma=sigma)
         self.features = features
-        self._keep((features,), max_delay, version, sigma, padding_right)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``[T, B, N] → [T + padding_right, B, N]``."""
+    def forward(self, x: Tensor, padding_right: int = 0) -> Tensor:
+        """``[T, B, N] → [T + padding_right, B, N]``; raises as `DelayedLinear`."""
         self._expect(x, f"[T, B, {self.features}]", x.ndim == 3 and x.shape[2] == self.features)
-        ones = torch.ones_like(self.position)[:, None]
-        return channel_delay(
-            x,
-            ones,
-            self._positions()[:, None],
-            self._sigma,
-            self.window,
-            self._kernel_version(),
-            self.padding_right,
-        )
+        synapses = self._synapses(torch.ones_like(self.position))
+        one = synapses._replace(weight=synapses.weight[:, None], position=synapses.position[:, None])
+        return channel_delay(x, one, padding_right)
 
     def projections(self, name: str, source: str, target: str) -> list[Projection]:
         """One synapse of weight 1 a neuron, for a target that relays; `fold` does without one."""
@@ -211,7 +215,7 @@ class _NeuronDelay(_Delays):
 class AxonalDelay(_NeuronDelay):
     """One learned delay a source neuron, before a layer: y[t, b, n] = Σ_d K(d; p[n], σ)·x[t − d, b, n].
 
-    ``[T, B, N] → [T + padding_right, B, N]``; arguments as `DelayedLinear`'s.
+    ``[T, B, N] → [T + padding_right, B, N]``; max_delay, version and sigma as in `Delays`.
     """
 
     def fold(self, projections: list[Projection]) -> list[Projection]:
@@ -222,7 +226,7 @@ class AxonalDelay(_NeuronDelay):
 class DendriticDelay(_NeuronDelay):
     """One learned delay a target neuron, after a layer: y[t, b, n] = Σ_d K(d; p[n], σ)·x[t − d, b, n].
 
-    ``[T, B, N] → [T + padding_right, B, N]``; arguments as `DelayedLinear`'s.
+    ``[T, B, N] → [T + padding_right, B, N]``; max_delay, version and sigma as in `Delays`.
     """
 
     def fold(self, projections: list[Projection]) -> list[Projection]:
@@ -251,9 +255,7 @@ def _longer(p: Projection, delays: np.ndarray, at_source: bool) -> Projection:
             f"projection {p.name!r} has {expected} {'sources' if at_source else 'targets'}, and there are "
             f"{len(delays)} delays."
         )
-    return Projection(
-        p.name, p.source, p.target, p.weight, p.delays + more, p.kind, p.indptr, p.indices, dict(p.options)
-    )
+    return replace(p, delay=p.delays + more, options=dict(p.options))
 
 
 class RecurrentDelayedLinear(_Delays):
@@ -267,38 +269,31 @@ class RecurrentDelayedLinear(_Delays):
     features   N neurons
     neuron     a module with ``step(u [B, N], state) -> (s, state)`` and parameters of its own, such as
                `snnkit.neurons.LIF`
-    the rest   as `DelayedLinear`'s, with 1 ≤ position ≤ max_delay
+    delays     see `Delays`; here 1 ≤ position ≤ max_delay
+
+    Raises `ParameterError` for sizes, delays and widths that can't be, or a neuron without steps.
     """
 
-    def __init__(
-        self,
-        features: int,
-        neuron: nn.Module,
-        max_delay: int = 24,
-        kernel_count: int = 1,
-        version: str = "gauss",
-        sigma: float | None = None,
-    ) -> None:
-        super().__init__()
-        if not hasattr(neuron, "step"):
+    def __init__(self, features: int, neuron: nn.Module, **delays: Unpack[Delays]) -> None:
+        if not isinstance(neuron, Stepped):
             raise ParameterError(
                 f"RecurrentDelayedLinear needs a neuron with a method step(u, state), got "
                 f"{type(neuron).__name__}; the neurons of snnkit.neurons have one."
             )
-        self.features, self.neuron, self.kernel_count = features, neuron, kernel_count
-        shape = (features, features, kernel_count)
-        self._keep(shape, max_delay, version, sigma, least=1)
-        self.weight = nn.Parameter(torch.empty(shape))
+        super().__init__((features, features), least_delay=1, **delays)
+        self.features, self.neuron = features, neuron
+        self.weight = nn.Parameter(torch.empty(self.position.shape))
         nn.init.kaiming_uniform_(self.weight, nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
-        """Input ``[T, B, N]`` from elsewhere → the neurons' spikes ``[T, B, N]``."""
+        """Input ``[T, B, N]`` from elsewhere → the neurons' spikes ``[T, B, N]``.
+
+        Raises `ShapeError` for another x or none.
+        """
         fits = x.ndim == 3 and x.shape[2] == self.features and len(x) > 0
         self._expect(x, f"[T ≥ 1, B, {self.features}]", fits)
-        return recur(
-            x, self.weight, self._positions() - 1, self._sigma, self.window, self._kernel_version(),
-            self.neuron,
-        )  # fmt: skip
+        synapses = self._synapses(self.weight)
+        return recur(x, synapses._replace(position=synapses.position - 1), self.neuron)
 
     def projections(self, name: str, source: str, target: str) -> list[Projection]:
         """The connection from `target` to itself (x comes by other projections; `source` is not used)."""
@@ -306,33 +301,59 @@ class RecurrentDelayedLinear(_Delays):
         return _taps(name, Projection(name, target, target, weight), weight, self.delays())
 
 
+class _Space(NamedTuple):
+    """A window over (H, W) as `torch.nn.Conv2d` has it."""
+
+    kernel_size: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+    groups: int
+
+
+def _each(grouped: Synapses) -> list[Synapses]:
+    """The synapses ``[O / G, fan-in, K]`` of every group from those of all, ``[G, O / G, fan-in, K]``."""
+    weight, position, sigma, window, version = grouped
+    sigmas = sigma.unbind() if sigma.ndim else [sigma] * len(weight)
+    parts = zip(weight.unbind(), position.unbind(), sigmas, strict=True)
+    return [Synapses(w, p, s, window, version) for w, p, s in parts]
+
+
+def _depthwise(patches: Tensor, grouped: Synapses, padding_right: int) -> Tensor:
+    """Every input of every output channel as a channel of its own, summed afterwards.
+
+    patches ``[G, T, places, fan-in]``, weights ``[G, O / G, fan-in, K]``, the result
+    ``[T + padding_right, places, O]``.
+    """
+    groups, each, fan, count = grouped.weight.shape
+    x = patches.movedim(0, 2)[:, :, :, None].expand(-1, -1, -1, each, -1)
+    weight, position, sigma = (v.reshape(-1, count) if v.ndim else v for v in grouped[:3])
+    y = channel_delay(
+        x.flatten(2), grouped._replace(weight=weight, position=position, sigma=sigma), padding_right
+    )
+    return y.reshape(*y.shape[:2], groups * each, fan).sum(-1)
+
+
 class _DelayedConv(_Delays):
     """A convolution over space with a delay at every weight; `DelayedConv1d` is one of height 1."""
 
-    def _build(
-        self, channels: tuple[int, int], kernel: tuple[int, int], stride: tuple[int, int],
-        padding: tuple[int, int], dilation: tuple[int, int], groups: int, max_delay: int, kernel_count: int,
-        version: str, sigma: float | None, padding_right: int, bias: bool,
-    ) -> None:  # fmt: skip
+    def __init__(
+        self, channels: tuple[int, int], space: _Space, bias: bool, **delays: Unpack[Delays]
+    ) -> None:
         n_in, n_out = channels
+        groups = space.groups
         if groups < 1 or n_in % groups or n_out % groups:
             raise ParameterError(
                 f"{type(self).__name__}: {n_in} and {n_out} channels do not divide into {groups} groups."
             )
-        self.in_channels, self.out_channels, self.groups, self.kernel_count = (
-            n_in,
-            n_out,
-            groups,
-            kernel_count,
-        )
-        self.kernel_size, self.stride, self.padding, self.dilation = kernel, stride, padding, dilation
-        shape = (n_out, n_in // groups, *kernel, kernel_count)
-        self._keep(shape, max_delay, version, sigma, padding_right)
-        self.weight = nn.Parameter(torch.empty(shape))
+        super().__init__((n_out, n_in // groups, *space.kernel_size), **delays)
+        self.in_channels, self.out_channels, self.groups = n_in, n_out, groups
+        self.kernel_size, self.stride, self.padding, self.dilation, _ = space
+        self.weight = nn.Parameter(torch.empty(self.position.shape))
         nn.init.kaiming_uniform_(self.weight.view(n_out, -1), nonlinearity="relu")
         self.bias = nn.Parameter(torch.zeros(n_out)) if bias else None
 
-    def _convolve(self, x: Tensor) -> Tensor:
+    def _convolve(self, x: Tensor, padding_right: int) -> Tensor:
         """``[T, B, C, H, W] → [T + padding_right, B, C_out, H_out, W_out]``."""
         steps, batch, channels, *size = x.shape
         patches = F.unfold(
@@ -343,15 +364,19 @@ class _DelayedConv(_Delays):
         patches = patches.reshape(steps, batch, self.groups, fan, places).permute(2, 0, 1, 4, 3)
         patches = patches.reshape(self.groups, steps, batch * places, fan)
         shape = (self.groups, self.out_channels // self.groups, fan, self.kernel_count)
-        weight, position = self.weight.reshape(shape), self._positions().reshape(shape)
-        rest: tuple[Any, ...] = (self._sigma, self.window, self._kernel_version(), self.padding_right)
+        synapses = self._synapses(self.weight)
+        weight, position, sigma = (v.reshape(shape) if v.ndim else v for v in synapses[:3])
+        grouped = synapses._replace(weight=weight, position=position, sigma=sigma)
         if self.groups == channels and self.groups > 1:
-            y = self._depthwise(patches, weight, position, rest)
+            y = _depthwise(patches, grouped, padding_right)
         else:
-            parts = [
-                delayed_product(x, w, p, *rest) for x, w, p in zip(patches, weight, position, strict=True)
-            ]
-            y = torch.cat(parts, -1)
+            y = torch.cat(
+                [
+                    delayed_product(x, one, padding_right)
+                    for x, one in zip(patches, _each(grouped), strict=True)
+                ],
+                -1,
+            )
         y = y.reshape(y.shape[0], batch, places, self.out_channels).movedim(3, 2)
         height, width = (
             (n + 2 * p - d * (k - 1) - 1) // s + 1
@@ -361,13 +386,6 @@ class _DelayedConv(_Delays):
         )
         y = y.reshape(*y.shape[:3], height, width)
         return y if self.bias is None else y + self.bias[:, None, None]
-
-    def _depthwise(self, patches: Tensor, weight: Tensor, position: Tensor, rest: tuple[Any, ...]) -> Tensor:
-        """Every input of every output channel as a channel of its own, summed afterwards."""
-        groups, each, fan, count = weight.shape
-        x = patches.movedim(0, 2)[:, :, :, None].expand(-1, -1, -1, each, -1)
-        y = channel_delay(x.flatten(2), weight.reshape(-1, count), position.reshape(-1, count), *rest)
-        return y.reshape(*y.shape[:2], groups * each, fan).sum(-1)
 
     def projections(self, name: str, source: str, target: str) -> list[Projection]:
         """A "conv" projection for each of the K taps, with integer delays; shapes are (C, H, W)."""
@@ -385,7 +403,10 @@ class DelayedConv2d(_DelayedConv):
 
     ``[T, B, C_in, H, W] → [T + padding_right, B, C_out, H_out, W_out]``: weight and position are
     ``[C_out, C_in / groups, kH, kW, K]``; stride, padding (zeros), dilation and groups as
-    `torch.nn.Conv2d`'s (``groups=in_channels`` is depthwise), the rest as `DelayedLinear`'s.
+    `torch.nn.Conv2d`'s (``groups=in_channels`` is depthwise), `bias` adds a learned one, the rest is in
+    `Delays`.
+
+    Raises `ParameterError` for groups that don't divide the channels, and as `DelayedLinear`.
     """
 
     def __init__(
@@ -397,24 +418,17 @@ class DelayedConv2d(_DelayedConv):
         padding: int | tuple[int, int] = 0,
         dilation: int | tuple[int, int] = 1,
         groups: int = 1,
-        max_delay: int = 24,
-        kernel_count: int = 1,
-        version: str = "gauss",
-        sigma: float | None = None,
-        padding_right: int = 0,
+        *,
         bias: bool = False,
+        **delays: Unpack[Delays],
     ) -> None:
-        super().__init__()
-        pairs = (_pair(kernel_size), _pair(stride), _pair(padding), _pair(dilation))
-        self._build(
-            (in_channels, out_channels), *pairs, groups, max_delay, kernel_count, version, sigma,
-            padding_right, bias,
-        )  # fmt: skip
+        space = _Space(_pair(kernel_size), _pair(stride), _pair(padding), _pair(dilation), groups)
+        super().__init__((in_channels, out_channels), space, bias, **delays)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``[T, B, C_in, H, W] → [T + padding_right, B, C_out, H_out, W_out]``."""
+    def forward(self, x: Tensor, padding_right: int = 0) -> Tensor:
+        """``[T, B, C_in, H, W] → [T + padding_right, B, C_out, H_out, W_out]``; raises as `DelayedLinear`."""
         self._expect(x, f"[T, B, {self.in_channels}, H, W]", x.ndim == 5 and x.shape[2] == self.in_channels)
-        return self._convolve(x)
+        return self._convolve(x, padding_right)
 
 
 class DelayedConv1d(_DelayedConv):
@@ -432,21 +446,14 @@ class DelayedConv1d(_DelayedConv):
         padding: int = 0,
         dilation: int = 1,
         groups: int = 1,
-        max_delay: int = 24,
-        kernel_count: int = 1,
-        version: str = "gauss",
-        sigma: float | None = None,
-        padding_right: int = 0,
+        *,
         bias: bool = False,
+        **delays: Unpack[Delays],
     ) -> None:
-        super().__init__()
-        pairs = ((1, kernel_size), (1, stride), (0, padding), (1, dilation))
-        self._build(
-            (in_channels, out_channels), *pairs, groups, max_delay, kernel_count, version, sigma,
-            padding_right, bias,
-        )  # fmt: skip
+        space = _Space((1, kernel_size), (1, stride), (0, padding), (1, dilation), groups)
+        super().__init__((in_channels, out_channels), space, bias, **delays)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``[T, B, C_in, L] → [T + padding_right, B, C_out, L_out]``."""
+    def forward(self, x: Tensor, padding_right: int = 0) -> Tensor:
+        """``[T, B, C_in, L] → [T + padding_right, B, C_out, L_out]``; raises as `DelayedLinear`."""
         self._expect(x, f"[T, B, {self.in_channels}, L]", x.ndim == 4 and x.shape[2] == self.in_channels)
-        return self._convolve(x[:, :, :, None])[:, :, :, 0]
+        return self._convolve(x[:, :, :, None], padding_right)[:, :, :, 0]

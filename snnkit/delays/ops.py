@@ -2,8 +2,8 @@
 
 On the CPU two ways compute the same thing, and the cheaper one by measured costs is taken for each of
 output, gradient of the synapses and gradient of the input: the taps of each synapse, over the non-zero
-inputs only (`taps_cpu`), or frequency by frequency (`fourier`). On CUDA devices `taps_cuda`, elsewhere the
-reference.
+inputs only (`taps_cpu`), or frequency by frequency (`fourier`). A kernel without `taps` takes the latter, its
+values and their gradients from torch. On CUDA devices `taps_cuda`, elsewhere the reference.
 """
 
 import math
@@ -17,7 +17,8 @@ from torch import Tensor
 from ..backend import BACKENDS, choose
 from ..errors import ParameterError, ShapeError
 from . import fourier, reference, shift_cpu, taps_cpu
-from .kernel import check_version
+from .kernel import resolve
+from .synapses import Synapses
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-13}
 """Kernel values below this share of the largest may be left out, by dtype."""
@@ -65,18 +66,17 @@ def _array(x: Tensor) -> np.ndarray:
     return x.detach().contiguous().numpy()
 
 
-def _sigma(sigma: Tensor, like: Tensor) -> np.ndarray:
-    """σ of every tap, in the shape and dtype of the weights."""
-    return _array(sigma.to(like.dtype).expand(like.shape))
-
-
-def _taps(sigma: Tensor, version: str, window: int, tolerance: float) -> tuple[int, int | None]:
-    """How many taps are needed, and the vector width of the tap kernels that has them (None: too many)."""
+def _taps(synapses: Synapses, tolerance: float) -> tuple[taps_cpu.Taps, int | None]:
+    """All taps that are needed, and the vector width of the tap kernels that has them (None: too many)."""
+    weight, position, sigma, window, version = synapses
     widest = float(sigma.abs().max()) if sigma.numel() else 0.0
     if not math.isfinite(widest):
         raise ParameterError("sigma has values that are not finite; it is a width in steps.")
     needed = taps_cpu.tap_count(widest, version, window, tolerance)
-    return needed, next((w for w in taps_cpu.WIDTHS if needed <= w), None)
+    # σ of every tap, in the shape and dtype of the weights
+    each = _array(sigma.to(weight.dtype).expand(weight.shape))
+    taps = taps_cpu.Taps(_array(weight), _array(position), each, window, version, needed)
+    return taps, next((w for w in taps_cpu.WIDTHS if needed <= w), None)
 
 
 def _density(x: Tensor) -> float:
@@ -115,8 +115,7 @@ def _product(
     outputs, inputs, count = weight.shape
     if x.numel() == 0:
         return x.new_zeros((steps_out, x.shape[1], outputs))
-    parts = _array(weight), _array(position), _sigma(sigma, weight), window, version
-    needed, width = _taps(sigma, version, window, tolerance)
+    taps, width = _taps(Synapses(weight, position, sigma, window, version), tolerance)
     batch = x.shape[1]
     if width is not None:
         points = fourier.Geometry(x.shape[0], window, steps_out).points
@@ -127,13 +126,12 @@ def _product(
             events = taps_cpu.find_events(x.numpy(), window, steps_out, width)
             if keep:
                 _keep(x, window, steps_out, events)
-            return torch.from_numpy(taps_cpu.forward(events, *parts, width, steps_out))
-    kernel = taps_cpu.dense_kernel(*parts, needed)
-    return fourier.product(x, torch.from_numpy(kernel), steps_out)
+            return torch.from_numpy(taps_cpu.forward(events, taps._replace(width=width), steps_out))
+    return fourier.product(x, torch.from_numpy(taps_cpu.dense_kernel(taps)), steps_out)
 
 
 @_product.register_fake
-def _(x, weight, position, sigma, window, version, padding_right, tolerance, keep, bfloat16):  # type: ignore[no-untyped-def]
+def _(x, weight, position, sigma, window, version, padding_right, *_):  # type: ignore[no-untyped-def]
     return x.new_empty((x.shape[0] + padding_right, x.shape[1], weight.shape[0]))
 
 
@@ -161,8 +159,7 @@ def _gradient(
         return torch.zeros_like(x) if of_input else gx, gw, gp, gs
     outputs, inputs, count = weight.shape
     steps_out, batch, _ = g.shape
-    parts = _array(weight), _array(position), _sigma(sigma, weight), window, version
-    needed, width = _taps(sigma, version, window, tolerance)
+    taps, width = _taps(Synapses(weight, position, sigma, window, version), tolerance)
     by_taps = False
     if of_synapses and width is not None:
         points = fourier.Geometry(x.shape[0], window, steps_out).points
@@ -173,20 +170,22 @@ def _gradient(
         if by_taps:
             if events is None:
                 events = taps_cpu.find_events(x.numpy(), window, steps_out, width)
-            found = taps_cpu.gradient(events, g.numpy(), *parts, width)
+            found = taps_cpu.gradient(events, g.numpy(), taps._replace(width=width))
             gw, gp, gs = (torch.from_numpy(a) for a in found)
     if of_input or (of_synapses and not by_taps):
-        kernel = torch.from_numpy(taps_cpu.dense_kernel(*parts, needed)) if of_input else None
+        kernel = torch.from_numpy(taps_cpu.dense_kernel(taps)) if of_input else None
         input_gradient, gk = fourier.gradient(g, x, kernel, window, of_synapses and not by_taps, bfloat16)
         gx = gx if input_gradient is None else input_gradient
         if gk is not None:
-            found = taps_cpu.dense_adjoint(gk.numpy(), *parts, needed)
+            found = taps_cpu.dense_adjoint(gk.numpy(), taps)
             gw, gp, gs = (torch.from_numpy(a) for a in found)
     return gx, gw, gp, gs
 
 
 @_gradient.register_fake
-def _(g, x, weight, position, sigma, window, version, tolerance, of_input, of_synapses, bfloat16):  # type: ignore[no-untyped-def]
+def _(g, x, weight, *rest):  # type: ignore[no-untyped-def]
+    *_, of_input, of_synapses, _bfloat16 = rest
+
     def made(like: Tensor, wanted: bool) -> Tensor:
         return torch.empty_like(like, memory_format=torch.contiguous_format) if wanted else x.new_empty(0)
 
@@ -216,11 +215,61 @@ _product.register_autograd(_backward, setup_context=_setup)
 _product.register_autocast("cpu", torch.float32)
 
 
+@torch.library.custom_op("snnkit::delayed_response", mutates_args=(), device_types="cpu")
+def _response_product(x: Tensor, response: Tensor, padding_right: int, bfloat16: bool) -> Tensor:
+    """y ``[T + padding_right, B, O]``, y[t] = Σ_d response[d]·x[t − d], for a response ``[window, O, I]``."""
+    steps_out = x.shape[0] + padding_right
+    if x.numel() == 0:
+        return x.new_zeros((steps_out, x.shape[1], response.shape[1]))
+    return fourier.product(x.contiguous(), response, steps_out)
+
+
+@_response_product.register_fake
+def _(x, response, padding_right, bfloat16):  # type: ignore[no-untyped-def]
+    return x.new_empty((x.shape[0] + padding_right, x.shape[1], response.shape[1]))
+
+
+@torch.library.custom_op("snnkit::delayed_response_gradient", mutates_args=(), device_types="cpu")
+def _response_gradient(
+    g: Tensor, x: Tensor, response: Tensor, of_input: bool, of_response: bool, bfloat16: bool
+) -> tuple[Tensor, Tensor]:
+    """∂L/∂x and ∂L/∂response, or empty where not asked for."""
+    if x.numel() == 0:
+        return torch.zeros_like(x), torch.zeros_like(response)
+    window = response.shape[0]
+    kernel = response if of_input else None
+    found = fourier.gradient(g.contiguous(), x.contiguous(), kernel, window, of_response, bfloat16)
+    gx, gr = (x.new_empty(0) if a is None else a for a in found)
+    return gx, gr
+
+
+@_response_gradient.register_fake
+def _(g, x, response, of_input, of_response, bfloat16):  # type: ignore[no-untyped-def]
+    wanted = ((x, of_input), (response, of_response))
+    gx, gr = (x.new_empty(like.shape if found else 0) for like, found in wanted)
+    return gx, gr
+
+
+def _response_setup(ctx, inputs, output):  # type: ignore[no-untyped-def]
+    x, response, _, ctx.bfloat16 = inputs
+    ctx.save_for_backward(x, response)
+
+
+def _response_backward(ctx, g):  # type: ignore[no-untyped-def]
+    needed = ctx.needs_input_grad[:2]
+    found = torch.ops.snnkit.delayed_response_gradient(g, *ctx.saved_tensors, *needed, ctx.bfloat16)
+    return *(value if wanted else None for value, wanted in zip(found, needed, strict=True)), None, None
+
+
+_response_product.register_autograd(_response_backward, setup_context=_response_setup)
+_response_product.register_autocast("cpu", torch.float32)
+
+
 def _check(
-    name: str, x: Tensor, shape: str, weight: Tensor, position: Tensor, sigma: Tensor, window: int,
-    version: str, padding_right: int, tolerance: float | None,
-) -> None:  # fmt: skip
+    name: str, x: Tensor, shape: str, synapses: Synapses, padding_right: int, tolerance: float | None
+) -> None:
     """Raise where kernels would read past an array or mean something else; weight is ``[…, inputs, K]``."""
+    weight, position, sigma, window, version = synapses
     if weight.ndim != len(shape.split(",")):
         raise ShapeError(f"{name} expects weight {shape}, got {list(weight.shape)}.")
     inputs = weight.shape[-2]
@@ -231,7 +280,7 @@ def _check(
             f"{name}: weight {list(weight.shape)} and position {list(position.shape)} should have one shape, "
             f"and sigma {list(sigma.shape)} that or none."
         )
-    check_version(version)
+    resolve(version)
     if window < 1 or padding_right < 0:
         raise ParameterError(
             f"{name} needs window ≥ 1 and padding_right ≥ 0, got {window} and {padding_right}."
@@ -240,13 +289,17 @@ def _check(
         raise ParameterError(f"{name} needs 0 ≤ tolerance < 1, got {tolerance}.")
 
 
+def _computed(x: Tensor, synapses: Synapses) -> tuple[Tensor, Synapses]:
+    """In the dtype that kernels compute in: that of the weights if kernels have it, else float32."""
+    weight, position, sigma, window, version = synapses
+    if weight.dtype not in TOLERANCE:
+        weight, position = weight.float(), position.float()
+    return x.to(weight.dtype), Synapses(weight, position, sigma, window, version)
+
+
 def delayed_product(
     x: Tensor,
-    weight: Tensor,
-    position: Tensor,
-    sigma: Tensor,
-    window: int,
-    version: str = "gauss",
+    synapses: Synapses,
     padding_right: int = 0,
     tolerance: float | None = None,
     bfloat16: bool = False,
@@ -255,51 +308,43 @@ def delayed_product(
 
         y[t, b, o] = Σ_i Σ_k weight[o, i, k] · Σ_d K(d; position[o, i, k], σ) · x[t − d, b, i]
 
-    x          ``[T, B, I]``; the result is ``[T + padding_right, B, O]`` in the dtype of the weights
-    weight     ``[O, I, K]``
-    position   ``[O, I, K]``, steps, in 0 … window − 1
-    sigma      width of the kernel, steps: a scalar tensor, or ``[O, I, K]``
-    window     number of delays, max_delay + 1
-    version    see `snnkit.delays.kernel`
-    tolerance  kernel values below this share of the largest may be left out; 0 for none; default 1e-5 in
-               float32, 1e-13 in float64
-    bfloat16   products of the input's gradient with factors of 8 bits: about three times as fast where
-               the CPU has the instruction, an error of less than 1 % in that gradient; on CUDA devices
-               without effect
+    x              ``[T, B, I]``; the result is ``[T + padding_right, B, O]`` in the dtype of the weights
+    synapses       of weights ``[O, I, K]``
+    padding_right  steps that the output is longer than the input
+    tolerance      kernel values below this share of the largest may be left out; 0 for none; default 1e-5 in
+                   float32, 1e-13 in float64
+    bfloat16       products of the input's gradient with factors of 8 bits: about three times as fast where
+                   the CPU has the instruction, an error of less than 1 % in that gradient; on CUDA devices
+                   without effect
 
     Raises `ShapeError` or `ParameterError` for arguments that don't fit.
     """
-    _check(
-        "delayed_product", x, "[O, I, K]", weight, position, sigma, window, version, padding_right, tolerance
-    )
+    _check("delayed_product", x, "[O, I, K]", synapses, padding_right, tolerance)
     chosen = _backend("delayed_product", x.device.type)
     if chosen == "reference":
-        x = x.to(weight.dtype)
-        return reference.delayed_product(x, weight, position, sigma, window, version, padding_right)
-    if weight.dtype not in TOLERANCE:
-        x, weight, position = x.float(), weight.float(), position.float()
+        return reference.delayed_product(x.to(synapses.weight.dtype), synapses, padding_right)
+    x, synapses = _computed(x, synapses)
+    weight, position, *_ = synapses
     if tolerance is None:
         tolerance = TOLERANCE[weight.dtype]
     if chosen == "cuda" and x.numel() and padding_right + x.shape[0] > 0:
         from . import taps_cuda
 
-        return taps_cuda.delayed_product(
-            x.to(weight.dtype), weight, position, sigma, window, version, padding_right, tolerance
-        )
+        return taps_cuda.delayed_product(x, synapses, padding_right, tolerance)
+    y: Tensor
+    if resolve(synapses.version).taps is None:
+        response = reference.response(synapses)
+        y = torch.ops.snnkit.delayed_response(x, response, padding_right, bfloat16)
+        return y
     needed = torch.is_grad_enabled() and (weight.requires_grad or position.requires_grad)
-    y: Tensor = torch.ops.snnkit.delayed_product(
-        x.to(weight.dtype),
-        weight,
-        position,
-        sigma,
-        window,
-        version,
-        padding_right,
-        tolerance,
-        needed,
-        bfloat16,
-    )
+    y = torch.ops.snnkit.delayed_product(x, *synapses, padding_right, tolerance, needed, bfloat16)
     return y
+
+
+def _one_output(synapses: Synapses) -> Synapses:
+    """Parameters ``[N, K]`` as ``[1, N, K]``, which the loops read."""
+    weight, position, sigma, window, version = synapses
+    return Synapses(weight[None], position[None], sigma, window, version)
 
 
 @torch.library.custom_op("snnkit::channel_delay", mutates_args=(), device_types="cpu")
@@ -313,9 +358,8 @@ def _channel(
     padding_right: int,
     tolerance: float,
 ) -> Tensor:
-    needed, _ = _taps(sigma, version, window, tolerance)
-    parts = _array(weight[None]), _array(position[None]), _sigma(sigma, weight[None]), window, version
-    return torch.from_numpy(shift_cpu.forward(_array(x), *parts, needed, x.shape[0] + padding_right))
+    taps, _ = _taps(_one_output(Synapses(weight, position, sigma, window, version)), tolerance)
+    return torch.from_numpy(shift_cpu.forward(_array(x), taps, x.shape[0] + padding_right))
 
 
 @_channel.register_fake
@@ -334,9 +378,8 @@ def _channel_gradient(
     version: str,
     tolerance: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    needed, _ = _taps(sigma, version, window, tolerance)
-    parts = _array(weight[None]), _array(position[None]), _sigma(sigma, weight[None]), window, version
-    gx, *found = shift_cpu.gradient(_array(g), _array(x), *parts, needed)
+    taps, _ = _taps(_one_output(Synapses(weight, position, sigma, window, version)), tolerance)
+    gx, *found = shift_cpu.gradient(_array(g), _array(x), taps)
     gw, gp, gs = (torch.from_numpy(a[0]) for a in found)
     return torch.from_numpy(gx), gw, gp, gs
 
@@ -367,14 +410,7 @@ _channel.register_autocast("cpu", torch.float32)
 
 
 def channel_delay(
-    x: Tensor,
-    weight: Tensor,
-    position: Tensor,
-    sigma: Tensor,
-    window: int,
-    version: str = "gauss",
-    padding_right: int = 0,
-    tolerance: float | None = None,
+    x: Tensor, synapses: Synapses, padding_right: int = 0, tolerance: float | None = None
 ) -> Tensor:
     """`reference.channel_delay` by the backend that `snnkit.backend` chooses.
 
@@ -383,15 +419,12 @@ def channel_delay(
     x ``[T, B, N]``, weight and position ``[N, K]``, sigma a scalar tensor or ``[N, K]``; the result is
     ``[T + padding_right, B, N]``. The rest, and what is raised, as in `delayed_product`.
     """
-    _check("channel_delay", x, "[N, K]", weight, position, sigma, window, version, padding_right, tolerance)
-    if _backend("channel_delay", x.device.type) != "numba":
-        x = x.to(weight.dtype)
-        return reference.channel_delay(x, weight, position, sigma, window, version, padding_right)
-    if weight.dtype not in TOLERANCE:
-        x, weight, position = x.float(), weight.float(), position.float()
+    _check("channel_delay", x, "[N, K]", synapses, padding_right, tolerance)
+    chosen = _backend("channel_delay", x.device.type)
+    if chosen != "numba" or resolve(synapses.version).taps is None:
+        return reference.channel_delay(x.to(synapses.weight.dtype), synapses, padding_right)
+    x, synapses = _computed(x, synapses)
     if tolerance is None:
-        tolerance = TOLERANCE[weight.dtype]
-    y: Tensor = torch.ops.snnkit.channel_delay(
-        x.to(weight.dtype), weight, position, sigma, window, version, padding_right, tolerance
-    )
+        tolerance = TOLERANCE[synapses.weight.dtype]
+    y: Tensor = torch.ops.snnkit.channel_delay(x, *synapses, padding_right, tolerance)
     return y

@@ -7,14 +7,26 @@ What weights and positions get is one delayed product over the whole sequence, a
 """
 
 import functools
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from . import reference
 from .ops import delayed_product
+from .synapses import Synapses
+
+
+@runtime_checkable
+class Stepped(Protocol):
+    """A module of neurons that can be run step by step."""
+
+    def step(self, x: Tensor, state: Any = None) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Input ``[B, N]`` and state → spikes ``[B, N]`` and the state after the step."""
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """What is learned."""
 
 
 def _whole_precision(run: Callable[..., Any]) -> Callable[..., Any]:
@@ -35,9 +47,9 @@ class _Loop(torch.autograd.Function):
     @_whole_precision
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, position: Tensor, sigma: Tensor, window: int, version: str,
-        neuron: Any, *params: Tensor,
+        neuron: Stepped, *params: Tensor,
     ) -> Tensor:  # fmt: skip
-        kernel = reference.synapse_kernel(weight, position, sigma, window, version)
+        kernel = reference.response(Synapses(weight, position, sigma, window, version))
         response = kernel.transpose(1, 2).contiguous()
         steps = x.shape[0]
         u = torch.cat([x, x.new_zeros(window, *x.shape[1:])])
@@ -90,20 +102,18 @@ class _Loop(torch.autograd.Function):
             back[t : t + window].baddbmm_(gu[t].expand(window, -1, -1), past)
         with torch.enable_grad():
             w, p, width = (v.detach().requires_grad_() for v in (weight, position, sigma))
-            heard = delayed_product(s.detach(), w, p, width, window, ctx.version)
+            heard = delayed_product(s.detach(), Synapses(w, p, width, window, ctx.version))
         late = torch.cat([gu[1:], torch.zeros_like(gu[:1])])
         found = torch.autograd.grad(heard, [w, p, width], late, allow_unused=True)
         return gu, *found, None, None, None, *gparams
 
 
-def recur(
-    x: Tensor, weight: Tensor, position: Tensor, sigma: Tensor, window: int, version: str, neuron: nn.Module
-) -> Tensor:
-    """Spikes ``[T, B, N]`` of neurons that hear x, and each other 1 + position steps later.
+def recur(x: Tensor, synapses: Synapses, neuron: Stepped) -> Tensor:
+    """Spikes ``[T, B, N]`` of neurons that hear x ``[T, B, N]``, and each other 1 + position steps later.
 
-    In the dtype of the weights, under autocast too.
+    The weights are ``[N, N, K]``; the result is in their dtype, under autocast too.
     """
     learned = [p for p in neuron.parameters() if p.requires_grad]
-    x = x.to(weight.dtype)
-    s: Tensor = _Loop.apply(x, weight, position, sigma, window, version, neuron, *learned)  # type: ignore[no-untyped-call]
+    x = x.to(synapses.weight.dtype)
+    s: Tensor = _Loop.apply(x, *synapses, neuron, *learned)  # type: ignore[no-untyped-call]
     return s

@@ -16,7 +16,9 @@ def sigma_at(
     """σ during `epoch` (from 0) of a training of `epochs`, steps.
 
     σ falls by the constant factor (σ_end / σ_start)^(1 / q) an epoch, for q = `shrinking` epochs (None:
-    epochs // 4), and stays. Hammouamri, Khalfaoui-Hassani and Masquelier, ICLR 2024.
+    epochs // 4), and stays. Hammouamri, Khalfaoui-Hassani and Masquelier, ICLR 2024, section 3.3.
+
+    Raises `ParameterError` for epochs and widths that are not positive.
     """
     if epochs < 1 or epoch < 0 or sigma_start <= 0 or sigma_end <= 0:
         raise ParameterError(

@@ -8,6 +8,7 @@ import numpy as np
 from numba import njit, prange
 
 from . import taps_cpu
+from .taps_cpu import Taps
 
 _BLOCK = 16
 
@@ -69,36 +70,19 @@ def _gradient(g, x, first, table, gx, sums):  # type: ignore[no-untyped-def]
                     gx[t, b, n] = back[n - n0, t]
 
 
-def _tables(
-    weight: np.ndarray, position: np.ndarray, sigma: np.ndarray, window: int, version: str, width: int
-) -> tuple[np.ndarray, np.ndarray]:
-    first = np.empty(weight.shape, np.int32)
-    table = np.empty((*weight.shape, width), weight.dtype)
-    taps_cpu._tables(weight, position, sigma, window, width, taps_cpu.VERSION[version], first, table)
-    return first, table
-
-
-def forward(
-    x: np.ndarray, weight: np.ndarray, position: np.ndarray, sigma: np.ndarray, window: int, version: str,
-    width: int, steps_out: int,
-) -> np.ndarray:  # fmt: skip
-    """y ``[steps_out, B, N]``; weight and position ``[1, N, K]``, `width` taps of each."""
-    width = min(width, window)
-    first, table = _tables(weight, position, sigma, window, version, width)
+def forward(x: np.ndarray, taps: Taps, steps_out: int) -> np.ndarray:
+    """y ``[steps_out, B, N]`` for x ``[T, B, N]``; the taps are of weights ``[1, N, K]``."""
+    first, table = taps_cpu.tables(taps)
     y = np.empty((steps_out, *x.shape[1:]), x.dtype)
     _forward(x, first[0], table[0], y)
     return y
 
 
 def gradient(
-    g: np.ndarray, x: np.ndarray, weight: np.ndarray, position: np.ndarray, sigma: np.ndarray, window: int,
-    version: str, width: int,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
-    """∂L/∂x, and ∂L/∂weight, ∂L/∂position, ∂L/∂σ ``[1, N, K]`` from g = ∂L/∂y."""
-    width = min(width, window)
-    first, table = _tables(weight, position, sigma, window, version, width)
+    g: np.ndarray, x: np.ndarray, taps: Taps
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """∂L/∂x, and ∂L/∂weight, ∂L/∂position, ∂L/∂σ ``[1, N, K]`` from g = ∂L/∂y ``[steps_out, B, N]``."""
+    first, table = taps_cpu.tables(taps)
     gx, sums = np.empty_like(x), np.zeros_like(table)
     _gradient(g, x, first[0], table[0], gx, sums[0])
-    gw, gp, gs = (np.empty_like(weight) for _ in range(3))
-    taps_cpu._adjoint(weight, position, sigma, window, width, taps_cpu.VERSION[version], sums, gw, gp, gs)
-    return gx, gw, gp, gs
+    return gx, *taps_cpu.adjoint(sums, taps)

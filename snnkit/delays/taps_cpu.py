@@ -7,16 +7,17 @@ tolerance). Work is done only for inputs that are not zero: time runs innermost 
 """
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import get_num_threads, njit, prange
 
 from .. import memory
 from ..jit import build, source_of
-from .kernel import FLOOR, LEAST_WIDTH
+from .kernel import FLOOR, DelayKernel, gauss_taps, resolve
 from .simd import count as count_bits
 from .simd import lowest, vector
 
@@ -30,10 +31,29 @@ WIDTHS = (8, 16, 32)
 """Taps that the kernels come in."""
 LANES = 16
 load16, nonzero = vector(LANES).load, vector(LANES).nonzero
-load, store, splat, fma, add = vector(8)[:5]  # what the loops below read as, for one of the widths
-_GAUSS, _TRIANGLE, _MAX = 0, 1, 2
-VERSION = {"gauss": _GAUSS, "triangle": _TRIANGLE, "max": _MAX}
-_FLOOR, _GAUSS_WIDTH, _TRIANGLE_WIDTH = FLOOR, LEAST_WIDTH["gauss"], LEAST_WIDTH["triangle"]
+# what the functions below read as, for one of the widths and one of the kernels
+load, store, splat, fma, add = vector(8)[:5]
+unscaled: Any = gauss_taps
+LEAST_WIDTH, ROUNDED = 0.27, False
+
+
+class Taps(NamedTuple):
+    """Synapses as the loops read them.
+
+    weight    ``[O, I, K]``, float32 or float64
+    position  likewise, steps
+    sigma     likewise, steps
+    window    number of delays
+    version   of a kernel that has `taps`
+    width     how many adjacent delays of each are taken, at most `window` except in `forward` and `gradient`
+    """
+
+    weight: np.ndarray
+    position: np.ndarray
+    sigma: np.ndarray
+    window: int
+    version: str
+    width: int
 
 
 class Events(NamedTuple):
@@ -63,13 +83,8 @@ class Events(NamedTuple):
 
 def tap_count(sigma: float, version: str, window: int, tolerance: float) -> int:
     """Adjacent delays that hold every kernel value above `tolerance` × the largest, wherever p lies."""
-    if version == "max":
-        needed = 1.0
-    elif version == "triangle":
-        needed = 2 * (sigma + LEAST_WIDTH[version])
-    else:
-        reach = math.sqrt(2 * math.log(1 / tolerance)) if tolerance > 0 else math.inf
-        needed = 2 * (sigma + LEAST_WIDTH[version]) * reach
+    kernel = resolve(version)
+    needed = 2 * kernel.reach(sigma + kernel.least_width, tolerance)
     return window if needed + 1 >= window else math.ceil(needed) + 1
 
 
@@ -152,90 +167,52 @@ def _list_events(x, flat, block, stride):  # type: ignore[no-untyped-def]
     return pointer, at, value, least.min(), most.max()
 
 
-@njit(cache=True)
-def _kernel(p, sigma, first, taps, window, version, k, dp, ds):  # type: ignore[no-untyped-def]
-    """K, ∂K/∂p and ∂K/∂σ at the delays first … first + taps − 1 (0 beyond the window)."""
+def _kernel(p: Any, sigma: Any, first: Any, window: Any, k: Any, dp: Any, ds: Any) -> None:
+    """K, ∂K/∂p and ∂K/∂σ at the delays first … first + len(k) − 1 (0 beyond the window)."""
     sign = 1.0 if sigma > 0 else (-1.0 if sigma < 0 else 0.0)
     total, total_p, total_s = 0.0, 0.0, 0.0
-    if version == _GAUSS:
-        # from the delay nearest to p outwards, each value a multiple of the one before: k(d + 1)/k(d) falls
-        # by the same factor from delay to delay
-        inverse = 1 / (abs(sigma) + _GAUSS_WIDTH)
-        c = inverse * inverse
-        fall = math.exp(-c)
-        middle = min(max(round(p) - first, 0), taps - 1)
-        off = first + middle - p
-        k[middle] = math.exp(-0.5 * c * off * off)
-        ratio = math.exp(-c * (off + 0.5))
-        for j in range(middle + 1, taps):
-            k[j] = k[j - 1] * ratio
-            ratio *= fall
-        ratio = math.exp(c * (off - 0.5))
-        for j in range(middle - 1, -1, -1):
-            k[j] = k[j + 1] * ratio
-            ratio *= fall
-        for j in range(max(window - first, 0), taps):
-            k[j] = 0.0
-        for j in range(taps):
-            a = (first + j - p) * inverse
-            dp[j] = k[j] * a * inverse
-            ds[j] = dp[j] * a * sign
-    else:
-        for j in range(taps):
-            d = first + j
-            k[j], dp[j], ds[j] = 0.0, 0.0, 0.0
-            if d < window:
-                if version == _TRIANGLE:
-                    u = abs(sigma) + _TRIANGLE_WIDTH - abs(d - p)
-                    if u > 0:
-                        k[j] = u
-                        dp[j] = 1.0 if d > p else (-1.0 if d < p else 0.0)
-                        ds[j] = sign
-                elif d == round(p):
-                    k[j] = 1.0
-    for j in range(taps):
+    unscaled(p, abs(sigma) + LEAST_WIDTH, first, window, k, dp, ds)
+    for j in range(len(k)):
+        ds[j] *= sign
         total += k[j]
         total_p += dp[j]
         total_s += ds[j]
-    if version != _MAX:
-        inverse = 1 / (total + _FLOOR)
-        for j in range(taps):
+    if not ROUNDED:
+        inverse = 1 / (total + FLOOR)
+        for j in range(len(k)):
             k[j] *= inverse
             dp[j] = (dp[j] - k[j] * total_p) * inverse
             ds[j] = (ds[j] - k[j] * total_s) * inverse
 
 
-@njit(cache=True)
-def _first(p, taps, window):  # type: ignore[no-untyped-def]
+def _first(p: Any, taps: Any, window: Any) -> Any:
     """First delay of the `taps` nearest to p that lie in the window."""
     if taps >= window:
         return 0
     return min(max(math.floor(p) - (taps // 2 - 1), 0), window - taps)
 
 
-@njit(parallel=True, cache=True)
-def _tables(weight, position, sigma, window, width, version, first, table):  # type: ignore[no-untyped-def]
+def _tables(weight, position, sigma, window, first, table):  # type: ignore[no-untyped-def]
+    width = table.shape[3]
     for o in prange(weight.shape[0]):
         k, dp, ds = np.empty(width), np.empty(width), np.empty(width)
         for i in range(weight.shape[1]):
             for c in range(weight.shape[2]):
-                s = sigma[o, i, c]
                 n = _first(position[o, i, c], width, window)
-                _kernel(position[o, i, c], s, n, width, window, version, k, dp, ds)
+                _kernel(position[o, i, c], sigma[o, i, c], n, window, k, dp, ds)
                 first[o, i, c] = n
                 for j in range(width):
                     table[o, i, c, j] = weight[o, i, c] * k[j]
 
 
-@njit(parallel=True, cache=True)
-def _adjoint(weight, position, sigma, window, width, version, sums, gw, gp, gs):  # type: ignore[no-untyped-def]
+def _adjoint(weight, position, sigma, window, sums, gw, gp, gs):  # type: ignore[no-untyped-def]
+    width = sums.shape[3]
     for o in prange(weight.shape[0]):
         k, dp, ds = np.empty(width), np.empty(width), np.empty(width)
         for i in range(weight.shape[1]):
             for c in range(weight.shape[2]):
-                s = sigma[o, i, c]
                 n = _first(position[o, i, c], width, window)
-                _kernel(position[o, i, c], s, n, width, window, version, k, dp, ds)
+                _kernel(position[o, i, c], sigma[o, i, c], n, window, k, dp, ds)
                 a, b, e = 0.0, 0.0, 0.0
                 for j in range(width):
                     g = sums[o, i, c, j]
@@ -245,6 +222,56 @@ def _adjoint(weight, position, sigma, window, width, version, sums, gw, gp, gs):
                 gw[o, i, c] = a
                 gp[o, i, c] = weight[o, i, c] * b
                 gs[o, i, c] = weight[o, i, c] * e
+
+
+def _spread(weight, position, sigma, width, out):  # type: ignore[no-untyped-def]
+    window = out.shape[0]
+    for o in prange(weight.shape[0]):
+        k, dp, ds = np.empty(width), np.empty(width), np.empty(width)
+        for i in range(weight.shape[1]):
+            for c in range(weight.shape[2]):
+                n = _first(position[o, i, c], width, window)
+                _kernel(position[o, i, c], sigma[o, i, c], n, window, k, dp, ds)
+                for j in range(width):
+                    out[n + j, o, i] += weight[o, i, c] * k[j]
+
+
+def _gather(weight, position, sigma, width, gk, gw, gp, gs):  # type: ignore[no-untyped-def]
+    window = gk.shape[0]
+    for o in prange(weight.shape[0]):
+        k, dp, ds = np.empty(width), np.empty(width), np.empty(width)
+        for i in range(weight.shape[1]):
+            for c in range(weight.shape[2]):
+                n = _first(position[o, i, c], width, window)
+                _kernel(position[o, i, c], sigma[o, i, c], n, window, k, dp, ds)
+                a, b, e = 0.0, 0.0, 0.0
+                for j in range(width):
+                    g = gk[n + j, o, i]
+                    a += k[j] * g
+                    b += dp[j] * g
+                    e += ds[j] * g
+                gw[o, i, c] = a
+                gp[o, i, c] = weight[o, i, c] * b
+                gs[o, i, c] = weight[o, i, c] * e
+
+
+@lru_cache(maxsize=64)
+def _tapped(kernel: DelayKernel) -> ModuleType:
+    """The functions above compiled for one kernel: ``.tables``, ``.adjoint``, ``.spread``, ``.gather``."""
+    assert kernel.taps is not None
+    source = (
+        "import math\nfrom typing import Any\nimport numpy as np\nfrom numba import njit, prange\n"
+        f"FLOOR, LEAST_WIDTH, ROUNDED = {FLOOR!r}, {float(kernel.least_width)!r}, {kernel.rounded!r}\n"
+    )
+    inner: dict[str, Callable[..., Any]] = {"unscaled": kernel.taps, "_first": _first, "_kernel": _kernel}
+    outer: dict[str, Callable[..., Any]] = {
+        "tables": _tables, "adjoint": _adjoint, "spread": _spread, "gather": _gather,
+    }  # fmt: skip
+    for name, function in inner.items():
+        source += f"\n@njit(cache=True)\n{source_of(function, name)}"
+    for name, function in outer.items():
+        source += f"\n@njit(parallel=True, cache=True)\n{source_of(function, name)}"
+    return build("delay_kernel", source)
 
 
 def _forward(pointer, at, value, table, first, width, batch, inputs, count, stride, block, group, y):  # type: ignore[no-untyped-def]
@@ -377,56 +404,56 @@ def _group(outputs: int) -> int:
     return 4 * -(-outputs // (4 * tasks))
 
 
-def forward(
-    events: Events,
-    weight: np.ndarray,
-    position: np.ndarray,
-    sigma: np.ndarray,
-    window: int,
-    version: str,
-    width: int,
-    steps_out: int,
-) -> np.ndarray:
-    """y ``[steps_out, B, O]`` with the `width` taps nearest to each position; parameters ``[O, I, K]``."""
-    outputs, inputs, count = weight.shape
-    first = np.empty(weight.shape, np.int32)
-    table = np.empty((*weight.shape, width), weight.dtype)
-    _tables(weight, position, sigma, window, width, VERSION[version], first, table)
+def tables(taps: Taps) -> tuple[np.ndarray, np.ndarray]:
+    """The first of the taps of every synapse, int32 ``[O, I, K]``, and w·K at each, ``[O, I, K, width]``."""
+    first = np.empty(taps.weight.shape, np.int32)
+    table = np.empty((*taps.weight.shape, taps.width), taps.weight.dtype)
+    kernel = _tapped(resolve(taps.version))
+    kernel.tables(taps.weight, taps.position, taps.sigma, taps.window, first, table)
+    return first, table
+
+
+def adjoint(sums: np.ndarray, taps: Taps) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """∂L/∂weight, ∂L/∂position, ∂L/∂σ ``[O, I, K]`` from `sums`, the gradient of K at each tap."""
+    gw, gp, gs = (np.empty_like(taps.weight) for _ in range(3))
+    kernel = _tapped(resolve(taps.version))
+    kernel.adjoint(taps.weight, taps.position, taps.sigma, taps.window, sums, gw, gp, gs)
+    return gw, gp, gs
+
+
+def forward(events: Events, taps: Taps, steps_out: int) -> np.ndarray:
+    """y ``[steps_out, B, O]`` in the dtype of the weights; `taps.width` is one of `WIDTHS`."""
+    outputs, inputs, count = taps.weight.shape
+    first, table = tables(taps)
     if not math.isnan(events.uniform) and events.uniform != 1:
-        table *= weight.dtype.type(events.uniform)
-    y = np.empty((steps_out, events.batch, outputs), weight.dtype)
+        table *= table.dtype.type(events.uniform)
+    y = np.empty((steps_out, events.batch, outputs), table.dtype)
     if y.nbytes >= memory.LARGE:
         memory.huge_pages(y.ctypes.data, y.nbytes)
-    _kernels(width).forward(
-        events.pointer, events.at, events.value, table.reshape(-1), first.reshape(-1), width, events.batch,
-        inputs, count, events.stride, min(BATCH_BLOCK, max(events.batch, 1)), _group(outputs), y,
+    _kernels(taps.width).forward(
+        events.pointer, events.at, events.value, table.reshape(-1), first.reshape(-1), taps.width,
+        events.batch, inputs, count, events.stride, min(BATCH_BLOCK, max(events.batch, 1)),
+        _group(outputs), y,
     )  # fmt: skip
     return y
 
 
-def gradient(
-    events: Events,
-    g: np.ndarray,
-    weight: np.ndarray,
-    position: np.ndarray,
-    sigma: np.ndarray,
-    window: int,
-    version: str,
-    width: int,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """∂L/∂weight, ∂L/∂position and ∂L/∂σ of every synapse ``[O, I, K]`` from g = ∂L/∂y."""
-    outputs, inputs, count = weight.shape
-    first = _starts(position, width, window)
-    sums = np.zeros((*weight.shape, width), weight.dtype)
+def gradient(events: Events, g: np.ndarray, taps: Taps) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """∂L/∂weight, ∂L/∂position and ∂L/∂σ of every synapse ``[O, I, K]`` from g = ∂L/∂y ``[steps_out, B, O]``.
+
+    `taps.width` is that of the events, one of `WIDTHS`.
+    """
+    outputs, inputs, count = taps.weight.shape
+    width = taps.width
+    first = _starts(taps.position, width, taps.window)
+    sums = np.zeros((*taps.weight.shape, width), taps.weight.dtype)
     _kernels(width).gradient(
         events.pointer, events.at, events.value, first.reshape(-1), width, events.batch, inputs, count,
         events.stride, min(BATCH_BLOCK, max(events.batch, 1)), _group(outputs), g, sums.reshape(-1),
     )  # fmt: skip
     if not math.isnan(events.uniform) and events.uniform != 1:
-        sums *= weight.dtype.type(events.uniform)
-    gw, gp, gs = (np.empty_like(weight) for _ in range(3))
-    _adjoint(weight, position, sigma, window, width, VERSION[version], sums, gw, gp, gs)
-    return gw, gp, gs
+        sums *= sums.dtype.type(events.uniform)
+    return adjoint(sums, taps)
 
 
 def _starts(position: np.ndarray, width: int, window: int) -> np.ndarray:
@@ -435,58 +462,16 @@ def _starts(position: np.ndarray, width: int, window: int) -> np.ndarray:
     return np.clip(np.floor(position).astype(np.int32) - (width // 2 - 1), 0, window - width)
 
 
-@njit(parallel=True, cache=True)
-def _spread(weight, position, sigma, window, width, version, out):  # type: ignore[no-untyped-def]
-    for o in prange(weight.shape[0]):
-        k, dp, ds = np.empty(width), np.empty(width), np.empty(width)
-        for i in range(weight.shape[1]):
-            for c in range(weight.shape[2]):
-                s = sigma[o, i, c]
-                n = _first(position[o, i, c], width, window)
-                _kernel(position[o, i, c], s, n, width, window, version, k, dp, ds)
-                for j in range(width):
-                    out[n + j, o, i] += weight[o, i, c] * k[j]
-
-
-@njit(parallel=True, cache=True)
-def _gather(weight, position, sigma, window, width, version, gk, gw, gp, gs):  # type: ignore[no-untyped-def]
-    for o in prange(weight.shape[0]):
-        k, dp, ds = np.empty(width), np.empty(width), np.empty(width)
-        for i in range(weight.shape[1]):
-            for c in range(weight.shape[2]):
-                s = sigma[o, i, c]
-                n = _first(position[o, i, c], width, window)
-                _kernel(position[o, i, c], s, n, width, window, version, k, dp, ds)
-                a, b, e = 0.0, 0.0, 0.0
-                for j in range(width):
-                    g = gk[n + j, o, i]
-                    a += k[j] * g
-                    b += dp[j] * g
-                    e += ds[j] * g
-                gw[o, i, c] = a
-                gp[o, i, c] = weight[o, i, c] * b
-                gs[o, i, c] = weight[o, i, c] * e
-
-
-def dense_kernel(
-    weight: np.ndarray, position: np.ndarray, sigma: np.ndarray, window: int, version: str, width: int
-) -> np.ndarray:
-    """Σ_k w·K of every synapse, ``[window, O, I]``, from the `width` delays nearest to each position."""
-    out = np.zeros((window, *weight.shape[:2]), weight.dtype)
-    _spread(weight, position, sigma, window, min(width, window), VERSION[version], out)
+def dense_kernel(taps: Taps) -> np.ndarray:
+    """Σ_k w·K of every synapse, ``[window, O, I]`` in the dtype of the weights."""
+    out = np.zeros((taps.window, *taps.weight.shape[:2]), taps.weight.dtype)
+    _tapped(resolve(taps.version)).spread(taps.weight, taps.position, taps.sigma, taps.width, out)
     return out
 
 
-def dense_adjoint(
-    gk: np.ndarray,
-    weight: np.ndarray,
-    position: np.ndarray,
-    sigma: np.ndarray,
-    window: int,
-    version: str,
-    width: int,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """∂L/∂weight, ∂L/∂position, ∂L/∂σ ``[O, I, K]`` from the gradient of `dense_kernel`."""
-    gw, gp, gs = (np.empty_like(weight) for _ in range(3))
-    _gather(weight, position, sigma, window, min(width, window), VERSION[version], gk, gw, gp, gs)
+def dense_adjoint(gk: np.ndarray, taps: Taps) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """∂L/∂weight, ∂L/∂position, ∂L/∂σ ``[O, I, K]`` from gk ``[window, O, I]``, that of `dense_kernel`."""
+    gw, gp, gs = (np.empty_like(taps.weight) for _ in range(3))
+    kernel = _tapped(resolve(taps.version))
+    kernel.gather(taps.weight, taps.position, taps.sigma, taps.width, gk, gw, gp, gs)
     return gw, gp, gs

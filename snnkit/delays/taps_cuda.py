@@ -14,6 +14,7 @@ from torch import Tensor
 from ..neurons.kernels_cuda import launch
 from . import reference
 from .kernel import window_weights
+from .synapses import Synapses
 
 
 @cuda.jit
@@ -73,10 +74,12 @@ def kernel_gradient(g, x, low, high, gk):  # type: ignore[no-untyped-def]
         gk[d, o, i] = total
 
 
-def extent(
-    position: Tensor, sigma: Tensor, window: int, version: str, tolerance: float
-) -> tuple[Tensor, Tensor]:
-    """First delay with a kernel value above `tolerance` × the synapse's largest, and one past the last."""
+def extent(synapses: Synapses, tolerance: float) -> tuple[Tensor, Tensor]:
+    """First delay with a kernel value above `tolerance` × the largest of its tap, and one past the last.
+
+    int32 ``[O, I]`` each, over the taps of a synapse.
+    """
+    _, position, sigma, window, version = synapses
     values = window_weights(position.detach(), sigma.detach(), window, version)
     matters = (values >= tolerance * values.amax(0)).any(-1)
     delay = torch.arange(window, device=position.device)[:, None, None]
@@ -109,18 +112,12 @@ class _Product(torch.autograd.Function):
         return gx, gk, None, None, None
 
 
-def delayed_product(
-    x: Tensor,
-    weight: Tensor,
-    position: Tensor,
-    sigma: Tensor,
-    window: int,
-    version: str,
-    padding_right: int,
-    tolerance: float,
-) -> Tensor:
-    """`reference.delayed_product`, leaving out kernel values below `tolerance` × a synapse's largest."""
-    low, high = extent(position, sigma, window, version, tolerance)
-    kernel = reference.synapse_kernel(weight, position, sigma, window, version)
+def delayed_product(x: Tensor, synapses: Synapses, padding_right: int, tolerance: float) -> Tensor:
+    """`reference.delayed_product`, leaving out kernel values below `tolerance` × the largest of their tap.
+
+    ``[T, B, I] → [T + padding_right, B, O]``, neither empty, x in the dtype of the weights.
+    """
+    low, high = extent(synapses, tolerance)
+    kernel = reference.response(synapses)
     y: Tensor = _Product.apply(x, kernel, low, high, x.shape[0] + padding_right)  # type: ignore[no-untyped-call]
     return y

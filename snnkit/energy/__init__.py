@@ -2,6 +2,7 @@
 
     estimate(graph, events, profile="all")     the whole: run, count, price
     measure, count                             operations per layer and sample
+    place                                      neurons on the cores of a chip, as a Mapping
     price, sensitivity                         counts × profile
     uncertainty, human                         ranges and their significant figures
     compare_delays                             what delays cost in four implementations
@@ -14,28 +15,33 @@ No torch here; docs/energy.md derives every figure of a three-neuron example by 
 """
 
 from .baseline import BREAK_EVENS, Crossover, crossover
-from .baseline import compare as compare_dense
 from .calibrate import Calibration, Measurement, calibrate
-from .counts import Counts, concatenate, count
-from .delay import compare as compare_delays
-from .estimates import Estimate, Placement, estimate, measure, place
+from .comparisons import compare_delays, compare_dense
+from .counting import count
+from .counts import Counts, concatenate
+from .estimates import Estimate, estimate
+from .library import available, load_profile
+from .mapping import OFF_CHIP, Mapping
+from .measuring import measure
 from .monitor import EnergyMonitor
+from .placing import place
 from .price import Price, price, sensitivity
-from .profile import Constant, Mesh, Profile, available, load_profile
+from .profile import Constant, Mesh, Profile
 from .tune import Study, tune
 from .uncertainty import Range, human, human_time, uncertainty
 
 __all__ = [
     "BREAK_EVENS",
+    "OFF_CHIP",
     "Calibration",
     "Constant",
     "Counts",
     "Crossover",
     "EnergyMonitor",
     "Estimate",
+    "Mapping",
     "Measurement",
     "Mesh",
-    "Placement",
     "Price",
     "Profile",
     "Range",

@@ -20,9 +20,11 @@ import numpy as np
 
 from ..errors import ParameterError
 from .counts import Counts
+from .library import load_profile
 from .models import MODELS
-from .price import WHICH, _mean, rows, settings_of
-from .profile import Profile, load_profile
+from .price import WHICH, rows, tariff
+from .profile import Profile
+from .rows import mean, total_pj
 
 PASSES = ("once", "every step")
 
@@ -56,7 +58,11 @@ def equivalent_bits(steps: float) -> int:
 
 
 def dense_pj(counts: Counts, profile: str | Profile, bits: int = 32, passes: str = "once") -> np.ndarray:
-    """Energy of the dense network of equal size, low, value, high: pJ, mean a sample, ``[3]``."""
+    """Energy of the dense network of equal size, low, value, high: pJ, mean a sample, ``[3]``.
+
+    Raises `ParameterError` for a profile of a chip, other passes than "once" and "every step", and bits
+    outside 1 to 32.
+    """
     given = load_profile(profile)
     model = MODELS[given.model]
     if model.dense is None:
@@ -68,11 +74,11 @@ def dense_pj(counts: Counts, profile: str | Profile, bits: int = 32, passes: str
         raise ParameterError(f"passes {passes!r} is none of {', '.join(PASSES)}.")
     if not 1 <= bits <= 32:
         raise ParameterError(f"a baseline of {bits} bits is not modelled; choose 1 to 32.")
-    times = _mean(counts.steps) if passes == "every step" else 1.0
+    times = mean(counts.steps) if passes == "every step" else 1.0
     energies = []
     for which in WHICH:
-        priced = model.dense(counts, given.values(which), settings_of(given), bits)
-        energies.append(times * sum(_mean(r.count) * r.pj for r in priced))
+        priced = model.dense(counts, tariff(given, given.values(which)), bits)
+        energies.append(times * total_pj(priced))
     return np.array(energies)
 
 
@@ -123,46 +129,19 @@ def crossover(
     other = given if baseline is None else load_profile(baseline)
     dense = float(dense_pj(counts, other, bits, passes)[1])
     priced = rows(counts, given)
-    fixed = float(sum(_mean(r.count) * r.pj for r in priced if not r.scales))
-    spikes = float(sum(_mean(r.count) * r.pj for r in priced if r.scales))
+    fixed = total_pj(r for r in priced if not r.scales)
+    spikes = total_pj(r for r in priced if r.scales)
     rate = None
     if counts.rate and spikes:
         rate = max(counts.rate * (dense - fixed) / spikes, 0.0)
-    return Crossover(given.name, other.name, bits, passes, rate, counts.rate, fixed, spikes, dense)
-
-
-def compare(counts: Counts, profile: str | Profile = "lemaire45") -> dict[str, np.ndarray]:
-    """The network beside dense ones of equal size: 32 bits, 8 bits, and ⌈log2(T+1)⌉ bits.
-
-    Columns network, bits, passes, baseline (the profile that priced it; a chip's dense rivals are priced
-    by lemaire45), energy_pj_low, energy_pj, energy_pj_high, ratio (to the spiking network; inf beside one
-    that costs nothing), crossover_rate (NaN for the spiking network and where it is not known).
-    """
-    given = load_profile(profile)
-    other = given if MODELS[given.model].dense is not None else load_profile("lemaire45")
-    own = [total_at(counts, given, which) for which in WHICH]
-    found: list[tuple[str, int, str, list[float], float]] = [("SNN", 0, "every step", own, np.nan)]
-    wanted = sorted({32, 8, equivalent_bits(_mean(counts.steps))}, reverse=True)
-    for passes in PASSES:
-        for bits in wanted:
-            cross = crossover(counts, given, bits, passes, other)
-            energy = dense_pj(counts, other, bits, passes).tolist()
-            rate = np.nan if cross.rate is None else cross.rate
-            found.append(("dense ANN" if bits == 32 else f"{bits}-bit QNN", bits, passes, energy, rate))
-    energies = np.array([row[3] for row in found])
-    return {
-        "network": np.array([row[0] for row in found]),
-        "bits": np.array([row[1] for row in found]),
-        "passes": np.array([row[2] for row in found]),
-        "baseline": np.array([given.name, *[other.name] * (len(found) - 1)]),
-        "energy_pj_low": energies[:, 0],
-        "energy_pj": energies[:, 1],
-        "energy_pj_high": energies[:, 2],
-        "ratio": energies[:, 1] / own[1] if own[1] else np.full(len(found), np.inf),
-        "crossover_rate": np.array([row[4] for row in found]),
-    }
-
-
-def total_at(counts: Counts, profile: Profile, which: str) -> float:
-    """Mean energy of a sample with the constants at "low", "value" or "high", pJ."""
-    return float(sum(_mean(r.count) * r.pj for r in rows(counts, profile, profile.values(which))))
+    return Crossover(
+        profile=given.name,
+        baseline=other.name,
+        bits=bits,
+        passes=passes,
+        rate=rate,
+        measured=counts.rate,
+        fixed_pj=fixed,
+        spikes_pj=spikes,
+        dense_pj=dense,
+    )

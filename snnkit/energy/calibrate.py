@@ -13,17 +13,19 @@ the noise as the rows show it where they show more than was assumed.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..errors import DataError, ParameterError
+from ..files import PathLike
 from .counts import Counts
+from .library import load_profile
 from .models import MODELS
-from .price import _mean, rows, settings_of
-from .profile import Profile, load_profile
+from .price import rows, tariff
+from .profile import Profile
+from .rows import mean, total_pj
 
 MIN_ROWS = 5
 _Z = 1.959963984540054  # 95 % of a normal distribution
@@ -50,7 +52,7 @@ class Calibration:
     profile       the fitted profile; low and high of its fitted constants are the 95 % interval
     factors       constant → (fitted / starting value, low, high); 95 % interval
     informed      constant → part of its prior variance that the rows removed, 0 (nothing learned) to 1
-    error         relative error of each row after the fit: model / measured − 1
+    error         relative error of each row after the fit: model / measured − 1, ``[R]``
     left_out      the same, each row predicted by a fit without it: what to expect of a new network
     """
 
@@ -60,7 +62,7 @@ class Calibration:
     error: np.ndarray
     left_out: np.ndarray
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: PathLike) -> None:
         """Write the fitted profile as TOML."""
         self.profile.save(path)
 
@@ -82,19 +84,13 @@ def calibrate(
     noise      relative error of a measurement that is expected
     prior      standard deviation of ln(factor) before any measurement: 1 is a factor of e either way
     year       written into the fitted constants
+
+    Raises `DataError` for fewer rows, or a row of no positive energy or time; `ParameterError` for a
+    constant that the profile has not or on which no row depends, a time without a model or mapping for
+    it, and a `noise` or `prior` that is not positive.
     """
     given = load_profile(base)
-    if len(measurements) < MIN_ROWS:
-        raise DataError(
-            f"calibration needs at least {MIN_ROWS} measured rows, got {len(measurements)}; with fewer a "
-            "constant can't be told from another."
-        )
-    for i, m in enumerate(measurements):
-        wrong = [x for x in (m.energy_pj, m.latency_us) if x is not None and not 0 < x < np.inf]
-        if wrong:
-            raise DataError(f"row {i} ({m.name or 'unnamed'}): {wrong[0]} is no positive energy or time.")
-    if not (noise > 0 and prior > 0):
-        raise ParameterError(f"noise and prior must be positive, got {noise} and {prior}.")
+    _check(measurements, noise, prior)
     start = given.values()
     wanted = list(start) if constants is None else list(constants)
     unknown = [c for c in wanted if c not in start]
@@ -113,16 +109,30 @@ def calibrate(
         others = np.arange(len(measurements)) != i
         left_out[i] = problem.errors(fitted, problem.fit(fitted, others)[0])[i]
     factors = {
-        c: tuple(float(np.exp(x + s * _Z * d)) for s in (0, -1, 1))
+        c: (float(np.exp(x)), float(np.exp(x - _Z * d)), float(np.exp(x + _Z * d)))
         for c, x, d in zip(fitted, logs, deviation, strict=True)
     }
     return Calibration(
-        _profile(given, name, factors, len(measurements), year),
-        factors,  # type: ignore[arg-type]
-        {c: float(max(0.0, 1 - d**2 / prior**2)) for c, d in zip(fitted, deviation, strict=True)},
-        problem.errors(fitted, logs),
-        left_out,
+        profile=_profile(given, name, factors, len(measurements), year),
+        factors=factors,
+        informed={c: float(max(0.0, 1 - d**2 / prior**2)) for c, d in zip(fitted, deviation, strict=True)},
+        error=problem.errors(fitted, logs),
+        left_out=left_out,
     )
+
+
+def _check(measurements: Sequence[Measurement], noise: float, prior: float) -> None:
+    if len(measurements) < MIN_ROWS:
+        raise DataError(
+            f"calibration needs at least {MIN_ROWS} measured rows, got {len(measurements)}; with fewer a "
+            "constant can't be told from another."
+        )
+    for i, m in enumerate(measurements):
+        wrong = [x for x in (m.energy_pj, m.latency_us) if x is not None and not 0 < x < np.inf]
+        if wrong:
+            raise DataError(f"row {i} ({m.name or 'unnamed'}): {wrong[0]} is no positive energy or time.")
+    if not (noise > 0 and prior > 0):
+        raise ParameterError(f"noise and prior must be positive, got {noise} and {prior}.")
 
 
 class _Problem:
@@ -139,15 +149,18 @@ class _Problem:
             raise ParameterError(f"profile {profile.name!r} gives no latency; leave latency_us out.")
 
     def predicted(self, k: dict[str, float], i: int) -> list[float]:
-        """[energy] or [energy, time] of row i."""
+        """[energy] or [energy, time] of row i, pJ and µs.
+
+        Raises `ParameterError` where a row has a time but its counts say nothing of it.
+        """
         m = self.measurements[i]
-        out = [sum(_mean(np.asarray(r.count, float)) * r.pj for r in rows(m.counts, self.profile, k))]
+        out = [total_pj(rows(m.counts, self.profile, k))]
         if m.latency_us is not None:
             assert self.model.latency is not None
-            ns = self.model.latency(m.counts, k, settings_of(self.profile), self.profile.mesh)
+            ns = self.model.latency(m.counts, tariff(self.profile, k))
             if ns is None:
                 raise ParameterError(f"row {i} has a time, but its counts were taken without a mapping.")
-            out.append(_mean(ns) / 1000)
+            out.append(mean(ns) / 1000)
         return out
 
     def measured(self, i: int) -> list[float]:
@@ -162,6 +175,7 @@ class _Problem:
         )
 
     def _log_ratios(self, names: Sequence[str], logs: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+        """ln(model / measured) of every energy and time of the rows chosen (bool ``[R]``)."""
         k = {**self.start, **{c: self.start[c] * np.exp(x) for c, x in zip(names, logs, strict=True)}}
         ratios: list[float] = []
         for i in np.flatnonzero(chosen):
@@ -170,7 +184,7 @@ class _Problem:
         return np.array(ratios)
 
     def fit(self, names: Sequence[str], chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """ln factors at the minimum, and their covariance."""
+        """ln factors at the minimum ``[C]``, and their covariance ``[C, C]``; chosen: rows, bool ``[R]``."""
         from scipy.optimize import least_squares
 
         def residuals(logs: np.ndarray) -> np.ndarray:
@@ -186,13 +200,13 @@ class _Problem:
         return found.x, np.linalg.inv(information)
 
     def errors(self, names: Sequence[str], logs: np.ndarray) -> np.ndarray:
-        """Model / measured − 1 of the energy of each row."""
+        """Model / measured − 1 of the energy of each row, ``[R]``; logs: ln factors ``[C]``."""
         k = {**self.start, **{c: self.start[c] * np.exp(x) for c, x in zip(names, logs, strict=True)}}
         return np.array([self.predicted(k, i)[0] / m.energy_pj - 1 for i, m in enumerate(self.measurements)])
 
 
 def _profile(
-    base: Profile, name: str, factors: dict[str, tuple[float, ...]], count: int, year: int
+    base: Profile, name: str, factors: dict[str, tuple[float, float, float]], count: int, year: int
 ) -> Profile:
     changed = dict(base.constants)
     for c, (value, low, high) in factors.items():

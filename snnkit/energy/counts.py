@@ -1,4 +1,4 @@
-"""How often each operation happens: counted spike by spike on real inputs, per layer and per sample.
+"""How often each operation happens, per layer and per sample: the records; `counting` fills them.
 
 For a projection, with θ the spikes that enter it and f the number of synapses of a source neuron:
 
@@ -15,32 +15,16 @@ and, for messages and hops, a mapping of neurons to cores.
 
 from __future__ import annotations
 
-from collections.abc import Mapping as MappingType
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
 
 import numpy as np
-from numba import njit
-from scipy.sparse import csr_matrix
 
-from ..engine.synapses import synapses
-from ..errors import ParameterError, ShapeError
-from ..events import EventBatch
-from ..graph import INPUT, Graph, Population, Projection, conv_geometry
-from ..neurons.neuron import NEURONS, resolve
+from ..errors import ParameterError
+from ..graph import INPUT
 
-OFF_CHIP = -1
-
-
-class Mapping(Protocol):
-    """Where each neuron sits: ``core[population]`` is an integer array ``[N]`` of core numbers.
-
-    −1 is off the chip (inputs): its messages count, and enter at the mesh's first tile.
-    """
-
-    @property
-    def core(self) -> MappingType[str, np.ndarray]: ...
+Part = TypeVar("Part", "SynapseCounts", "NeuronCounts")
 
 
 @dataclass
@@ -83,13 +67,13 @@ class SynapseCounts:
     peak: np.ndarray
 
     @property
-    def kernel(self) -> np.ndarray:
+    def synops_borderless(self) -> np.ndarray:
         """SynOps by the usual formula, which for a convolution ignores the borders, ``[B]``."""
         return self.spikes * self.kernel_fan_out if self.kernel_fan_out else self.synops
 
     @property
-    def kernel_mac(self) -> np.ndarray:
-        """Those of `kernel` that need a multiplication, ``[B]``."""
+    def synops_borderless_mac(self) -> np.ndarray:
+        """Those of `synops_borderless` that need a multiplication, ``[B]``."""
         return self.spikes_valued * self.kernel_fan_out if self.kernel_fan_out else self.synops_mac
 
     @property
@@ -132,12 +116,12 @@ class NeuronCounts:
 
     @property
     def updates(self) -> np.ndarray:
-        """Neuron updates, steps · size; 0 where there is no state (an input)."""
+        """Neuron updates, steps · size, ``[B]``; 0 where there is no state (an input)."""
         return self.steps * self.size if self.states else np.zeros_like(self.steps)
 
     @property
     def idle(self) -> np.ndarray | None:
-        """Neuron updates that find nothing to do."""
+        """Neuron updates that find nothing to do, ``[B]``."""
         return None if self.active is None else self.updates - self.active
 
 
@@ -154,6 +138,11 @@ class CoreCounts:
     cores: np.ndarray
     neurons: np.ndarray
     work: dict[str, list[np.ndarray]]
+
+    @property
+    def synops(self) -> dict[str, str]:
+        """Kind of projection → the kind of work that is its SynOps."""
+        return {work.split("/")[1]: work for work in self.work if work.startswith("synops/")}
 
     def steps(self, kind: str, sample: int) -> np.ndarray | float:
         """Work of one kind in one sample ``[T, C]``, or 0 where there is none."""
@@ -172,7 +161,6 @@ class Counts:
     neurons: list[NeuronCounts]
     steps: np.ndarray
     cores: CoreCounts | None = None
-    notes: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -194,7 +182,7 @@ class Counts:
 
     @property
     def spikes_per_synapse(self) -> np.ndarray:
-        """SynOps / stored synapses of each sample: the axis of published break-even figures."""
+        """SynOps / stored synapses of each sample, ``[B]``: the axis of published break-even figures."""
         return self.synops / max(sum(s.synapses for s in self.synapses), 1)
 
     @property
@@ -205,11 +193,18 @@ class Counts:
         places = sum(n.size for n in feeding) * float(self.steps.sum())
         return float(sum(n.spikes.sum() for n in feeding)) / places if places else 0.0
 
+    def into(self, name: str) -> list[SynapseCounts]:
+        """Counts of the projections into a population."""
+        return [s for s in self.synapses if s.target == name]
+
     def layer(self, name: str) -> tuple[NeuronCounts, list[SynapseCounts]]:
-        """A population's counts and those of the projections into it."""
+        """A population's counts and those of the projections into it.
+
+        Raises `ParameterError` naming the layers, if there is no such one.
+        """
         for neurons in self.neurons:
             if neurons.name == name:
-                return neurons, [s for s in self.synapses if s.target == name]
+                return neurons, self.into(name)
         raise ParameterError(f"no layer {name!r}; there are {[n.name for n in self.neurons]}.")
 
     def table(self) -> dict[str, np.ndarray]:
@@ -260,23 +255,25 @@ class Counts:
         return {name: np.array([r[i] for r in rows]) for i, name in enumerate(names)}
 
     def select(self, samples: np.ndarray | Sequence[int]) -> Counts:
-        """Counts of these samples only, in this order; an index may come twice."""
+        """Counts of these samples (int ``[S]``) only, in this order; an index may come twice."""
         index = np.asarray(samples, np.int64)
         cores = self.cores
         if cores is not None:
             work = {k: [v[i] for i in index] for k, v in cores.work.items()}
             cores = replace(cores, work=work)
         return Counts(
-            [_map(s, lambda x: x[..., index]) for s in self.synapses],
-            [_map(n, lambda x: x[..., index]) for n in self.neurons],
-            self.steps[index],
-            cores,
-            self.notes,
+            synapses=[_map(s, lambda x: x[..., index]) for s in self.synapses],
+            neurons=[_map(n, lambda x: x[..., index]) for n in self.neurons],
+            steps=self.steps[index],
+            cores=cores,
         )
 
 
 def concatenate(parts: Sequence[Counts]) -> Counts:
-    """Counts of the same network on several batches, put together sample after sample."""
+    """Counts of the same network on several batches, put together sample after sample.
+
+    Raises `ParameterError` if there are none.
+    """
     if not parts:
         raise ParameterError("concatenate needs at least one Counts.")
     first = parts[0]
@@ -291,390 +288,33 @@ def concatenate(parts: Sequence[Counts]) -> Counts:
                 work[k] += part.cores.work.get(k, empty)
         cores = replace(cores, work=work)
     return Counts(
-        [_join([p.synapses[i] for p in parts]) for i in range(len(first.synapses))],
-        [_join([p.neurons[i] for p in parts]) for i in range(len(first.neurons))],
-        np.concatenate([p.steps for p in parts]),
-        cores,
-        first.notes,
-    )
-
-
-def _listed(graph: Graph, p: Projection) -> _Listed:
-    """Every stored synapse of a projection as CSR by source."""
-    table = synapses(graph, p)
-    per_source = np.bincount(table.source, minlength=graph.populations[p.source].size)
-    indptr = np.concatenate([[0], np.cumsum(per_source)]).astype(np.int64)
-    return _Listed(indptr, table.source, table.target, table.weight, table.delay)
-
-
-class _Listed(NamedTuple):
-    indptr: np.ndarray
-    source: np.ndarray
-    target: np.ndarray
-    weight: np.ndarray
-    delay: np.ndarray
-
-
-def count(
-    graph: Graph,
-    spikes: MappingType[str, EventBatch],
-    recorded: MappingType[tuple[str, str], np.ndarray] | None = None,
-    *,
-    lengths: np.ndarray | None = None,
-    mapping: Mapping | None = None,
-) -> Counts:
-    """Operations behind given spikes.
-
-    spikes    population → its spikes, inputs included
-    recorded  (population, state variable) → its value after each step ``[T, B, N]``, as the engine
-              records it; without it nobody knows which neurons were idle, and `active` stays None
-    lengths   steps that count, of each sample ``[B]``; default: the batch's own
-    mapping   neurons → cores; without it there are no messages, hops nor per-core work
-    """
-    missing = [name for name in graph.populations if name not in spikes]
-    if missing:
-        raise ParameterError(f"count needs the spikes of every population; {missing} are missing.")
-    batch = {len(events) for events in spikes.values()}
-    if len(batch) != 1:
-        raise ShapeError(f"populations have spikes of different numbers of samples: {sorted(batch)}.")
-    if lengths is None:
-        lengths = np.max([e.lengths for e in spikes.values()], axis=0)
-    steps = np.asarray(lengths, np.int64)
-    if steps.shape != (batch.pop(),):
-        raise ShapeError(f"lengths has shape {steps.shape} for {len(next(iter(spikes.values())))} samples.")
-    events = {name: _Events(spikes[name], steps) for name in graph.populations}
-
-    listed = {p.name: _listed(graph, p) for p in graph.projections}
-    result = Counts(
-        [_synapse_counts(graph, p, listed[p.name], events[p.source], steps) for p in graph.projections],
-        [_neuron_counts(p, events[p.name], steps) for p in graph.populations.values()],
-        steps,
-    )
-    active = None if recorded is None else _activity(graph, listed, events, recorded, steps)
-    if active is not None:
-        for n in result.neurons:
-            if not n.is_input:
-                n.active = np.array([a.sum() for a in active[n.name]], np.int64)
-    if mapping is not None:
-        _map_counts(result, graph, listed, events, active, mapping)
-    return result
-
-
-class _Events:
-    """The spikes of one population that lie inside the steps that count."""
-
-    def __init__(self, events: EventBatch, steps: np.ndarray) -> None:
-        sample = np.repeat(np.arange(len(events)), np.diff(events.offsets))
-        inside = events.times < steps[sample]
-        self.sample, self.times = sample[inside], events.times[inside]
-        self.neurons = events.neurons[inside]
-        values = np.ones(0) if events.values is None else events.values[inside]
-        self.valued = np.zeros(len(self.times), bool)
-        if events.values is not None:
-            self.valued = ~np.isin(values, (-1, 0, 1))
-        self.batch = len(events)
-        self.offsets = np.searchsorted(self.sample, np.arange(self.batch + 1))
-
-    def total(self, weight: np.ndarray | None = None, only: np.ndarray | None = None) -> np.ndarray:
-        """Σ over the spikes of each sample of ``weight[neuron]``, ``[B]``."""
-        sample, neurons = self.sample, self.neurons
-        if only is not None:
-            sample, neurons = sample[only], neurons[only]
-        weights = None if weight is None else weight[neurons]
-        return np.rint(np.bincount(sample, weights, self.batch)).astype(np.int64)
-
-    def of(self, b: int) -> tuple[np.ndarray, np.ndarray]:
-        """Times and neurons of one sample."""
-        part = slice(self.offsets[b], self.offsets[b + 1])
-        return self.times[part], self.neurons[part]
-
-
-def _synapse_counts(
-    graph: Graph, p: Projection, listed: _Listed, events: _Events, steps: np.ndarray
-) -> SynapseCounts:
-    indptr, origin, targets, weight, delay = listed
-    n_in, n_out = graph.populations[p.source].size, graph.populations[p.target].size
-    fan_out = np.diff(indptr)
-    effective = np.bincount(origin, weight != 0, n_in)
-    spikes, synops = events.total(), events.total(fan_out)
-    kernel = address = 0
-    if p.kind == "conv":
-        (sy, sx), _, _ = conv_geometry(p)
-        c_out, _, ky, kx = p.weight.shape
-        c_out //= int(p.options.get("groups", 1))
-        kernel, address = c_out * -(-ky // sy) * -(-kx // sx), c_out * ky * kx
-    pairs = np.unique(np.stack([origin[delay > 0], delay[delay > 0]], 1), axis=0)
-    entries = np.bincount(pairs[:, 0], minlength=n_in)
-    wait = np.bincount(pairs[:, 0], pairs[:, 1], n_in)
-    return SynapseCounts(
-        p.name,
-        p.source,
-        p.target,
-        p.kind,
-        n_in,
-        n_out,
-        len(targets),
-        int(np.count_nonzero(weight)),
-        p.weight.size,
-        p.max_delay if len(targets) else 0,
-        kernel,
-        address,
-        spikes,
-        np.bincount(events.sample[events.valued], minlength=events.batch),
-        synops,
-        events.total(effective),
-        events.total(fan_out, events.valued),
-        steps * len(targets),
-        events.total(entries),
-        events.total(wait),
-        _peak(pairs, n_in, events, steps),
-    )
-
-
-def _peak(pairs: np.ndarray, n_in: int, events: _Events, steps: np.ndarray) -> np.ndarray:
-    """Most entries of a delay queue that wait at the end of a step, ``[B]``."""
-    peak = np.zeros(events.batch, np.int64)
-    if not len(pairs):
-        return peak
-    longest = int(pairs[:, 1].max())
-    uses = np.zeros((n_in, longest + 1), np.int64)
-    uses[pairs[:, 0], pairs[:, 1]] = 1
-    for b in range(events.batch):
-        times, neurons = events.of(b)
-        entered = np.zeros((int(steps[b]), longest + 1), np.int64)
-        np.add.at(entered, times, uses[neurons])
-        waiting = np.zeros(int(steps[b]), np.int64)
-        for d in range(1, longest + 1):
-            total = np.cumsum(entered[:, d])
-            waiting += total
-            waiting[d:] -= total[:-d]
-        peak[b] = waiting.max(initial=0)
-    return peak
-
-
-def states_of(population: Population) -> int:
-    """State variables of one neuron."""
-    if population.neuron == INPUT:
-        return 0
-    return len(resolve(population.neuron, population.options).state)
-
-
-COUNTERS = ("wait", "clock")
-"""State variables that only count steps: they decay not, and running they make no neuron active."""
-
-
-def leak_macs(population: Population) -> int:
-    """Multiplications of one update: one for each state variable that decays by a factor other than 1."""
-    if population.neuron == INPUT:
-        return 0
-    decays = [v != 1 for k, v in population.params.items() if k.startswith("decay")]
-    decays += [population.params[k] != 0 for k in ("du", "dv") if k in population.params]  # Loihi's 1 − decay
-    if decays:
-        return sum(bool(d.any()) for d in decays)
-    state = resolve(population.neuron, population.options).state
-    return 0 if population.neuron == "if" else sum(name not in COUNTERS for name in state)
-
-
-def _bias(population: Population) -> np.ndarray:
-    """What is added in every step, from the population or, on a chip, from the neuron's parameter."""
-    if population.neuron == INPUT:
-        return np.zeros(())
-    bias = population.bias
-    return bias + population.params["bias"] if "bias" in population.params else bias
-
-
-def _neuron_counts(population: Population, events: _Events, steps: np.ndarray) -> NeuronCounts:
-    bias = _bias(population)
-    biased = int(np.count_nonzero(np.broadcast_to(bias, population.shape)))
-    return NeuronCounts(
-        population.name,
-        population.neuron,
-        population.size,
-        states_of(population),
-        leak_macs(population),
-        biased,
-        bias.size if biased else 0,
-        steps,
-        events.total(),
-    )
-
-
-@njit(cache=True)
-def _mark_arrivals(times, neurons, indptr, targets, delay, arrived):  # type: ignore[no-untyped-def]
-    """arrived[t + d, target] = True for each spike and synapse that still arrives in time."""
-    steps = arrived.shape[0]
-    for e in range(len(times)):
-        for s in range(indptr[neurons[e]], indptr[neurons[e] + 1]):
-            t = times[e] + delay[s]
-            if t < steps:
-                arrived[t, targets[s]] = True
-
-
-def _activity(
-    graph: Graph,
-    listed: dict[str, _Listed],
-    events: dict[str, _Events],
-    recorded: MappingType[tuple[str, str], np.ndarray],
-    steps: np.ndarray,
-) -> dict[str, list[np.ndarray]]:
-    """Population → for each sample which neuron is active in which step, bool ``[T, N]``."""
-    result: dict[str, list[np.ndarray]] = {}
-    for name, population in graph.populations.items():
-        if population.neuron == INPUT:
-            continue
-        state = resolve(population.neuron, population.options).state
-        variables = {v: recorded[name, v] for v in state if (name, v) in recorded and v not in COUNTERS}
-        if not variables:
-            raise ParameterError(
-                f"count was given recorded states, but none of population {name!r}; record its "
-                "potentials too, or give none at all."
-            )
-        bias = np.broadcast_to(_bias(population), population.shape).reshape(-1) != 0
-        result[name] = []
-        awake = bias.copy()  # in step 0
-        for variable in variables:
-            awake |= _initial(population, variable) != 0
-        for b, T in enumerate(steps):
-            active = np.zeros((int(T), population.size), bool)
-            for p in graph.into(name):
-                times, neurons = events[p.source].of(b)
-                table = listed[p.name]
-                _mark_arrivals(times, neurons, table.indptr, table.target, table.delay, active)
-            active |= bias
-            for variable, x in variables.items():
-                if x.shape[0] < T or x.shape[2] != population.size:
-                    raise ShapeError(
-                        f"recorded {name!r}, {variable!r} has shape {x.shape}; sample {b} has {T} steps "
-                        f"of {population.size} neurons."
-                    )
-                if T:
-                    active[0] |= awake
-                    active[1:] |= x[: T - 1, b] != 0
-            active[events[name].of(b)] = True
-            result[name].append(active)
-    return result
-
-
-def _initial(population: Population, variable: str) -> np.ndarray:
-    """Start value of a state variable, ``[N]``."""
-    value: Any = 0.0
-    if population.neuron in NEURONS:
-        value = dict(resolve(population.neuron, population.options).initial).get(variable, 0.0)
-    value = population.initial.get(variable, value)
-    return np.broadcast_to(value, population.shape).reshape(-1)
-
-
-def _map_counts(
-    result: Counts,
-    graph: Graph,
-    listed: dict[str, _Listed],
-    events: dict[str, _Events],
-    active: dict[str, list[np.ndarray]] | None,
-    mapping: Mapping,
-) -> None:
-    """Add messages, routes and the work of each core."""
-    place: dict[str, np.ndarray] = {}
-    for name, population in graph.populations.items():
-        if name not in mapping.core:
-            raise ParameterError(f"the mapping places no population {name!r}; map every one.")
-        core = np.asarray(mapping.core[name], np.int64).reshape(-1)
-        if core.shape != (population.size,):
-            raise ShapeError(
-                f"the mapping gives {core.size} cores for {population.size} neurons of {name!r}."
-            )
-        place[name] = core
-    used = np.unique(np.concatenate([np.zeros(0, np.int64), *place.values()]))
-    used = used[used >= 0]
-    for name, core in place.items():
-        outside = core < 0
-        if graph.populations[name].neuron != INPUT and outside.any():
-            raise ParameterError(
-                f"the mapping puts neuron {int(np.argmax(outside))} of {name!r} off the chip; only inputs "
-                "may be there."
-            )
-    # position in `used`; len(used) stands for off the chip
-    place = {n: np.where(core < 0, len(used), np.searchsorted(used, core)) for n, core in place.items()}
-    neurons = np.zeros(len(used), np.int64)
-    for name, core in place.items():
-        if graph.populations[name].neuron != INPUT:
-            neurons += np.bincount(core, minlength=len(used))
-
-    kinds = ["active", "spikes", "sent", "received", *{f"synops/{p.kind}" for p in graph.projections}]
-    work = {
-        kind: [np.zeros((int(T), len(used)), np.int32) for T in result.steps]
-        for kind in kinds
-        if kind != "active" or active is not None
-    }
-    for n in result.neurons:
-        core = place[n.name]
-        fan: dict[tuple[str, str], np.ndarray] = {}
-        for p in graph.out_of(n.name):
-            table = listed[p.name]
-            index = table.source * len(used) + place[p.target][table.target]
-            fan[p.name, p.kind] = np.bincount(index, minlength=n.size * len(used)).reshape(n.size, len(used))
-        reach = np.zeros((n.size, len(used)), bool)
-        for cores in fan.values():
-            reach |= cores > 0
-        n.routes, n.messages = _routes(core, reach, used, events[n.name])
-        # what one spike of each neuron does to each core, side by side: one product counts it all
-        here = np.zeros((n.size, len(used) + 1), np.int32)
-        here[np.arange(n.size), core] = 1
-        here = here[:, :-1]
-        tables = {"sent": here * reach.sum(1, dtype=np.int32)[:, None], "received": reach}
-        for (_, kind), cores in fan.items():
-            tables[f"synops/{kind}"] = tables.get(f"synops/{kind}", 0) + cores
-        if not n.is_input:
-            tables["spikes"] = here
-        effects = np.concatenate([t.astype(np.int32) for t in tables.values()], axis=1)
-        order = np.argsort(core, kind="stable")
-        starts = np.flatnonzero(np.diff(core[order], prepend=-1))
-        for b, T in enumerate(result.steps):
-            times, who = events[n.name].of(b)
-            fired = csr_matrix((np.ones(len(times), np.int32), (times, who)), shape=(int(T), n.size))
-            for kind, part in zip(tables, np.split(fired @ effects, len(tables), axis=1), strict=True):
-                work[kind][b] += part
-            if active is not None and not n.is_input and T:
-                busy = active[n.name][b][:, order]
-                work["active"][b][:, core[order][starts]] += np.add.reduceat(
-                    busy, starts, axis=1, dtype=np.int32
-                )
-    result.cores = CoreCounts(used, neurons, work)
-
-
-def _routes(
-    core: np.ndarray, reach: np.ndarray, used: np.ndarray, events: _Events
-) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of cores that exchange messages, ``[R, 2]``, and how many in each sample, ``[R, B]``."""
-    fired = np.zeros((events.batch, len(core)), np.int64)
-    np.add.at(fired, (events.sample, events.neurons), 1)
-    pairs, counts = [], []
-    for a in np.unique(core):
-        here = core == a
-        for c in np.flatnonzero(reach[here].any(0)):
-            pairs.append((used[a] if a < len(used) else OFF_CHIP, used[c]))
-            counts.append(fired[:, here] @ reach[here, c])
-    return (
-        np.array(pairs, np.int64).reshape(-1, 2),
-        np.array(counts, np.int64).reshape(-1, events.batch),
+        synapses=[_join([p.synapses[i] for p in parts]) for i in range(len(first.synapses))],
+        neurons=[_join([p.neurons[i] for p in parts]) for i in range(len(first.neurons))],
+        steps=np.concatenate([p.steps for p in parts]),
+        cores=cores,
     )
 
 
 def _per_sample(part: SynapseCounts | NeuronCounts) -> list[str]:
+    """Names of the fields with one entry a sample, in their last axis."""
     return [
         f.name for f in fields(part) if isinstance(getattr(part, f.name), np.ndarray) and f.name != "routes"
     ]
 
 
-def _map(part: Any, function: Any) -> Any:
-    return replace(part, **{name: function(getattr(part, name)) for name in _per_sample(part)})
+def _map(part: Part, function: Callable[[np.ndarray], np.ndarray]) -> Part:
+    changed: dict[str, Any] = {name: function(getattr(part, name)) for name in _per_sample(part)}
+    return replace(part, **changed)
 
 
-def _join(parts: Sequence[Any]) -> Any:
+def _join(parts: Sequence[Part]) -> Part:
     names = _per_sample(parts[0])
-    return replace(parts[0], **{n: np.concatenate([getattr(p, n) for p in parts], axis=-1) for n in names})
+    joined: dict[str, Any] = {n: np.concatenate([getattr(p, n) for p in parts], axis=-1) for n in names}
+    return replace(parts[0], **joined)
 
 
-def _sum(arrays: Any, batch: int) -> np.ndarray:
+def _sum(arrays: Iterable[np.ndarray], batch: int) -> np.ndarray:
+    """Their sum ``[B]``, int64; zeros where there are none."""
     total = np.zeros(batch, np.int64)
     for array in arrays:
         total = total + array
@@ -682,6 +322,7 @@ def _sum(arrays: Any, batch: int) -> np.ndarray:
 
 
 def _distribution(x: np.ndarray) -> tuple[float, ...]:
+    """Mean, minimum, p05, median, p95 and maximum of ``x [B]``; zeros where there are no samples."""
     if not len(x):
         return (0.0,) * 6
     low, median, high = np.quantile(x, (0.05, 0.5, 0.95))

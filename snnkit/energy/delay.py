@@ -21,37 +21,14 @@ A projection whose delays are all 0 costs the same in all of them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-import numpy as np
 
 from ..errors import ParameterError
-from .counts import Counts, NeuronCounts, SynapseCounts
-
-if TYPE_CHECKING:
-    from .profile import Profile
+from .counts import NeuronCounts, SynapseCounts
+from .rows import Row
 
 KINDS = ("none", "ring", "accumulators", "queue", "source_lines")
 BANK_WORDS = 8192
 MIN_SLOTS = 8
-
-
-@dataclass(frozen=True)
-class Row:
-    """One priced operation of one layer.
-
-    count    how often, of each sample ``[B]``
-    pj       price of one, pJ
-    scales   True where the count is proportional to the number of spikes
-    """
-
-    layer: str
-    part: str
-    operation: str
-    count: np.ndarray
-    pj: float
-    scales: bool = True
 
 
 def rows(
@@ -61,6 +38,8 @@ def rows(
 
     access  price of one access to a memory of so many bits, pJ
     word    bits of a potential, acc: bits of an accumulator of the ring
+
+    Raises `ParameterError` naming an unknown kind.
     """
     if kind not in KINDS:
         raise ParameterError(f"unknown delay implementation {kind!r}; known are {', '.join(KINDS)}.")
@@ -77,8 +56,8 @@ def rows(
         return [
             Row(n.name, s.name, "read delay buffer", touched, price),
             Row(n.name, s.name, "write delay buffer", touched, price),
-            Row(n.name, s.name, "read delay buffer (step)", n.updates, price, False),
-            Row(n.name, s.name, "clear delay buffer (step)", n.updates, price, False),
+            Row(n.name, s.name, "read delay buffer (step)", n.updates, price, scales=False),
+            Row(n.name, s.name, "clear delay buffer (step)", n.updates, price, scales=False),
         ]
     if kind == "queue":
         width = entry_bits(s)
@@ -93,8 +72,8 @@ def rows(
     scans = n.steps * s.inputs
     return [
         *plain,
-        Row(n.name, s.name, "write delay line", scans, price, False),
-        Row(n.name, s.name, "read delay line", scans, price, False),
+        Row(n.name, s.name, "write delay line", scans, price, scales=False),
+        Row(n.name, s.name, "read delay line", scans, price, scales=False),
     ]
 
 
@@ -123,34 +102,3 @@ def capacity_bits(kind: str, s: SynapseCounts, acc: int = 32) -> int:
     if kind == "queue":
         return int(s.peak.max(initial=0)) * entry_bits(s)
     return s.inputs * (s.max_delay + 1)
-
-
-def compare(counts: Counts, profile: str | Profile = "lemaire45") -> dict[str, np.ndarray]:
-    """What the delays of a network cost in each implementation, mean a sample.
-
-    Columns kind, energy_pj (whole network), extra_pj (above the same network without delay memory),
-    share (extra / whole), capacity_bits, cheapest (True for the cheapest that does delay). The profile
-    must price memory, as lemaire45 does.
-    """
-    from .price import price
-    from .profile import load_profile
-
-    given = load_profile(profile)
-    if "delay" not in given.settings:
-        raise ParameterError(
-            f"profile {given.name!r} does not price delay memory; use one with the setting 'delay', such as "
-            "lemaire45."
-        )
-    acc = int(given.settings.get("delay_bits", 32))
-    totals = np.array([price(counts, given.with_settings(delay=k)).total_pj for k in KINDS])
-    extra = totals - totals[0]
-    cheapest = np.zeros(len(KINDS), bool)
-    cheapest[1 + int(np.argmin(totals[1:]))] = True
-    return {
-        "kind": np.array(KINDS),
-        "energy_pj": totals,
-        "extra_pj": extra,
-        "share": np.divide(extra, totals, out=np.zeros(len(KINDS)), where=totals > 0),
-        "capacity_bits": np.array([sum(capacity_bits(k, s, acc) for s in counts.synapses) for k in KINDS]),
-        "cheapest": cheapest,
-    }

@@ -1,134 +1,26 @@
-"""Run a network on real inputs and price it: `measure`, `estimate`."""
+"""Run a network on real inputs and price it under one profile or many."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping as MappingType
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from ..engine import simulate
-from ..engine.readout import slice_of
 from ..errors import ExportError, ParameterError
-from ..events import EventBatch
-from ..files import atomic
-from ..graph import INPUT, Graph
-from ..neurons import loihi, resolve  # noqa: F401  integer networks need loihi's equations registered
+from ..graph import Graph
 from .baseline import BREAK_EVENS
-from .baseline import compare as compare_dense
-from .counts import Counts, Mapping, concatenate, count
-from .delay import compare as compare_delays
+from .comparisons import compare_delays, compare_dense
+from .counts import Counts
+from .library import available, load_profile
+from .mapping import Mapping
+from .measuring import Events, measure_mappings
 from .models import MODELS
+from .placing import place
 from .price import Price, price
-from .profile import Mesh, Profile, available, load_profile
+from .profile import Profile
 from .uncertainty import Range, uncertainty
-
-Events = EventBatch | MappingType[str, EventBatch]
-RECORD_BYTES = 1 << 28
-"""Potentials of so many bytes are held at once; larger batches are run in pieces."""
-
-
-@dataclass(frozen=True)
-class Placement:
-    """Neurons on cores: ``core[population]`` is an int64 array ``[N]``."""
-
-    core: dict[str, np.ndarray]
-
-
-def place(graph: Graph, mesh: Mesh) -> Placement:
-    """One population after another, each from a fresh core on, filling core after core.
-
-    Inputs are placed too: that is where their messages start. Raises `ExportError` if the chip is full.
-    """
-    core: dict[str, np.ndarray] = {}
-    first = 0
-    for name in graph.order():
-        size = graph.populations[name].size
-        core[name] = first + np.arange(size) // mesh.neurons_per_core
-        first += -(-size // mesh.neurons_per_core)
-    if first > mesh.cores:
-        raise ExportError(
-            f"the network needs {first} cores of {mesh.neurons_per_core} neurons, the chip has {mesh.cores}; "
-            "several chips are not priced."
-        )
-    return Placement(core)
-
-
-def measure(
-    graph: Graph,
-    events: Events,
-    *,
-    lengths: np.ndarray | None = None,
-    mapping: Mapping | None = None,
-    dtype: str | None = None,
-) -> Counts:
-    """Counts of a network on real inputs, by the engine.
-
-    events   what the input population gets, or {input population: …}
-    lengths  steps of each sample that hold input ``[B]``; default: the batch's own. The graph's
-             ``metadata["steps_tail"]`` is added, since those steps are run too
-    mapping  neurons → cores: anything with ``core[population] -> [N]``
-    """
-    return _measure(graph, events, lengths, [mapping], dtype)[0]
-
-
-def _measure(
-    graph: Graph,
-    events: Events,
-    lengths: np.ndarray | None,
-    mappings: Sequence[Mapping | None],
-    dtype: str | None,
-) -> list[Counts]:
-    """Counts under each mapping, from one run."""
-    given = _by_input(graph, events, lengths)
-    batch = max(len(e) for e in given.values())
-    states = [
-        (name, variable)
-        for name, population in graph.populations.items()
-        if population.neuron != INPUT
-        for variable in resolve(population.neuron, population.options).state
-    ]
-    longest = max(int(e.lengths.max(initial=0)) for e in given.values())
-    longest += int(graph.metadata.get("steps_tail", 0))
-    width = sum(graph.populations[name].size for name, _ in states)
-    chunk = max(1, min(batch, RECORD_BYTES // max(8 * longest * width, 1)))
-    parts: list[list[Counts]] = [[] for _ in mappings]
-    for start in range(0, batch, chunk):
-        stop = min(start + chunk, batch)
-        piece = {n: e if len(e) < batch else slice_of(e, start, stop) for n, e in given.items()}
-        result = simulate(graph, dict(piece), record=states, spikes=list(graph.populations), dtype=dtype)
-        for into, mapping in zip(parts, mappings, strict=True):
-            into.append(count(graph, result.spikes, result.recorded, lengths=result.steps, mapping=mapping))
-    return [concatenate(p) for p in parts]
-
-
-def _by_input(graph: Graph, events: Events, lengths: np.ndarray | None) -> dict[str, EventBatch]:
-    if isinstance(events, EventBatch):
-        if len(graph.inputs) != 1:
-            raise ParameterError(f"the graph has inputs {graph.inputs}; give events as {{input: events}}.")
-        events = {graph.inputs[0]: events}
-    given = dict(events)
-    if not given or not all(len(e) for e in given.values()):
-        raise ParameterError("there are no samples to measure; give at least one.")
-    if lengths is not None:
-        for name, e in given.items():
-            shape = np.shape(lengths)
-            if shape != (len(e),):
-                raise ParameterError(f"lengths has shape {shape} for {len(e)} samples of input {name!r}.")
-            given[name] = _cut(e, np.asarray(lengths, np.int64))
-    return given
-
-
-def _cut(e: EventBatch, lengths: np.ndarray) -> EventBatch:
-    """The events that lie before each sample's new length."""
-    sample = np.repeat(np.arange(len(e)), np.diff(e.offsets))
-    inside = e.times < lengths[sample]
-    offsets = np.concatenate([[0], np.cumsum(np.bincount(sample[inside], minlength=len(e)))])
-    values = None if e.values is None else e.values[inside]
-    return EventBatch(e.times[inside], e.neurons[inside], offsets, lengths, e.size, values)
 
 
 @dataclass(frozen=True)
@@ -215,11 +107,6 @@ class Estimate:
             "notes": self.notes,
         }
 
-    def save_json(self, path: str) -> None:
-        """Write `to_json` to a file."""
-        with atomic(path) as temporary:
-            temporary.write_text(json.dumps(self.to_json(), indent=1) + "\n", encoding="utf-8")
-
 
 def estimate(
     graph: Graph,
@@ -234,10 +121,14 @@ def estimate(
     """Energy and time of a network on real inputs.
 
     profile   name, TOML path or `Profile`; a list of them; or "all" that come with snnkit
-    mapping   neurons → cores for profiles of chips; None: `place` puts the network on the profile's
-              chip, one population after another, and a note says so
+    mapping   neurons → cores for profiles of chips; None: the network is placed on the profile's chip,
+              one population after another ("neurons_only"), and a note says so
     lengths   see `measure`
     settings  in place of each profile's own; a profile whose model has no such setting keeps its own
+
+    Raises `ConfigError` for a wrong profile or setting, `ExportError` where the network does not fit the
+    chip (with "all" the profile is skipped), `ParameterError` where no profile is left, and what `measure`
+    raises.
     """
     everything = isinstance(profile, str) and profile == "all"
     wanted: Sequence[str | Profile]
@@ -248,52 +139,72 @@ def estimate(
     if not wanted:
         raise ParameterError("estimate needs at least one profile.")
     profiles = [_with(load_profile(p), settings, alone=len(wanted) == 1) for p in wanted]
-    mappings: dict[Any, Mapping | None] = {}
-    skipped: dict[str, str] = {}
-    notes: list[str] = []
-    keys: dict[str, Any] = {}
-    for p in profiles:
-        key: Any = None
-        if mapping is not None:
-            key = "given"
-            mappings[key] = mapping
-        elif MODELS[p.model].chip:
-            assert p.mesh is not None
-            key = (p.mesh.neurons_per_core, p.mesh.cores)
-            try:
-                mappings[key] = place(graph, p.mesh)
-            except ExportError as error:
-                if not everything:
-                    raise
-                skipped[p.name] = str(error)
-                continue
-            notes.append(
-                f"{p.name}: placed one population after another, {p.mesh.neurons_per_core} neurons a core."
-            )
-        keys[p.name] = key
-    fallback = next(iter(mappings), None)
-    keys = {name: fallback if key is None else key for name, key in keys.items()}
-    if not mappings:
-        mappings[None] = None
-    measured = dict(
-        zip(mappings, _measure(graph, events, lengths, list(mappings.values()), dtype), strict=True)
-    )
-    for s in next(iter(measured.values())).synapses:
-        if s.spikes_valued.any():
-            notes.append(
-                f"{100 * s.spikes_valued.sum() / s.spikes.sum():.0f} % of the spikes into {s.name!r} carry a "
-                "value other than ±1: multiplications in arithmetic models, one graded spike each on chips. "
-                "Loihi 1 has no graded spikes; bin the data with binary=True for it."
-            )
-    kept = [p for p in profiles if p.name in keys]
+    mapped = _mapped(graph, profiles, mapping, skip=everything)
+    kept = [p for p in profiles if p.name not in mapped.skipped]
     if not kept:
-        raise ParameterError("no profile could be priced: " + "; ".join(skipped.values()))
+        raise ParameterError("no profile could be priced: " + "; ".join(mapped.skipped.values()))
+    # a profile that needs no mapping is priced from the counts under the first one there is
+    mappings = mapped.mappings or {None: None}
+    first = next(iter(mappings))
+    counts = measure_mappings(graph, events, list(mappings.values()), lengths=lengths, dtype=dtype)
+    measured = dict(zip(mappings, counts, strict=True))
+    own = {p.name: measured[mapped.key.get(p.name, first)] for p in kept}
     return Estimate(
-        {p.name: price(measured[keys[p.name]], p) for p in kept},
-        {p.name: measured[keys[p.name]] for p in kept},
-        skipped,
-        notes,
+        prices={p.name: price(own[p.name], p) for p in kept},
+        counts=own,
+        skipped=mapped.skipped,
+        notes=[*mapped.notes, *_valued_notes(measured[first])],
     )
+
+
+@dataclass
+class _Mapped:
+    """Which mapping each profile is priced under.
+
+    mappings        key → mapping, each different one once
+    key             profile → key of its mapping, for those that need one of their own
+    skipped, notes  as in `Estimate`
+    """
+
+    mappings: dict[Hashable, Mapping | None] = field(default_factory=dict)
+    key: dict[str, Hashable] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def _mapped(graph: Graph, profiles: Sequence[Profile], given: Mapping | None, *, skip: bool) -> _Mapped:
+    """Mappings that the profiles need; `given` serves all. With `skip` one that does not fit is left out."""
+    if given is not None:
+        return _Mapped(mappings={"given": given})
+    found = _Mapped()
+    for profile in profiles:
+        chip = profile.chip
+        if chip is None or not MODELS[profile.model].on_chip:
+            continue
+        key = (chip.neurons, chip.cores)
+        try:
+            found.mappings[key] = place(graph, chip, "neurons_only")
+        except ExportError as error:
+            if not skip:
+                raise
+            found.skipped[profile.name] = str(error)
+            continue
+        found.key[profile.name] = key
+        found.notes.append(
+            f"{profile.name}: placed one population after another, {chip.neurons} neurons a core."
+        )
+    return found
+
+
+def _valued_notes(counts: Counts) -> list[str]:
+    """That spikes carry values, for each projection into which they do."""
+    return [
+        f"{100 * s.spikes_valued.sum() / s.spikes.sum():.0f} % of the spikes into {s.name!r} carry a "
+        "value other than ±1: multiplications in arithmetic models, one graded spike each on chips. "
+        "Loihi 1 has no graded spikes; bin the data with binary=True for it."
+        for s in counts.synapses
+        if s.spikes_valued.any()
+    ]
 
 
 def _with(profile: Profile, settings: dict[str, Any], alone: bool) -> Profile:

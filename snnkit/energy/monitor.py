@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
 
+from ..backend import unfused
 from ..errors import ParameterError, ShapeError
 from ..graph import INPUT
 from .counts import Counts, NeuronCounts, SynapseCounts, concatenate
@@ -49,6 +51,7 @@ class EnergyMonitor:
         self.multi = _is_multi_step(module, self.spiking) if steps == "auto" else steps == "multi"
         self._inside = False
         self._handles: list[Any] = []
+        self._apart = ExitStack()
         self._finished: list[Counts] = []
         self._fans: dict[tuple[Any, ...], tuple[np.ndarray, np.ndarray]] = {}
         self._begin()
@@ -56,6 +59,7 @@ class EnergyMonitor:
     def __enter__(self) -> EnergyMonitor:
         import torch
 
+        self._apart.enter_context(unfused())
         layers = (torch.nn.Linear, torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)
         watched = 0
         for name, module in self.module.named_modules():
@@ -76,6 +80,7 @@ class EnergyMonitor:
         for handle in self._handles:
             handle.remove()
         self._handles = []
+        self._apart.close()
 
     def new_samples(self) -> None:
         """End the samples that are being counted; the next call begins others."""
@@ -84,7 +89,7 @@ class EnergyMonitor:
         self._begin()
 
     def counts(self) -> Counts:
-        """Counts of all samples that ran so far."""
+        """Counts of all samples that ran so far. Raises `ParameterError` if there are none."""
         parts = [*self._finished, *([self._collect()] if self._order else [])]
         if not parts:
             raise ParameterError("the monitor has seen no call of the network yet; run it inside `with`.")
@@ -118,7 +123,6 @@ class EnergyMonitor:
                     "monitor.new_samples() between batches."
                 )
             self._shape = (1, x.shape[0])
-
         self._inside = True
 
     def _called(self, *_: Any) -> None:
@@ -200,45 +204,77 @@ class EnergyMonitor:
         return hook
 
     def _fan_out(self, name: str, layer: Any, shape: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Stored and non-zero synapses that leave each place of the layer's input."""
+        """Stored and non-zero synapses that leave each place of the layer's input, int ``[N]`` each."""
         key = (name, layer.weight._version, *shape)
         if key not in self._fans:
             self._fans[key] = _fan_out(layer, shape)
         return self._fans[key]
 
     def _collect(self) -> Counts:
-        synapses: list[SynapseCounts] = []
-        neurons: list[NeuronCounts] = []
-        waiting: list[str] = []
-        source = "input"
+        """Counts of the samples that ran since `_begin`, layers in the order of their first call."""
         first = next((name for kind, name in self._order if kind == "synapses"), None)
         if first is None:
             raise ParameterError("no Linear or Conv layer was called.")
-        steps = np.asarray(self._sums[first]["steps"], np.int64)
-        spikes = self._sums[first]["spikes"]
-        neurons.append(NeuronCounts(source, INPUT, self._fixed[first]["inputs"], 0, 0, 0, 0, steps, spikes))
-        for kind, name in [*self._order, ("end", "")]:
+        steps, source = np.asarray(self._sums[first]["steps"], np.int64), "input"
+        synapses: list[SynapseCounts] = []
+        neurons = [
+            NeuronCounts(
+                name=source,
+                neuron=INPUT,
+                size=self._fixed[first]["inputs"],
+                states=0,
+                leak_macs=0,
+                biased=0,
+                biases=0,
+                steps=steps,
+                spikes=self._sums[first]["spikes"],
+            )
+        ]
+        waiting: list[str] = []  # layers whose neurons have not come yet
+        for kind, name in self._order:
             if kind == "synapses":
                 waiting.append(name)
                 continue
-            if not waiting and kind == "end":
-                continue
-            target = name if kind == "neurons" else waiting[-1]
-            for layer in waiting:
-                synapses.append(self._synapse_counts(layer, source, target))
-            biases = sum(self._fixed[layer]["biases"] for layer in waiting)
-            size = self._fixed[waiting[-1]]["outputs"] if waiting else self._fixed[name]["size"]
-            biased = size if biases else 0
-            if kind == "neurons":
-                f, s = self._fixed[name], self._sums[name]
-                head = (name, f["neuron"], f["size"], f["states"], f["leak_macs"], biased, biases)
-                neurons.append(NeuronCounts(*head, np.asarray(s["steps"]), s["spikes"]))
-            else:  # a read-out without neurons
-                s = self._sums[waiting[-1]]
-                nothing = np.zeros_like(s["spikes"])
-                neurons.append(NeuronCounts(target, "none", size, 0, 0, biased, biases, s["steps"], nothing))
-            source, waiting = target, []
+            synapses += [self._synapse_counts(layer, source, name) for layer in waiting]
+            neurons.append(self._neuron_counts(name, waiting))
+            source, waiting = name, []
+        if waiting:
+            synapses += [self._synapse_counts(layer, source, waiting[-1]) for layer in waiting]
+            neurons.append(self._readout_counts(waiting))
         return Counts(synapses, neurons, steps)
+
+    def _biases(self, layers: list[str]) -> int:
+        return sum(self._fixed[layer]["biases"] for layer in layers)
+
+    def _neuron_counts(self, name: str, layers: list[str]) -> NeuronCounts:
+        """Counts of a spiking module into which these layers lead."""
+        f, s, biases = self._fixed[name], self._sums[name], self._biases(layers)
+        return NeuronCounts(
+            name=name,
+            neuron=f["neuron"],
+            size=f["size"],
+            states=f["states"],
+            leak_macs=f["leak_macs"],
+            biased=self._fixed[layers[-1]]["outputs"] if biases else 0,
+            biases=biases,
+            steps=np.asarray(s["steps"]),
+            spikes=s["spikes"],
+        )
+
+    def _readout_counts(self, layers: list[str]) -> NeuronCounts:
+        """Counts of a read-out without neurons, called as the last of the layers into it."""
+        f, s, biases = self._fixed[layers[-1]], self._sums[layers[-1]], self._biases(layers)
+        return NeuronCounts(
+            name=layers[-1],
+            neuron="none",
+            size=f["outputs"],
+            states=0,
+            leak_macs=0,
+            biased=f["outputs"] if biases else 0,
+            biases=biases,
+            steps=s["steps"],
+            spikes=np.zeros_like(s["spikes"]),
+        )
 
     def _synapse_counts(self, name: str, source: str, target: str) -> SynapseCounts:
         f, s = self._fixed[name], {k: np.asarray(v, np.int64) for k, v in self._sums[name].items()}
@@ -269,7 +305,10 @@ class EnergyMonitor:
 
 
 def _fan_out(layer: Any, shape: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """As the gradient of the layer's sum with all weights, or all non-zero weights, set to 1."""
+    """Stored and non-zero synapses that leave each place of an input of this shape, int ``[N]`` each.
+
+    As the gradient of the layer's sum with all weights, or all non-zero weights, set to 1.
+    """
     import torch
 
     weight = layer.weight.detach()
@@ -294,7 +333,7 @@ def _fan_out(layer: Any, shape: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
 def _fixed(
     layer: Any, shape: Sequence[int], out: Sequence[int], stored: np.ndarray, effective: np.ndarray
 ) -> dict[str, Any]:
-    """What does not depend on the spikes."""
+    """What does not depend on the spikes; shape, out: of its input and output without T and B."""
     kernel = address = 0
     conv = layer.weight.dim() > 2
     if conv:

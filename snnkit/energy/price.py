@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from ..errors import ParameterError
 from .counts import Counts
-from .delay import Row
-from .models import MODELS
-from .profile import Profile, load_profile
+from .library import load_profile
+from .models import MODELS, Tariff
+from .profile import Profile
+from .rows import Row, mean, total_pj
 
 WHICH = ("low", "value", "high")
 
@@ -51,7 +52,10 @@ class Price:
         return float(self.table["energy_pj_high"].sum())
 
     def by(self, column: str) -> dict[str, float]:
-        """Energy summed over the rows that share a value of "layer", "part" or "operation", pJ."""
+        """Energy summed over the rows that share a value of "layer", "part" or "operation", pJ.
+
+        Raises `ParameterError` for another column.
+        """
         if column not in ("layer", "part", "operation"):
             raise ParameterError(f"can't sum by {column!r}; choose layer, part or operation.")
         sums: dict[str, float] = {}
@@ -66,9 +70,9 @@ class Price:
             assert self.latency_low_us is not None
             assert self.latency_high_us is not None
             latency = {
-                "mean": _mean(self.latency_us),
-                "low": _mean(self.latency_low_us),
-                "high": _mean(self.latency_high_us),
+                "mean": mean(self.latency_us),
+                "low": mean(self.latency_low_us),
+                "high": mean(self.latency_high_us),
             }
         return {
             "profile": self.profile.name,
@@ -83,19 +87,19 @@ class Price:
         }
 
 
-def _mean(x: np.ndarray) -> float:
-    return float(x.mean()) if len(x) else 0.0
-
-
 def settings_of(profile: Profile) -> dict[str, Any]:
     """The profile's settings, with the model's defaults for those it leaves out."""
     return {**MODELS[profile.model].settings, **profile.settings}
 
 
+def tariff(profile: Profile, constants: dict[str, float] | None = None) -> Tariff:
+    """What the profile's model prices by; `constants` in place of the profile's values."""
+    return Tariff(profile.values() if constants is None else constants, settings_of(profile), profile.chip)
+
+
 def rows(counts: Counts, profile: Profile, constants: dict[str, float] | None = None) -> list[Row]:
     """Every operation of a network with its price; `constants` in place of the profile's values."""
-    k = profile.values() if constants is None else constants
-    return MODELS[profile.model].rows(counts, k, settings_of(profile), profile.mesh)
+    return MODELS[profile.model].rows(counts, tariff(profile, constants))
 
 
 def price(counts: Counts, profile: str | Profile = "cmos45", **settings: Any) -> Price:
@@ -103,25 +107,24 @@ def price(counts: Counts, profile: str | Profile = "cmos45", **settings: Any) ->
 
     profile   a profile, its name, or the path of a TOML file
     settings  in place of the profile's own, e.g. ``precision="int8"``
+
+    Raises `ConfigError` naming what is wrong with the profile or a setting, and `ParameterError` if there
+    are no samples or the counts lack what the profile's model prices: active neurons, a mapping.
     """
     given = load_profile(profile)
     if settings:
         given = load_profile(given.with_settings(**settings))
     if not len(counts):
         raise ParameterError("there are no samples to price; count at least one.")
-    energy = given.error.get("energy", 0.0)
-    widen = {"low": 1 - energy, "value": 1.0, "high": 1 + energy}
+    widen = _widening(given, "energy")
     three = {which: rows(counts, given, given.values(which)) for which in WHICH}
     mid = three["value"]
-    energies = {
-        which: np.array([_mean(np.asarray(r.count, float)) * r.pj for r in three[which]]) * widen[which]
-        for which in WHICH
-    }
+    energies = {which: np.array([r.energy_pj for r in three[which]]) * widen[which] for which in WHICH}
     table = {
         "layer": np.array([r.layer for r in mid], dtype=str),
         "part": np.array([r.part for r in mid], dtype=str),
         "operation": np.array([r.operation for r in mid], dtype=str),
-        "count": np.array([_mean(np.asarray(r.count, float)) for r in mid]),
+        "count": np.array([r.mean for r in mid]),
         "pj_each": np.array([r.pj for r in mid]),
         "energy_pj_low": energies["low"],
         "energy_pj": energies["value"],
@@ -131,35 +134,45 @@ def price(counts: Counts, profile: str | Profile = "cmos45", **settings: Any) ->
     per_inference = np.zeros(len(counts))
     for r in mid:
         per_inference = per_inference + np.asarray(r.count, float) * r.pj
-    return Price(given, table, per_inference, *_latencies(counts, given))
+    low, mid_us, high = (_latency_us(counts, given, which) for which in WHICH)
+    return Price(
+        profile=given,
+        table=table,
+        per_inference=per_inference,
+        latency_us=mid_us,
+        latency_low_us=low,
+        latency_high_us=high,
+    )
 
 
-def _latencies(counts: Counts, profile: Profile) -> tuple[np.ndarray | None, ...]:
+def _latency_us(counts: Counts, profile: Profile, which: str) -> np.ndarray | None:
+    """Time of each sample ``[B]`` with the constants at "low", "value" or "high", µs."""
     model = MODELS[profile.model]
-    if model.latency is None:
-        return None, None, None
-    error = profile.error.get("latency", 0.0)
-    out = []
-    for which, factor in (("value", 1.0), ("low", 1 - error), ("high", 1 + error)):
-        ns = model.latency(counts, profile.values(which), settings_of(profile), profile.mesh)
-        out.append(None if ns is None else ns * factor / 1000)
-    return tuple(out)
+    ns = None if model.latency is None else model.latency(counts, tariff(profile, profile.values(which)))
+    return None if ns is None else ns * _widening(profile, "latency")[which] / 1000
+
+
+def _widening(profile: Profile, what: Literal["energy", "latency"]) -> dict[str, float]:
+    """What the profile's published error makes of its low, value and high."""
+    error = profile.error.get(what, 0.0)
+    return {"low": 1 - error, "value": 1.0, "high": 1 + error}
 
 
 def sensitivity(counts: Counts, profile: str | Profile, by: float = 0.2) -> dict[str, np.ndarray]:
     """What a change of each constant by ±`by` does to the total, largest first.
 
     Columns constant, energy_pj_minus, energy_pj_plus, change (relative, of the plus side). Constants
-    that only set the time are left out, unless static power makes them count.
+    that only set the time are left out, unless static power makes them count. Raises `ParameterError` for
+    a `by` that is no share.
     """
     if not 0 < by < 1:
         raise ParameterError(f"sensitivity needs 0 < by < 1 (0.2 is ±20 %), got {by}.")
     given = load_profile(profile)
     base = given.values()
-    total = _total(rows(counts, given, base))
+    total = total_pj(rows(counts, given, base))
     found = []
     for name, value in base.items():
-        minus, plus = (_total(rows(counts, given, {**base, name: value * f})) for f in (1 - by, 1 + by))
+        minus, plus = (total_pj(rows(counts, given, {**base, name: value * f})) for f in (1 - by, 1 + by))
         if minus != total or plus != total:
             found.append((name, minus, plus, (plus - total) / total if total else 0.0))
     found.sort(key=lambda row: -abs(row[3]))
@@ -169,7 +182,3 @@ def sensitivity(counts: Counts, profile: str | Profile, by: float = 0.2) -> dict
         "energy_pj_plus": np.array([f[2] for f in found]),
         "change": np.array([f[3] for f in found]),
     }
-
-
-def _total(found: list[Row]) -> float:
-    return float(sum(_mean(np.asarray(r.count, float)) * r.pj for r in found))

@@ -1,26 +1,22 @@
-"""What one operation costs: profiles, read from TOML and checked before any number is used.
+"""What one operation costs: a profile.
 
 A profile names its cost model (`snnkit.energy.models.MODELS`) and gives every constant that
 model needs, each with low and high where sources differ, its source, year and how far it can be
-trusted. The profiles that come with snnkit lie beside this file; a user's own is any other TOML file:
-`load_profile("my_board.toml")`.
+trusted. `library` reads profiles and checks them.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import tomllib
-from functools import cache
-from pathlib import Path
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ..chips import CHIPS, Chip
 from ..errors import ConfigError, nearest
-from ..files import atomic
-
-FOLDER = Path(__file__).parent / "profiles"
+from ..files import PathLike, atomic
 
 Unit = Literal["pJ", "pJ/bit", "ns", "us", "mW"]
 Quality = Literal["measured", "fitted", "published", "simulated", "second-hand", "derived", "estimate"]
@@ -52,27 +48,49 @@ class Constant(BaseModel):
 
 
 class Mesh(BaseModel):
-    """How the cores of a chip lie. Tiles are numbered down a column if `column_major`."""
+    """The chip that a profile prices: one of `snnkit.chips.CHIPS` by name, or how the cores of another lie.
+
+    chip           its name in `CHIPS`: what is not given below is that chip's
+    column_major   tiles are numbered down a column, else along a row
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    chip: str | None = None
     tiles_x: int = Field(ge=1)
     tiles_y: int = Field(ge=1)
     cores_per_tile: int = Field(ge=1)
     neurons_per_core: int = Field(ge=1)
     column_major: bool = True
 
-    @property
-    def cores(self) -> int:
-        """Cores of the chip."""
-        return self.tiles_x * self.tiles_y * self.cores_per_tile
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, given: Any) -> Any:
+        """What is given, with the rest from the chip that it names."""
+        if not isinstance(given, dict) or given.get("chip") is None:
+            return given
+        if given["chip"] not in CHIPS:
+            raise ValueError(f"there is no {unknown('chip', str(given['chip']), CHIPS)}")
+        chip = CHIPS[given["chip"]]
+        layout = {
+            "tiles_x": chip.mesh[0],
+            "tiles_y": chip.mesh[1],
+            "cores_per_tile": chip.cores_per_tile,
+            "neurons_per_core": chip.neurons,
+            "column_major": chip.column_major,
+        }
+        return {**layout, **given}
 
-    def place(self, core: int) -> tuple[int, int]:
-        """(x, y) of the tile that holds a core."""
-        tile = core // self.cores_per_tile
-        if self.column_major:
-            return tile // self.tiles_y, tile % self.tiles_y
-        return tile % self.tiles_x, tile // self.tiles_x
+    def as_chip(self, name: str) -> Chip:
+        """The chip; of one that `CHIPS` does not have no other limits are known, and it is called `name`."""
+        layout: dict[str, Any] = {
+            "cores": self.tiles_x * self.tiles_y * self.cores_per_tile,
+            "cores_per_tile": self.cores_per_tile,
+            "mesh": (self.tiles_x, self.tiles_y),
+            "neurons": self.neurons_per_core,
+            "column_major": self.column_major,
+        }
+        return Chip(name=name, **layout) if self.chip is None else replace(CHIPS[self.chip], **layout)
 
 
 class Profile(BaseModel):
@@ -81,6 +99,7 @@ class Profile(BaseModel):
     model     cost model, a key of `models.MODELS`
     quality   in words: how far the whole can be trusted
     settings  the model's choices, e.g. {"precision": "fp32"}
+    mesh      the chip, where messages and hops are priced
     error     published relative error of the model, {"energy": 0.117}; widens low and high
     """
 
@@ -96,16 +115,24 @@ class Profile(BaseModel):
     mesh: Mesh | None = None
     constants: dict[str, Constant]
 
+    @property
+    def chip(self) -> Chip | None:
+        """The chip that is priced, or None for a model that prices no chip."""
+        return None if self.mesh is None else self.mesh.as_chip(self.name)
+
     def values(self, which: str = "value") -> dict[str, float]:
         """Constant name → number, all at "low", "value" or "high"."""
         return {name: c.at(which) for name, c in self.constants.items()}
 
     def with_constants(self, **numbers: float) -> Profile:
-        """A copy in which these constants have other values (and no low and high)."""
+        """A copy in which these constants have other values (and no low and high).
+
+        Raises `ConfigError` naming a constant that the profile has not.
+        """
         changed = dict(self.constants)
         for name, number in numbers.items():
             if name not in changed:
-                raise ConfigError(f"profile {self.name!r} has no {_unknown('constant', name, changed)}.")
+                raise ConfigError(f"profile {self.name!r} has no {unknown('constant', name, changed)}.")
             changed[name] = changed[name].model_copy(update={"value": number, "low": None, "high": None})
         return self.model_copy(update={"constants": changed})
 
@@ -113,95 +140,15 @@ class Profile(BaseModel):
         """A copy with these settings in place of its own."""
         return self.model_copy(update={"settings": {**self.settings, **settings}})
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: PathLike) -> None:
         """Write as TOML; `load_profile` reads it back."""
         with atomic(path) as temporary:
             temporary.write_text(_toml(self), encoding="utf-8")
 
 
-def available() -> list[str]:
-    """Names of the profiles that come with snnkit."""
-    return sorted(path.stem for path in FOLDER.glob("*.toml"))
-
-
-def load_profile(profile: str | os.PathLike[str] | Profile) -> Profile:
-    """A profile by name, from a TOML file, or as it is. Raises `ConfigError` listing all mistakes."""
-    if isinstance(profile, Profile):
-        return _checked(profile, f"profile {profile.name!r}")
-    path = Path(profile)
-    if path.suffix != ".toml":
-        path = FOLDER / f"{profile}.toml"
-        if not path.is_file():
-            raise ConfigError(
-                f"there is no {_unknown('profile', str(profile), available())}; "
-                "give the path of a .toml file for your own."
-            )
-        return _built_in(path)
-    return _read(path)
-
-
-@cache
-def _built_in(path: Path) -> Profile:
-    return _read(path)
-
-
-def _read(path: Path) -> Profile:
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"profile {path} can't be read ({error}).") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"profile {path} is not valid TOML: {error}.") from error
-    try:
-        profile = Profile.model_validate(data)
-    except ValidationError as error:
-        raise ConfigError(f"profile {path} has {_listed(error)}") from error
-    return _checked(profile, f"profile {path}")
-
-
-def _listed(error: ValidationError) -> str:
-    """All of pydantic's complaints in one line."""
-    problems = []
-    for e in error.errors():
-        where = ".".join(str(part) for part in e["loc"]) or "the file"
-        if e["type"] == "extra_forbidden":
-            parts: dict[str, type[BaseModel]] = {"constants": Constant, "mesh": Mesh}
-            owner = parts.get(str(e["loc"][0]), Profile)
-            problems.append(f"unknown key {where}{nearest(str(e['loc'][-1]), owner.model_fields)}")
-        elif e["type"] == "missing":
-            problems.append(f"{where} is missing")
-        else:
-            problems.append(f"{where}: {e['msg']} (got {e['input']!r})"[:200])
-    return f"{len(problems)} problem{'s' * (len(problems) > 1)}: " + "; ".join(problems) + "."
-
-
-def _checked(profile: Profile, where: str) -> Profile:
-    """The profile, if it has the constants and settings that its cost model takes."""
-    from .models import MODELS
-
-    if profile.model not in MODELS:
-        raise ConfigError(f"{where} has no {_unknown('cost model', profile.model, MODELS)}.")
-    model = MODELS[profile.model]
-    problems = [
-        f"constant {name!r} is missing" for name in model.needs(profile) if name not in profile.constants
-    ]
-    for name, constant in profile.constants.items():
-        unit = model.unit(name)
-        if unit is None:
-            problems.append(f"unknown constant {name!r}{nearest(name, model.constants)}")
-        elif constant.unit != unit:
-            problems.append(f"constant {name!r} is in {constant.unit}, the model takes {unit}")
-    problems += model.wrong_settings(profile.settings)
-    if model.chip and profile.mesh is None:
-        problems.append("[mesh] is missing, which a chip needs")
-    if problems:
-        raise ConfigError(
-            f"{where} has {len(problems)} problem{'s' * (len(problems) > 1)}: {'; '.join(problems)}."
-        )
-    return profile
-
-
-def _unknown(kind: str, name: str, known: Any) -> str:
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """``chip 'loihi', did you mean 'loihi1'?; known are …``"""
+    known = list(known)
     return f"{kind} {name!r}{nearest(name, known)}; known are {', '.join(sorted(known))}"
 
 
@@ -217,6 +164,9 @@ def _toml(profile: Profile) -> str:
 
     data = profile.model_dump(exclude_none=True, exclude_defaults=False)
     lines = [f"{key} = {value(data[key])}" for key in ("name", "title", "model", "quality", "note")]
+    named = None if profile.mesh is None else profile.mesh.chip
+    if named is not None and profile.mesh == Mesh.model_validate({"chip": named}):
+        data["mesh"] = {"chip": named}
     for table in ("settings", "error", "mesh"):
         if data.get(table):
             lines += ["", f"[{table}]", *(f"{k} = {value(v)}" for k, v in data[table].items())]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ParameterError, require
-from ..files import atomic
+from ..files import PathLike, atomic
 
 Objective = tuple[str, str]
 OBJECTIVES: tuple[Objective, ...] = (
@@ -48,10 +47,10 @@ class Study:
     def front(self) -> dict[str, np.ndarray]:
         """The rows no other row beats, best of the first objective first; each choice of parameters once."""
         first, direction = self.objectives[0]
-        seen: dict[tuple[Any, ...], int] = {}
+        first_trial: dict[tuple[Any, ...], int] = {}  # choice of parameters → its first row
         for i in np.flatnonzero(self.table["front"]):
-            seen.setdefault(tuple(self.table[name][i] for name in self.parameters), int(i))
-        index = np.array(sorted(seen.values()), int)
+            first_trial.setdefault(tuple(self.table[name][i] for name in self.parameters), int(i))
+        index = np.array(sorted(first_trial.values()), int)
         order = np.argsort(self.table[first][index], kind="stable")
         index = index[order[::-1] if direction == "maximize" else order]
         return {name: column[index] for name, column in self.table.items()}
@@ -65,7 +64,7 @@ class Study:
             "table": {name: column.tolist() for name, column in self.table.items()},
         }
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: PathLike) -> None:
         """Write `to_json` to a file."""
         with atomic(path) as temporary:
             temporary.write_text(json.dumps(self.to_json(), indent=1) + "\n", encoding="utf-8")
@@ -92,20 +91,14 @@ def tune(
     progress   called after each trial with its number, parameters and objectives
 
     Parameters that come up again are not evaluated again. The sampler is NSGA-II, seeded: with a
-    deterministic `evaluate` the same seed gives the same search.
+    deterministic `evaluate` the same seed gives the same search. Raises `ParameterError` naming what is
+    wrong with the trials, an objective or the space, or if no trial gave figures; `MissingExtraError`
+    without Optuna.
     """
     optuna = require("optuna", "tune")
     space = SPACE if space is None else space
     objectives = tuple((str(n), str(d)) for n, d in objectives)
-    if trials < 1:
-        raise ParameterError(f"tune needs at least one trial, got {trials}.")
-    for name, direction in objectives:
-        if direction not in ("maximize", "minimize"):
-            raise ParameterError(
-                f"objective {name!r}: direction {direction!r} is none of maximize, minimize."
-            )
-    for name, choice in space.items():
-        _check(name, choice)
+    _check_search(space, trials, objectives)
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # what failed is in the result
     population = max(4, min(20, trials // 3))
     study = optuna.create_study(
@@ -140,6 +133,18 @@ def tune(
         first = next(iter(failed.values()), "nothing")
         raise ParameterError(f"none of {trials} trials gave figures; the first said: {first}")
     return found
+
+
+def _check_search(space: Mapping[str, Any], trials: int, objectives: Sequence[Objective]) -> None:
+    if trials < 1:
+        raise ParameterError(f"tune needs at least one trial, got {trials}.")
+    for name, direction in objectives:
+        if direction not in ("maximize", "minimize"):
+            raise ParameterError(
+                f"objective {name!r}: direction {direction!r} is none of maximize, minimize."
+            )
+    for name, choice in space.items():
+        _check(name, choice)
 
 
 def _check(name: str, choice: Any) -> None:

@@ -38,7 +38,10 @@ class Range:
 def bootstrap(
     values: np.ndarray, level: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> tuple[float, float]:
-    """Percentile interval of the mean of ``values [B]``; a single sample gives no width."""
+    """Percentile interval of the mean of ``values [B]``; a single sample gives no width.
+
+    Raises `ParameterError` if there are no samples, or `level` is not between 0 and 1.
+    """
     values = np.asarray(values, float)
     if not len(values):
         raise ParameterError("there are no samples to resample.")
@@ -58,7 +61,15 @@ def uncertainty(price: Price, level: float = 0.95, seed: int = 0) -> Range:
     value = price.total_pj
     low, high = bootstrap(price.per_inference, level, seed=seed)
     below, above = (low / value, high / value) if value else (1.0, 1.0)
-    return Range(value, price.low_pj * below, price.high_pj * above, price.low_pj, price.high_pj, low, high)
+    return Range(
+        value=value,
+        low=price.low_pj * below,
+        high=price.high_pj * above,
+        constants_low=price.low_pj,
+        constants_high=price.high_pj,
+        samples_low=low,
+        samples_high=high,
+    )
 
 
 def figures(value: float, low: float, high: float) -> int:

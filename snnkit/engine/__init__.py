@@ -1,7 +1,10 @@
 """Event-driven simulation of a Graph: whole recordings or a stream, on CPU or CUDA."""
 
+from .arguments import Record
 from .generators import Array, EventFile, Poisson, Regular
-from .simulate import Engine, Record, Result, load_result, simulate
+from .result import Result, load_result
+from .simulate import simulate
+from .stream import Engine
 from .synapses import Synapses, fan_out, synapses
 
 __all__ = [

@@ -8,11 +8,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..errors import ParameterError
 from ..graph import INPUT
 from . import kernels_cpu
 from .plan import Lane, Plan, Unit
-from .recording import Spikes, Thinner, Watch
+from .recording import Recording, Spikes, Thinner, Watch
 
 
 class Source(Protocol):
@@ -24,7 +23,18 @@ class Source(Protocol):
 
 
 class Running:
-    """A population's state and working memory."""
+    """A population's state and working memory; P partitions, chunks of at most K steps.
+
+    state                    each variable of the neuron, [N]
+    raw_times, raw_neurons   spikes as a partition finds them, [P, K·N/P]
+    times, neurons           the same in the order (step, neuron)
+    steps                    where in them each step begins, [P, K + 1]
+    quiet                    1 where nothing in the partition moved, [P, 1]
+    x, h, states             summed input [K, N], potential before the reset [K, N] and states [S, K, N]
+                             of a chunk, empty unless recorded
+    pending                  last step that input is still to come for
+    asleep                   at rest: without input there is nothing to compute
+    """
 
     def __init__(self, unit: Unit, span: int, parts: int, plan: Plan) -> None:
         types = plan.types
@@ -33,9 +43,9 @@ class Running:
         self.state = [v.copy() for v in unit.initial]
         self.x = np.zeros((0, 0), types.wide)
         self.bounds = plan.bounds[unit.population.name]
-        room = span * int(np.diff(self.bounds).max())
-        self.raw_times, self.times = (np.zeros((parts, room), np.int64) for _ in range(2))
-        self.raw_neurons, self.neurons = (np.zeros((parts, room), np.int32) for _ in range(2))
+        most = span * int(np.diff(self.bounds).max())
+        self.raw_times, self.times = (np.zeros((parts, most), np.int64) for _ in range(2))
+        self.raw_neurons, self.neurons = (np.zeros((parts, most), np.int32) for _ in range(2))
         self.steps = np.zeros((parts, span + 1), np.int64)
         self.quiet = np.zeros((parts, 1), np.uint8)
         self.h = np.zeros((0, 0), types.wide)
@@ -43,6 +53,7 @@ class Running:
         self.reset()
 
     def reset(self) -> None:
+        """Back to the initial states."""
         for state, start in zip(self.state, self.unit.initial, strict=True):
             state[:] = start
         self.pending = -1
@@ -50,7 +61,13 @@ class Running:
 
 
 class Inputs:
-    """The rings into one population, in one array, and the dense counts that take a ring's place."""
+    """The rings into one population, in one array, and the dense counts that take a ring's place.
+
+    array            the rings one after the other, each [rows · N]
+    starts, rows     int64 [lanes], where each begins and how many rows it has
+    driven           the lane that has dense counts instead, −1 for none
+    weight, drives   its weights [N] and counts [K, N], of the steps from `first` on
+    """
 
     def __init__(self, lanes: list[Lane], plan: Plan) -> None:
         lengths = [lane.rows * lane.size for lane in lanes]
@@ -61,6 +78,7 @@ class Inputs:
         self.weight, self.drives = np.zeros(0, plan.types.weight), np.zeros((0, 0), plan.types.wide)
 
     def ring(self, lane: Lane, lanes: list[Lane]) -> np.ndarray:
+        """The ring of one of `lanes`, [rows · N], as a view."""
         start = self.starts[[other.index for other in lanes].index(lane.index)]
         return self.array[start : start + lane.rows * lane.size]
 
@@ -68,11 +86,11 @@ class Inputs:
 class Core:
     """Runs one sample on the CPU; `plan` may be shared by threads, a Core may not."""
 
-    def __init__(self, plan: Plan, watches: list[Watch], kept: frozenset[str]) -> None:
+    def __init__(self, plan: Plan, recording: Recording) -> None:
         self.plan = plan
-        self.kept = kept
+        self.kept = recording.spikes
         self.empty = np.zeros(0, plan.types.wide)
-        self.none: Spikes = (np.zeros(0, np.int64), np.zeros(0, np.int32), self.empty)
+        self.none = Spikes(np.zeros(0, np.int64), np.zeros(0, np.int32), self.empty)
         self.lanes_into: dict[str, list[Lane]] = {n: [] for n in plan.graph.populations}
         self.lanes_out: dict[str, list[Lane]] = {n: [] for n in plan.graph.populations}
         for lane in plan.lanes:
@@ -89,14 +107,14 @@ class Core:
             if lane.shift is not None
         }
         self.running = {n: Running(u, plan.span, plan.parts, plan) for n, u in plan.units.items()}
-        self.thinners = {w.key: Thinner(w) for w in watches}
+        self.thinners = {w.key: Thinner(w) for w in recording.watches}
         self.watches: dict[str, list[Watch]] = {n: [] for n in plan.graph.populations}
-        for watch in watches:
+        for watch in recording.watches:
             self._watch(watch)
         self.counted = {
             name: self.lanes_out[name][0]
             for name in plan.graph.inputs
-            if name not in kept and not self.watches[name] and self._is_drive(self.lanes_out[name])
+            if name not in self.kept and not self.watches[name] and self._is_drive(self.lanes_out[name])
         }
         self.dense_spikes = dict.fromkeys(self.counted, 0)
         self.counts = {n: np.zeros(p.size, np.int64) for n, p in plan.graph.populations.items()}
@@ -152,7 +170,10 @@ class Core:
         watched: Callable[[Watch, np.ndarray], None],
         stopped: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Advance to step `until`, chunk by chunk; ends early, between chunks, once `stopped()`."""
+        """Advance to step `until`, chunk by chunk; ends early, between chunks, once `stopped()`.
+
+        spiked, watched  get the spikes and the rows [T, n] of variables, in the order of time
+        """
         plan = self.plan
         while self.t < until and not stopped():
             stop = min(until, self.t + plan.span)
@@ -162,7 +183,7 @@ class Core:
                     end = min(start + chunk, stop)
                     for name in group.members:
                         spikes = self._advance(name, start, end, sources, watched)
-                        if len(spikes[0]):
+                        if len(spikes.times):
                             for lane in self.lanes_out[name]:
                                 self._deliver(lane, spikes)
                             if name in self.kept:
@@ -170,7 +191,7 @@ class Core:
             self.t = stop
 
     def finish(self, watched: Callable[[Watch, np.ndarray], None]) -> None:
-        """Hand out the last, shorter window of averaged rates."""
+        """Hand out the last, shorter window of averaged rates, [1, n]."""
         for watches in self.watches.values():
             for watch in watches:
                 rest = self.thinners[watch.key].rest()
@@ -186,20 +207,19 @@ class Core:
             dense = getattr(sources[name], "dense", None)
             if name in self.counted and dense is not None:
                 return self._drive(name, stop, *dense(start, stop, self.plan.parts))
-            times, neurons, values = sources[name].events(start, stop)
-            kernels_cpu.tally(neurons, self.counts[name])
-            self.sums[name] += float(values.sum()) if len(values) else len(times)
-            before = (times, neurons, values)
+            spikes = Spikes(*sources[name].events(start, stop))
+            kernels_cpu.tally(spikes.neurons, self.counts[name])
+            self.sums[name] += float(spikes.values.sum()) if len(spikes.values) else len(spikes.times)
         else:
-            before = self._update(self.running[name], start, stop)
+            spikes = self._update(self.running[name], start, stop)
         for watch in self.watches[name]:
-            rows = self.thinners[watch.key].feed(start, self._rows(name, watch, start, stop, before))
+            rows = self.thinners[watch.key].feed(start, self._rows(name, watch, start, stop, spikes))
             if len(rows):
                 watched(watch, rows)
-        return before
+        return spikes
 
     def _drive(self, name: str, stop: int, counts: np.ndarray, spikes: int, total: int) -> Spikes:
-        """A dense input, neuron to neuron: neither a list of spikes nor a ring is needed."""
+        """A dense input [K, N], neuron to neuron: neither a list of spikes nor a ring is needed."""
         self.sums[name] += total
         self.dense_spikes[name] += spikes
         lane = self.counted[name]
@@ -234,7 +254,7 @@ class Core:
             kernels_cpu.merge(run.times, run.neurons, run.steps, steps, times, neurons)
         run.asleep = bool(silent and run.quiet.all())
         self.sums[name] += len(times)
-        return times, neurons, self.empty
+        return Spikes(times, neurons, self.empty)
 
     def _deliver(self, lane: Lane, spikes: Spikes) -> None:
         times, neurons, values = spikes
@@ -242,38 +262,31 @@ class Core:
         target.pending = max(target.pending, int(times[-1]) + lane.longest)
         ring = self.rings[lane.index]
         if lane.shift is None:
-            self._scatter(lane, times, neurons, values, ring, lane.rows)
+            self._scatter(lane, spikes, ring, lane.rows)
             return
         scratch, rows = self.scratch[lane.index], lane.longest + 1
         cuts = [0, *(np.flatnonzero(np.diff(times)) + 1).tolist(), len(times)]
         first = int(lane.projection.delay.min(initial=lane.longest))
         for a, b in itertools.pairwise(cuts):
-            self._scatter(lane, times[a:b], neurons[a:b], values[a:b], scratch, rows)
+            self._scatter(lane, Spikes(times[a:b], neurons[a:b], values[a:b]), scratch, rows)
             kernels_cpu.shift_into(
                 scratch, first, rows, lane.shift, ring, lane.rows, lane.size, lane.longest, int(times[a])
             )
 
-    def _scatter(
-        self,
-        lane: Lane,
-        times: np.ndarray,
-        neurons: np.ndarray,
-        values: np.ndarray,
-        ring: np.ndarray,
-        rows: int,
-    ) -> None:
-        spikes = (times, neurons, values, *lane.arrays)
+    def _scatter(self, lane: Lane, spikes: Spikes, ring: np.ndarray, rows: int) -> None:
+        """Add the lane's synapses of `spikes` to a ring [rows · N]."""
+        synapses = (*spikes, *lane.arrays)
         place: tuple[Any, ...] = (ring, rows, lane.size)
         if lane.layout == "rows":
             place = (lane.per_source, *place)
+        alone, by_parts = kernels_cpu.DELIVER[lane.layout]
         if self.plan.parts == 1:
-            kernel = getattr(kernels_cpu, f"deliver_{lane.layout}")
-            kernel(*spikes, *place, 0, 1 if lane.layout == "rows" else lane.size)
+            alone(*synapses, *place, 0, 1 if lane.layout == "rows" else lane.size)
         else:
-            kernel = getattr(kernels_cpu, f"deliver_{lane.layout}_parts")
-            kernel(*spikes, *place, self.plan.bounds[lane.projection.target])
+            by_parts(*synapses, *place, self.plan.bounds[lane.projection.target])
 
     def _rows(self, name: str, watch: Watch, start: int, stop: int, spikes: Spikes) -> Any:
+        """The watched variable in steps start:stop, [stop − start, n]."""
         steps = stop - start
         if watch.variable == "rate":
             rows = np.zeros((steps, self.plan.graph.populations[name].size))
@@ -290,7 +303,7 @@ class Core:
         return rows.copy() if watch.neurons is None else rows[:, watch.neurons]
 
     def tallies(self) -> dict[str, dict[str, Any]]:
-        """What was counted since the last reset; the keys are those of `simulate.Result.counts`."""
+        """What was counted since the last reset; the keys are those of `Result.counts`."""
         graph = self.plan.graph
         counts: dict[str, dict[str, Any]] = {
             "spikes": {n: int(c.sum()) for n, c in self.counts.items()},
@@ -313,35 +326,3 @@ class Core:
             counts["ring_writes"][p.name] = int(spikes @ (lane.effective if sparse else lane.stored))
             counts["ring_reads"][p.name] = 0 if dense else self.done[p.target] * lane.size
         return counts
-
-
-def variables_of(plan: Plan, name: str) -> tuple[str, ...]:
-    """What can be recorded of a population."""
-    if name in plan.units:
-        return (*plan.units[name].neuron.state, "h", "x", "rate")
-    return ("rate",)
-
-
-def check_watch(plan: Plan, watch: Watch) -> Watch:
-    """`watch`, or a `ParameterError` that says what there is."""
-    graph = plan.graph
-    if watch.population not in graph.populations:
-        raise ParameterError(
-            f"record: there is no population {watch.population!r}; there are {list(graph.populations)}."
-        )
-    known = variables_of(plan, watch.population)
-    if watch.variable not in known:
-        raise ParameterError(
-            f"record: population {watch.population!r} has no variable {watch.variable!r}; it has "
-            f"{', '.join(known)}."
-        )
-    size = graph.populations[watch.population].size
-    chosen = watch.neurons
-    if chosen is not None and len(chosen) and not 0 <= chosen.min() <= chosen.max() < size:
-        raise ParameterError(
-            f"record: neurons of {watch.population!r} must lie in 0..{size - 1}, got {chosen.min()}.."
-            f"{chosen.max()}."
-        )
-    if watch.every < 1:
-        raise ParameterError(f"record: every must be at least 1 step, got {watch.every}.")
-    return watch

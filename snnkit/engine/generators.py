@@ -1,5 +1,9 @@
 """Sources of spikes for input populations.
 
+A generator's ``source(size, dt, sample, seed, dtype)`` feeds `size` neurons of one sample, in steps of
+`dt` ms; what spikes carry has the type `dtype`. It raises `ParameterError` or `DataError` where the
+generator does not fit. Any object with such a method can be given to `simulate`.
+
 Every draw is a hash of (seed, neuron, step): the same spikes whatever the number of threads, the cut
 of a run into pieces or the order of the samples.
 """
@@ -8,7 +12,6 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +21,8 @@ import numpy as np
 
 from ..errors import DataError, ParameterError
 from ..events import EventBatch
-from ..files import open_h5
+from ..files import PathLike, open_h5
+from .recording import Spikes
 
 _njit: Any = functools.partial(numba.njit, nogil=True, cache=True, error_model="numpy")
 
@@ -30,7 +34,7 @@ LEAST = 1e-6
 
 @_njit
 def _mix(z):  # type: ignore[no-untyped-def]
-    """SplitMix64's finaliser (Steele, Lea and Flood, 2014)."""
+    """SplitMix64's finaliser (Steele, Lea and Flood, 2014): uint64 → uint64."""
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return z ^ (z >> np.uint64(31))
@@ -98,6 +102,7 @@ def _draw_poisson(key, start, n0, rows, edges, which):  # type: ignore[no-untype
 
 @_njit
 def _draw_all(key, start, rows, edges, which):  # type: ignore[no-untyped-def]
+    """As `_draw_poisson`, block by block over all neurons: rows [T, N]."""
     spikes, total = np.int64(0), np.int64(0)
     for n0 in range(0, rows.shape[1], BLOCK):
         found = _draw_poisson(key, start, n0, rows[:, n0 : n0 + BLOCK], edges, which)
@@ -108,6 +113,7 @@ def _draw_all(key, start, rows, edges, which):  # type: ignore[no-untyped-def]
 
 @numba.njit(nogil=True, cache=True, error_model="numpy", parallel=True)
 def _draw_all_parts(key, start, rows, edges, which):  # type: ignore[no-untyped-def]
+    """As `_draw_all`, blocks side by side."""
     spikes, total = np.int64(0), np.int64(0)
     for b in numba.prange((rows.shape[1] + BLOCK - 1) // BLOCK):
         n0 = b * BLOCK
@@ -127,6 +133,7 @@ class Poisson:
     rate_hz: Any
 
     def source(self, size: int, dt: float, sample: int, seed: int, dtype: Any) -> PoissonSource:
+        """The draws of this sample; another seed or sample gives others."""
         rate = np.atleast_1d(np.asarray(self.rate_hz, float))
         if rate.shape not in ((1,), (size,)):
             raise ParameterError(f"Poisson: {len(rate)} rates for a population of {size} neurons.")
@@ -136,6 +143,8 @@ class Poisson:
 
 
 class PoissonSource:
+    """Draws of the means [N], spikes a step."""
+
     def __init__(self, mean: np.ndarray, size: int, sample: int, seed: int, dtype: Any) -> None:
         different, self.which = np.unique(mean, return_inverse=True)
         if different.max() > 100:
@@ -166,10 +175,11 @@ class PoissonSource:
         spikes, total = draw(self.key, start, rows, self.edges, self.which)
         return rows, int(spikes), int(total)
 
-    def events(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def events(self, start: int, stop: int) -> Spikes:
+        """Spikes of steps start:stop."""
         rows, _, _ = self.dense(start, stop)
         times, neurons = np.nonzero(rows)
-        return times + start, neurons.astype(np.int32), rows[times, neurons]
+        return Spikes(times + start, neurons.astype(np.int32), rows[times, neurons])
 
 
 @dataclass(frozen=True)
@@ -184,6 +194,7 @@ class Regular:
     phase: Any = 0
 
     def source(self, size: int, dt: float, sample: int, seed: int, dtype: Any) -> RegularSource:
+        """The same for every sample."""
         interval, phase = (np.asarray(a) for a in (self.interval, self.phase))
         for name, value, least in (("interval", interval, 1), ("phase", phase, 0)):
             if value.dtype.kind not in "iu" or value.shape not in ((), (size,)) or (value < least).any():
@@ -198,13 +209,16 @@ class Regular:
 
 
 class RegularSource:
+    """Spikes of neurons with intervals and phases int64 [N], steps."""
+
     def __init__(self, interval: np.ndarray, phase: np.ndarray, dtype: Any) -> None:
         self.interval, self.phase, self.none = interval, phase, np.zeros(0, dtype)
 
-    def events(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def events(self, start: int, stop: int) -> Spikes:
+        """Spikes of steps start:stop."""
         t = np.arange(start, stop)[:, None]
         times, neurons = np.nonzero((t >= self.phase) & ((t - self.phase) % self.interval == 0))
-        return times + start, neurons.astype(np.int32), self.none
+        return Spikes(times + start, neurons.astype(np.int32), self.none)
 
 
 @dataclass(frozen=True)
@@ -219,11 +233,17 @@ class Array:
     values: Sequence[float] | np.ndarray | None = None
 
     def source(self, size: int, dt: float, sample: int, seed: int, dtype: Any) -> ArraySource:
+        """The same for every sample."""
         times = np.asarray(self.times, np.int64)
         length = int(times.max(initial=-1)) + 1
         values = None if self.values is None else np.asarray(self.values)
         batch = EventBatch(
-            times, np.asarray(self.neurons), np.array([0, len(times)]), np.array([length]), size, values
+            times=times,
+            neurons=np.asarray(self.neurons),
+            offsets=np.array([0, len(times)]),
+            lengths=np.array([length]),
+            size=size,
+            values=values,
         )
         return ArraySource(batch.validate(), dtype)
 
@@ -242,9 +262,10 @@ class ArraySource:
                 raise DataError(f"event {e} carries {batch.values[e]}; values must be finite.")
             self.values = batch.values.astype(dtype)
 
-    def events(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def events(self, start: int, stop: int) -> Spikes:
+        """Spikes of steps start:stop."""
         a, b = np.searchsorted(self.times, (start, stop))
-        return self.times[a:b], self.neurons[a:b], self.values[a:b]
+        return Spikes(self.times[a:b], self.neurons[a:b], self.values[a:b])
 
 
 @dataclass(frozen=True)
@@ -255,14 +276,17 @@ class EventFile:
     group  where in the file they are; what `simulate(..., out=path)` writes is ``spikes/<population>``
     """
 
-    path: str | os.PathLike[str]
+    path: PathLike
     group: str = "/"
 
     def source(self, size: int, dt: float, sample: int, seed: int, dtype: Any) -> EventFileSource:
+        """The same for every sample, read anew."""
         return EventFileSource(self, size, dtype)
 
 
 class EventFileSource:
+    """Reads an `EventFile` as the run goes on; holds at most what a chunk needs, and a piece."""
+
     PIECE = 1 << 20
 
     def __init__(self, file: EventFile, size: int, dtype: Any) -> None:
@@ -276,8 +300,8 @@ class EventFileSource:
         self.at, self.first, self.last = 0, 0, -1
         self.buffer = self._empty()
 
-    def _empty(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, self.dtype)
+    def _empty(self) -> Spikes:
+        return Spikes(np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, self.dtype))
 
     def _read(self) -> None:
         with open_h5(self.file.path) as h5:
@@ -285,16 +309,24 @@ class EventFileSource:
             times, neurons = group["times"][piece], group["neurons"][piece]
             values = group["values"][piece] if "values" in group else None
         length = np.array([int(times.max(initial=0)) + 1])
-        batch = EventBatch(times, neurons, np.array([0, len(times)]), length, self.size, values)
+        batch = EventBatch(
+            times=times,
+            neurons=neurons,
+            offsets=np.array([0, len(times)]),
+            lengths=length,
+            size=self.size,
+            values=values,
+        )
         if len(times) and times[0] < self.last:
             raise DataError(f"{self.file.path}: event {self.at} is earlier than the one before it.")
         loaded = ArraySource(batch.validate(), self.dtype)
         self.at += len(times)
         self.last = int(times[-1])
         kept = (loaded.times, loaded.neurons, loaded.values)
-        self.buffer = tuple(np.concatenate([a, b]) for a, b in zip(self.buffer, kept, strict=True))  # type: ignore[assignment]
+        self.buffer = Spikes(*(np.concatenate([a, b]) for a, b in zip(self.buffer, kept, strict=True)))
 
-    def events(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def events(self, start: int, stop: int) -> Spikes:
+        """Spikes of steps start:stop."""
         if start < self.first:  # a run that starts again
             self.at, self.last, self.buffer = 0, -1, self._empty()
         self.first = start
@@ -302,9 +334,9 @@ class EventFileSource:
             self._read()
         times, neurons, values = self.buffer
         a, b = np.searchsorted(times, (start, stop))
-        self.buffer = (times[b:], neurons[b:], values[b:])
+        self.buffer = Spikes(times[b:], neurons[b:], values[b:])
         self.first = stop
-        return times[a:b], neurons[a:b], values[a:b]
+        return Spikes(times[a:b], neurons[a:b], values[a:b])
 
 
 Generator = Poisson | Regular | Array | EventFile

@@ -12,18 +12,15 @@ Delivery is Numba over plain arrays; the neurons' update is written out from the
 from __future__ import annotations
 
 import functools
-import inspect
 import re
-import types
 from typing import Any
 
 import numba
 import numpy as np
 
 from .. import jit
-from ..errors import ParameterError
 from ..neurons import kernels_cpu as _neuron_kernels  # sets how far LLVM checks arrays for overlap
-from ..neurons.equations import kernel_source
+from ..neurons.equations import step_source
 from ..neurons.neuron import Neuron
 
 assert _neuron_kernels
@@ -31,7 +28,6 @@ assert _neuron_kernels
 _njit: Any = functools.partial(numba.njit, nogil=True, cache=True, error_model="numpy")
 
 
-# ---------------------------------------------------------------------------------------------------
 # Layout: synapses of a projection in rows by source, each row cut into partitions of the targets.
 
 
@@ -77,45 +73,48 @@ def _pack_rows(indptr, indices, weight, delay, one_delay, size, bounds, ptr, off
 pack_rows = _njit(_pack_rows)
 
 
-# ---------------------------------------------------------------------------------------------------
-# Delivery. times, neurons [E]: the spikes, sorted by time; values [E], or [0] where each is 1.
+# Delivery. times, neurons [E]: the spikes, sorted by time; values [E], or [0] where each is 1;
+# ring [rows · size]: what is still to come for `size` targets.
 
 
 def _deliver_rows(times, neurons, values, ptr, offsets, weight, per_source, ring, rows, size, q0, q1):  # type: ignore[no-untyped-def]
-    """Rows of packed synapses, partitions q0:q1. `per_source`: one weight for all of a source's synapses."""
+    """Rows of packed synapses, partitions q0:q1. `per_source`: one weight for all of a source's synapses.
+
+    ptr int64 [I, P + 1], offsets uint32 [S], weight [S], or [I] with `per_source`: see `pack_rows`
+    """
     whole = np.uint64(rows * size)
     for e in range(len(times)):
         i = neurons[e]
         base = np.uint64((times[e] % rows) * size)
         k = np.uint64(ptr[i, q0])
         end = np.uint64(ptr[i, q1])
-        room = whole - base
+        to_end = whole - base
         back = base - whole  # wraps around, as does the sum below
         if per_source:
             w = weight[i]
             if len(values):
                 w = w * values[e]
-            while k < end and np.uint64(offsets[k]) < room:
+            while k < end and np.uint64(offsets[k]) < to_end:
                 ring[base + np.uint64(offsets[k])] += w
                 k += np.uint64(1)
             # with several partitions the delays start anew in each
             while k < end:
                 to = np.uint64(offsets[k])
-                ring[base + to if to < room else back + to] += w
+                ring[base + to if to < to_end else back + to] += w
                 k += np.uint64(1)
         elif len(values):
             w = values[e]
             while k < end:
                 to = np.uint64(offsets[k])
-                ring[base + to if to < room else back + to] += weight[k] * w
+                ring[base + to if to < to_end else back + to] += weight[k] * w
                 k += np.uint64(1)
         else:
-            while k < end and np.uint64(offsets[k]) < room:
+            while k < end and np.uint64(offsets[k]) < to_end:
                 ring[base + np.uint64(offsets[k])] += weight[k]
                 k += np.uint64(1)
             while k < end:
                 to = np.uint64(offsets[k])
-                ring[base + to if to < room else back + to] += weight[k]
+                ring[base + to if to < to_end else back + to] += weight[k]
                 k += np.uint64(1)
 
 
@@ -207,7 +206,7 @@ shift_into = _njit(_shift_into)
 
 
 def _tally(neurons, counts):  # type: ignore[no-untyped-def]
-    """Spikes of each neuron, added to `counts`."""
+    """Spikes of each neuron, neurons [E], added to `counts` [N]."""
     for e in range(len(neurons)):
         counts[neurons[e]] += 1
 
@@ -215,36 +214,42 @@ def _tally(neurons, counts):  # type: ignore[no-untyped-def]
 tally = _njit(_tally)
 
 
-# ---------------------------------------------------------------------------------------------------
 # The same by several threads, each on its own columns bounds[q]:bounds[q + 1].
 
 _parallel: Any = functools.partial(numba.njit, nogil=True, cache=True, error_model="numpy", parallel=True)
 
 
 def _deliver_rows_parts(times, neurons, values, ptr, offsets, weight, per_source, ring, rows, size, bounds):  # type: ignore[no-untyped-def]
+    """As `deliver_rows`, a thread for each partition; bounds int64 [P + 1]."""
     for q in numba.prange(len(bounds) - 1):
         deliver_rows(times, neurons, values, ptr, offsets, weight, per_source, ring, rows, size, q, q + 1)
 
 
 def _deliver_dense_parts(times, neurons, values, weight, delay, ring, rows, size, bounds):  # type: ignore[no-untyped-def]
+    """As `deliver_dense`, a thread for each partition; bounds int64 [P + 1]."""
     for q in numba.prange(len(bounds) - 1):
         deliver_dense(times, neurons, values, weight, delay, ring, rows, size, bounds[q], bounds[q + 1])
 
 
 def _deliver_one_to_one_parts(times, neurons, values, weight, delay, ring, rows, size, bounds):  # type: ignore[no-untyped-def]
+    """As `deliver_one_to_one`, a thread for each partition; bounds int64 [P + 1]."""
     for q in numba.prange(len(bounds) - 1):
         deliver_one_to_one(times, neurons, values, weight, delay, ring, rows, size, bounds[q], bounds[q + 1])
 
 
 def _deliver_conv_parts(times, neurons, values, weight, delay, shape, ring, rows, size, bounds):  # type: ignore[no-untyped-def]
+    """As `deliver_conv`, a thread for each partition; bounds int64 [P + 1]."""
     for q in numba.prange(len(bounds) - 1):
         deliver_conv(times, neurons, values, weight, delay, shape, ring, rows, size, bounds[q], bounds[q + 1])
 
 
-deliver_rows_parts = _parallel(_deliver_rows_parts)
-deliver_dense_parts = _parallel(_deliver_dense_parts)
-deliver_one_to_one_parts = _parallel(_deliver_one_to_one_parts)
-deliver_conv_parts = _parallel(_deliver_conv_parts)
+DELIVER = {
+    "rows": (deliver_rows, _parallel(_deliver_rows_parts)),
+    "dense": (deliver_dense, _parallel(_deliver_dense_parts)),
+    "one_to_one": (deliver_one_to_one, _parallel(_deliver_one_to_one_parts)),
+    "conv": (deliver_conv, _parallel(_deliver_conv_parts)),
+}
+"""Layout of a lane → what delivers spikes through it: by one thread, and by one a partition."""
 
 
 def _merge(times, neurons, steps, count, out_times, out_neurons):  # type: ignore[no-untyped-def]
@@ -262,7 +267,6 @@ def _merge(times, neurons, steps, count, out_times, out_neurons):  # type: ignor
 merge = _njit(_merge)
 
 
-# ---------------------------------------------------------------------------------------------------
 # The neurons' update, written out from their step.
 
 WIDTH = 1024
@@ -393,41 +397,6 @@ def update_parts(rings, starts, rows, driven, weight, drives, start, steps, boun
 """
 
 
-def step_source(function: Any, decorator: str = "@numba.njit(error_model='numpy')") -> tuple[str, str]:
-    """(imports, source) with which a neuron's step stands alone as ``_step``, in the type ``real``.
-
-    What it reaches outside itself is brought along: numbers by value, modules by import, functions by
-    their own source.
-    """
-    imports: dict[str, str] = {}
-    values: dict[str, str] = {}
-    sources: dict[str, str] = {}
-
-    def bring(target: Any, name: str) -> None:
-        target = getattr(target, "py_func", target)
-        sources[name] = kernel_source(target, name)
-        closure = dict(zip(target.__code__.co_freevars, target.__closure__ or (), strict=True))
-        reached = {n: target.__globals__[n] for n in target.__code__.co_names if n in target.__globals__}
-        reached |= {n: cell.cell_contents for n, cell in closure.items()}
-        for n, value in reached.items():
-            if isinstance(value, types.ModuleType):
-                imports[n] = f"import {value.__name__} as {n}"
-            elif isinstance(value, bool | int | float | np.number):
-                values[n] = f"{n} = real({value})"
-            elif inspect.isfunction(getattr(value, "py_func", value)):
-                if n not in sources:
-                    bring(value, n)
-            else:
-                raise ParameterError(
-                    f"step of {function.__name__!r} uses {n!r}, a {type(value).__name__}; a compiled step "
-                    "may use numbers, functions and modules."
-                )
-
-    bring(function, "_step")
-    functions = [f"{decorator}\n{text}" for text in reversed(sources.values())]
-    return "\n".join(imports.values()), "\n".join([*values.values(), *functions])
-
-
 def update_source(neuron: Neuron, real: str) -> str:
     """Source of a module whose `update` advances a population of these neurons.
 
@@ -435,7 +404,7 @@ def update_source(neuron: Neuron, real: str) -> str:
                          begins at starts[j] and has rows[j] rows; what is read is emptied
     driven, weight, drives  lane `driven` (−1: none) has no ring but dense counts, drives [steps, N]
     """
-    imports, step = step_source(neuron.step)
+    imports, step = step_source(step=neuron.step)
     states, params = neuron.state, neuron.params
     old = "np.int64(v_{}[n])" if neuron.integer else "v_{}[n]"
 

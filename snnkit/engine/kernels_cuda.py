@@ -17,11 +17,11 @@ import numpy as np
 
 from .. import jit
 from ..errors import BackendError
+from ..neurons.equations import step_source
 from ..neurons.neuron import Neuron
 from .core import Core, Running
-from .kernels_cpu import step_source
 from .plan import Lane, Plan
-from .recording import Spikes, Watch
+from .recording import Recording, Spikes
 
 cuda: Any = importlib.import_module("numba.cuda")
 
@@ -169,7 +169,7 @@ def update(rings, starts, rows, start, steps, each, {states}{params}bias, fires,
 
 def update_source(neuron: Neuron, real: str) -> str:
     """Source of a module whose `update` takes each neuron through the steps of a chunk."""
-    imports, step = step_source(neuron.step, "@cuda.jit(device=True)")
+    imports, step = step_source("@cuda.jit(device=True)", step=neuron.step)
     states, params = neuron.state, neuron.params
     kept = "np.int64(np.int32({}))" if neuron.integer else "real({})"
 
@@ -219,8 +219,8 @@ def _blocks(count: int) -> tuple[int, int]:
 class CudaCore(Core):
     """A `Core` whose states, rings and synapses lie on the device; spikes come back after each chunk."""
 
-    def __init__(self, plan: Plan, watches: list[Watch], kept: frozenset[str]) -> None:
-        super().__init__(plan, watches, kept)
+    def __init__(self, plan: Plan, recording: Recording) -> None:
+        super().__init__(plan, recording)
         check_device()
         self.counted = {}
         self.dense_spikes = {}
@@ -271,7 +271,7 @@ class CudaCore(Core):
         times, neurons = np.nonzero(on["fires"].copy_to_host()[:steps])
         np.add.at(self.counts[name], neurons, 1)
         self.sums[name] += len(times)
-        return times + start, neurons.astype(np.int32), self.empty
+        return Spikes(times + start, neurons.astype(np.int32), self.empty)
 
     def _deliver(self, lane: Lane, spikes: Spikes) -> None:
         target = lane.projection.target
@@ -280,24 +280,22 @@ class CudaCore(Core):
         ring = self.device[target]["rings"][at : at + lane.rows * lane.size]
         times, neurons, values = (np.ascontiguousarray(a) for a in spikes)
         if lane.shift is None:
-            self._launch(lane, times, neurons, values, ring, lane.rows)
+            self._launch(lane, Spikes(times, neurons, values), ring, lane.rows)
             return
         scratch, rows = self.device_scratch[lane.index], lane.longest + 1
         first = int(lane.projection.delay.min(initial=lane.longest))
         for t in np.unique(times):
             a, b = np.searchsorted(times, (t, t + 1))
-            self._launch(lane, times[a:b], neurons[a:b], values[a:b], scratch, rows)
+            self._launch(lane, Spikes(times[a:b], neurons[a:b], values[a:b]), scratch, rows)
             shift_into[_blocks(lane.size)](
                 scratch, first, rows, lane.shift, ring, lane.rows, lane.size, lane.longest, int(t)
             )
 
-    def _launch(
-        self, lane: Lane, times: np.ndarray, neurons: np.ndarray, values: np.ndarray, ring: Any, rows: int
-    ) -> None:
-        spikes = [cuda.to_device(np.array(a)) for a in (times, neurons, values)]
+    def _launch(self, lane: Lane, spikes: Spikes, ring: Any, rows: int) -> None:
+        on_device = [cuda.to_device(np.array(a)) for a in spikes]
         if lane.layout == "rows":
             grid = _blocks(self.plan.parts)
-            deliver_rows[grid](*spikes, *self.synapses[lane.index], lane.per_source, ring, rows, lane.size)
+            deliver_rows[grid](*on_device, *self.synapses[lane.index], lane.per_source, ring, rows, lane.size)
             return
         kernel = {"dense": deliver_dense, "one_to_one": deliver_one_to_one, "conv": deliver_conv}[lane.layout]
-        kernel[_blocks(lane.size)](*spikes, *self.synapses[lane.index], ring, rows, lane.size)
+        kernel[_blocks(lane.size)](*on_device, *self.synapses[lane.index], ring, rows, lane.size)

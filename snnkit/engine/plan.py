@@ -7,7 +7,6 @@ sends back cannot arrive earlier, so nothing has to be exchanged within a chunk.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 
 from ..errors import GraphError, ParameterError, TooLargeError
 from ..graph import INPUT, Graph, Population, Projection, conv_geometry
+from ..machine import available_memory
 from ..neurons.neuron import Neuron, resolve
 from . import kernels_cpu
 from .synapses import fan_out
@@ -33,10 +33,12 @@ class Types:
 
     @property
     def integer(self) -> bool:
+        """Whether states and sums are integers."""
         return self.wide.kind == "i"
 
     @classmethod
     def of(cls, dtype: str) -> Types:
+        """The types of a run in "float32", "float64" or "int32"; else `ParameterError`."""
         if dtype in ("float32", "float64"):
             kind = np.dtype(dtype)
             return cls(kind, kind, kind)
@@ -49,10 +51,16 @@ class Types:
 class Lane:
     """A projection, packed.
 
+    index       its place among the graph's projections
+    size        neurons of its target, O
+    longest     its longest delay, steps
     layout      which delivery kernel: "rows", "dense", "one_to_one" or "conv"
     rows        rows of its ring
-    longest     its longest delay, steps
     arrays      what the delivery kernel takes after the spikes
+    per_source  layout "rows": all synapses of a source weigh the same
+    shift       options["shift"] of the projection, None where sums are added as they are
+    stored      int64 [I], synapses that leave each source neuron
+    effective   int64 [I], those of weight ≠ 0
     """
 
     index: int
@@ -70,9 +78,13 @@ class Lane:
 
 @dataclass
 class Unit:
-    """A population that computes, with its neuron's arrays.
+    """A population of N neurons that computes, with its neuron's arrays.
 
-    stride  0 where every parameter is one number for all neurons, 1 where there is one a neuron
+    params   each parameter of the neuron, [N], or [1] where `stride` is 0
+    bias     likewise
+    stride   0 where every parameter is one number for all neurons, 1 where there is one a neuron
+    initial  each variable of its state before the first step, [N]
+    kernel   the module with the compiled update, see `kernels_cpu.update_kernel`
     """
 
     population: Population
@@ -94,7 +106,14 @@ class Group:
 
 @dataclass
 class Plan:
-    """Everything about a run that does not change while it runs; shared by all threads."""
+    """Everything about a run that does not change while it runs; shared by all threads.
+
+    span    steps of the longest chunk
+    units   populations that compute, by name
+    lanes   the projections, in the graph's order
+    bounds  population → int64 [P + 1]: partition q owns the neurons bounds[q]:bounds[q + 1]
+    bytes   what the run takes, see `build`
+    """
 
     graph: Graph
     types: Types
@@ -112,7 +131,7 @@ class Plan:
 
 
 def dtype_of(graph: Graph) -> str:
-    """ "int32" for a network of integer neurons, else "float32"."""
+    """ "int32" for a network of integer neurons, else "float32". Raises `GraphError` if it has both."""
     kinds = {resolve(p.neuron, p.options).integer for p in graph.populations.values() if p.neuron != INPUT}
     if len(kinds) > 1:
         raise GraphError("the graph mixes integer and real-valued neurons; a run has one arithmetic.")
@@ -140,18 +159,6 @@ def groups_of(graph: Graph) -> list[Group]:
             ]
             groups.append(Group(waiting.pop(c), min(inside) if inside else None))
     return groups
-
-
-def available_memory() -> int:
-    """Bytes that can still be had on this machine."""
-    try:
-        with open("/proc/meminfo") as file:
-            for line in file:
-                if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def build(
@@ -203,7 +210,16 @@ def build(
     for lane in lanes:
         _pack(graph, lane, bounds[lane.projection.target], types, keep_zeros)
     units = {n: _unit(p, types) for n, p in graph.populations.items() if p.neuron != INPUT}
-    return Plan(graph, types, span, groups, units, lanes, bounds, needed)
+    return Plan(
+        graph=graph,
+        types=types,
+        span=span,
+        groups=groups,
+        units=units,
+        lanes=lanes,
+        bounds=bounds,
+        bytes=needed,
+    )
 
 
 def _check_arithmetic(graph: Graph, types: Types) -> None:
@@ -241,8 +257,15 @@ def _layout(p: Projection) -> str:
 def _lane(graph: Graph, index: int, span: int, types: Types) -> Lane:
     p = graph.projections[index]
     shift = int(p.options["shift"]) if "shift" in p.options else None
-    lane = Lane(index, p, graph.populations[p.target].size, p.max_delay, _layout(p), shift=shift or None)
-    lane.rows = lane.longest + span
+    lane = Lane(
+        index=index,
+        projection=p,
+        size=graph.populations[p.target].size,
+        longest=p.max_delay,
+        layout=_layout(p),
+        rows=p.max_delay + span,
+        shift=shift or None,
+    )
     if lane.layout == "rows":
         lane.per_source = _one_weight_per_source(p)
     return lane
@@ -293,6 +316,7 @@ def _largest(graph: Graph, lanes: list[Lane], types: Types) -> str:
 
 
 def _pack(graph: Graph, lane: Lane, bounds: np.ndarray, types: Types, keep_zeros: bool) -> None:
+    """Fill in the lane's arrays for the partitions `bounds` int64 [P + 1] of its target."""
     p = lane.projection
     lane.stored, lane.effective = fan_out(graph, p)
     if lane.layout == "dense":
@@ -311,6 +335,7 @@ def _pack(graph: Graph, lane: Lane, bounds: np.ndarray, types: Types, keep_zeros
 
 
 def _pack_rows(graph: Graph, lane: Lane, bounds: np.ndarray, types: Types, keep_zeros: bool) -> Any:
+    """(ptr int64 [I, P + 1], offsets uint32 [S], weight [S] or [I]): see `kernels_cpu.pack_rows`."""
     p = lane.projection
     sources = graph.populations[p.source].size
     if p.kind == "dense":
@@ -356,7 +381,7 @@ def _unit(population: Population, types: Types) -> Unit:
             f"population {population.name!r}: neuron {neuron.name!r} needs the parameters "
             f"{', '.join(neuron.params)}; {', '.join(missing)} not given."
         )
-    start: dict[str, Any] = {**dict.fromkeys(neuron.state, 0.0), **dict(neuron.initial), **population.initial}
+    start: dict[str, Any] = {**neuron.start, **population.initial}
     unknown = [k for k in start if k not in neuron.state]
     if unknown:
         raise GraphError(
@@ -376,4 +401,12 @@ def _unit(population: Population, types: Types) -> Unit:
         for a in arrays
     ]
     kernel = kernels_cpu.update_kernel(neuron, types.wide.name)
-    return Unit(population, neuron, flat[:-1], flat[-1], stride, initial, kernel)
+    return Unit(
+        population=population,
+        neuron=neuron,
+        params=flat[:-1],
+        bias=flat[-1],
+        stride=stride,
+        initial=initial,
+        kernel=kernel,
+    )

@@ -1,7 +1,6 @@
 """From a run of a Graph to class scores, in NumPy, for float and integer networks alike.
 
-The graph's metadata say how: "readout", "steps_tail", and for a network on a chip "latency" (steps
-from an input to its first effect on the output) and "scale" (units of v per unit of the float v).
+The graph's metadata say how (`snnkit.metadata`); what a read-out computes stands in `snnkit.readouts`.
 """
 
 from __future__ import annotations
@@ -13,21 +12,30 @@ import numpy as np
 from ..errors import GraphError, ParameterError
 from ..events import EventBatch
 from ..graph import Graph
-from .simulate import Result, simulate
-
-READOUTS = ("softmax_sum", "max_over_time", "last_step", "mean", "spike_count")
+from ..metadata import Readout, Timing, Units
+from ..readouts import READOUTS, Rule
+from .result import Result
+from .simulate import simulate
 
 
 def output_of(graph: Graph) -> str:
-    """The one output population."""
+    """The one output population. Raises `GraphError` if there are more or none."""
     if len(graph.outputs) != 1:
         raise GraphError(f"a class is read from one output population; the graph has {graph.outputs}.")
     return graph.outputs[0]
 
 
+def rule_of(graph: Graph) -> Rule:
+    """The read-out that the graph's metadata name. Raises `ParameterError` if it is none of `READOUTS`."""
+    kind = Readout.of(graph.metadata).kind
+    if kind not in READOUTS:
+        raise ParameterError(f"read-out {kind!r} is none of {', '.join(READOUTS)}.")
+    return READOUTS[kind]
+
+
 def recorded(graph: Graph) -> list[tuple[str, str]]:
     """What `simulate` must record for `classify`."""
-    return [] if graph.metadata.get("readout") == "spike_count" else [(output_of(graph), "v")]
+    return [] if rule_of(graph).of_spikes else [(output_of(graph), "v")]
 
 
 def classify(result: Result, graph: Graph, lengths: np.ndarray) -> np.ndarray:
@@ -36,28 +44,16 @@ def classify(result: Result, graph: Graph, lengths: np.ndarray) -> np.ndarray:
     result   of `snnkit.engine.simulate`, with v of the output recorded (unless spikes are counted)
     lengths  int [B], steps of input of each sample; what comes before or after does not count
     """
-    name = output_of(graph)
-    readout = graph.metadata.get("readout", "softmax_sum")
-    if readout not in READOUTS:
-        raise ParameterError(f"read-out {readout!r} is none of {', '.join(READOUTS)}.")
-    if readout == "spike_count":
+    name, rule = output_of(graph), rule_of(graph)
+    if rule.of_spikes:
         values = result.spikes[name].to_dense(dtype=np.float64)
     else:
-        values = result.recorded[name, "v"].astype(np.float64)
-        values = values / np.asarray(graph.metadata.get("scale", {}).get(name, 1.0), np.float64).reshape(-1)
-    latency = int(graph.metadata.get("latency", 0))
-    last = np.asarray(lengths) + int(graph.metadata.get("steps_tail", 0))  # tail has the latency in it
+        scale = Units.of(graph.metadata).scale.get(name, 1.0)
+        values = result.recorded[name, "v"].astype(np.float64) / np.asarray(scale, np.float64).reshape(-1)
+    timing = Timing.of(graph.metadata)
+    last = np.asarray(lengths) + timing.steps_tail  # the tail has the latency in it
     steps = np.arange(len(values))[:, None]
-    inside = ((steps >= latency) & (steps < last[None]))[..., None]
-    if readout == "softmax_sum":
-        odds = np.exp(values - values.max(-1, keepdims=True))
-        return (odds / odds.sum(-1, keepdims=True) * inside).sum(0)
-    if readout == "max_over_time":
-        return np.where(inside, values, -np.inf).max(0)
-    if readout == "last_step":
-        return values[last - 1, np.arange(values.shape[1])]
-    total: np.ndarray = (values * inside).sum(0)
-    return total if readout == "spike_count" else total / (last - latency).clip(1)[:, None]
+    return rule(values, (steps >= timing.latency) & (steps < last[None]))
 
 
 def scores(graph: Graph, events: EventBatch, batch: int = 64, **options: Any) -> np.ndarray:
@@ -85,5 +81,5 @@ def slice_of(events: EventBatch, start: int, stop: int) -> EventBatch:
 
 
 def accuracy(graph: Graph, events: EventBatch, labels: np.ndarray, **options: Any) -> float:
-    """Share of samples whose highest score is their label."""
+    """Share of samples whose highest score is their label; labels int [B]."""
     return float((scores(graph, events, **options).argmax(1) == np.asarray(labels)).mean())

@@ -2,25 +2,44 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
 
 from ..errors import DataError
+from ..files import PathLike
 
-Spikes = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""times int64 [E], neurons int32 [E], values [E] or [0] where each is 1."""
+
+class Spikes(NamedTuple):
+    """Spikes of one population, sorted by time and neuron.
+
+    times    int64 [E], steps
+    neurons  int32 [E], flat indices
+    values   [E] in the dtype of the run's sums, or [0] where each spike carries 1
+    """
+
+    times: np.ndarray
+    neurons: np.ndarray
+    values: np.ndarray
+
+    def weighted(self, dtype: Any) -> np.ndarray:
+        """What each spike carries, [E]; ones of `dtype` where each carries 1."""
+        return self.values if len(self.values) else np.ones(len(self.times), dtype)
+
 
 FORMAT = "snnkit-run"
 FORMAT_VERSION = 1
 
 
-@dataclass
+@dataclass(frozen=True)
 class Watch:
-    """A recorded variable. every: one row is kept for so many steps (for "rate": their mean)."""
+    """A variable that is recorded.
+
+    neurons  int64 [n], flat indices; None for all
+    every    one row is kept for so many steps (for "rate": their mean)
+    """
 
     population: str
     variable: str
@@ -29,7 +48,16 @@ class Watch:
 
     @property
     def key(self) -> tuple[str, str]:
+        """(population, variable), as in `Result.recorded`."""
         return self.population, self.variable
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What a run keeps: the spikes of some populations, and variables."""
+
+    spikes: frozenset[str] = frozenset()
+    watches: tuple[Watch, ...] = ()
 
 
 class Thinner:
@@ -40,11 +68,12 @@ class Thinner:
         self.reset()
 
     def reset(self) -> None:
+        """Begin a new window."""
         self.sum: Any = 0.0
         self.count = 0
 
     def feed(self, start: int, rows: np.ndarray) -> np.ndarray:
-        """The rows to keep of steps start:start + len(rows)."""
+        """The rows to keep of steps start:start + T: rows [T, n] → [T', n]."""
         if not self.averages:
             return rows[-start % self.every :: self.every]
         kept = []
@@ -60,7 +89,7 @@ class Thinner:
         return np.array(kept).reshape(len(kept), rows.shape[1])
 
     def rest(self) -> np.ndarray | None:
-        """The mean of a last window that is shorter."""
+        """The mean of a last window that is shorter, [1, n]; None if nothing is left over."""
         if not self.count:
             return None
         row = (self.sum / self.count)[None]
@@ -71,14 +100,16 @@ class Thinner:
 class Memory:
     """Keeps what a run gives, as lists of pieces."""
 
-    def __init__(self, kept: frozenset[str], watches: list[Watch]) -> None:
-        self.spikes: dict[str, list[Spikes]] = {n: [] for n in kept}
-        self.rows: dict[tuple[str, str], list[np.ndarray]] = {w.key: [] for w in watches}
+    def __init__(self, recording: Recording) -> None:
+        self.spikes: dict[str, list[Spikes]] = {n: [] for n in recording.spikes}
+        self.rows: dict[tuple[str, str], list[np.ndarray]] = {w.key: [] for w in recording.watches}
 
     def spiked(self, name: str, spikes: Spikes) -> None:
+        """Keep spikes of a population; later ones than before."""
         self.spikes[name].append(spikes)
 
     def watched(self, watch: Watch, rows: np.ndarray) -> None:
+        """Keep the next rows [T, n] of a variable."""
         self.rows[watch.key].append(rows)
 
 
@@ -91,10 +122,10 @@ class File(Memory):
 
     PIECE = 1 << 22
 
-    def __init__(self, file: h5py.File, kept: frozenset[str], watches: list[Watch]) -> None:
-        super().__init__(kept, watches)
+    def __init__(self, file: h5py.File, recording: Recording) -> None:
+        super().__init__(recording)
         self.file, self.waiting = file, 0
-        for name in kept:
+        for name in recording.spikes:
             file.create_group(f"spikes/{name}")
 
     def spiked(self, name: str, spikes: Spikes) -> None:
@@ -115,12 +146,11 @@ class File(Memory):
         self.waiting = 0
         for name, pieces in self.spikes.items():
             if pieces:
-                weighted = any(len(p[2]) for p in pieces)
-                values = [p[2] if len(p[2]) else np.ones(len(p[0]), np.float32) for p in pieces]
-                columns = [[p[0] for p in pieces], [p[1] for p in pieces], values if weighted else []]
-                for column, part in zip(("times", "neurons", "values"), columns, strict=True):
-                    if part:
-                        _append(self.file, f"spikes/{name}/{column}", np.concatenate(part))
+                columns = {"times": [p.times for p in pieces], "neurons": [p.neurons for p in pieces]}
+                if any(len(p.values) for p in pieces):
+                    columns["values"] = [p.weighted(np.float32) for p in pieces]
+                for column, parts in columns.items():
+                    _append(self.file, f"spikes/{name}/{column}", np.concatenate(parts))
                 pieces.clear()
         for (population, variable), rows in self.rows.items():
             if rows:
@@ -147,6 +177,7 @@ class File(Memory):
 
 
 def _append(file: h5py.File, name: str, rows: np.ndarray) -> None:
+    """Rows [n, …] behind those that the data set `name` has."""
     if name not in file:
         piece = (max(1, min(len(rows), (1 << 16) // max(1, int(np.prod(rows.shape[1:]))))), *rows.shape[1:])
         file.create_dataset(name, data=rows, maxshape=(None, *rows.shape[1:]), chunks=piece)
@@ -156,7 +187,7 @@ def _append(file: h5py.File, name: str, rows: np.ndarray) -> None:
     data[-len(rows) :] = rows
 
 
-def check_run(file: h5py.File, path: str | os.PathLike[str]) -> None:
+def check_run(file: h5py.File, path: PathLike) -> None:
     """Raise `DataError` unless the file is one that a run wrote."""
     if file.attrs.get("format") != FORMAT:
         raise DataError(f"{path} is HDF5, but holds no run of snnkit (attribute 'format' is missing).")

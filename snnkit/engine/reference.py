@@ -31,7 +31,7 @@ def by_delay(graph: Graph, index: int, dtype: Any) -> dict[int, np.ndarray]:
 
 
 def shifted(x: np.ndarray, shift: int) -> np.ndarray:
-    """Arithmetic right shift (rounds down); a negative `shift` goes left."""
+    """Arithmetic right shift (rounds down) of int64 [N]; a negative `shift` goes left."""
     return x >> shift if shift >= 0 else x << -shift
 
 
@@ -59,11 +59,7 @@ def run(
             sent[name][: len(given)] = given
             continue
         neuron = neurons[name] = resolve(population.neuron, population.options)
-        start: dict[str, Any] = {
-            **dict.fromkeys(neuron.state, 0.0),
-            **dict(neuron.initial),
-            **population.initial,
-        }
+        start: dict[str, Any] = {**neuron.start, **population.initial}
         states[name] = [
             np.broadcast_to(start[v], population.shape).reshape(-1).astype(stored) for v in neuron.state
         ]

@@ -52,9 +52,11 @@ def choose_bits(
     measured: wrong answers, and to tell equals apart the change of the scores. Of each layer's points the
     lower convex hull (its Pareto list) is kept; the price of a bit is then bisected until the sum fits.
 
-    events, labels  data to measure on: validation, never test
+    events, labels  data to measure on, labels int [B]: validation, never test
     budget          bits a weight on average
     options         of `quantise`
+
+    Raises `ParameterError` for a budget outside the choices.
     """
     sizes = {p.name: int(p.weight.size) for p in graph.projections}
     total = sum(sizes.values())

@@ -9,7 +9,6 @@ interpreter has Lava, and `run` takes care of the way there and back. Where lava
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import tempfile
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 
 from ..engine import synapses
 from ..errors import ExportError, MissingExtraError, require
+from ..files import PathLike
 from ..graph import INPUT, Graph, Population, Projection, conv_geometry
 from . import lava_processes, loihi
 
@@ -38,8 +38,11 @@ def build(graph: Graph, x: Any = None, steps: int | None = None) -> lava_process
     return lava_processes.Network(plan(graph, x, steps))
 
 
-def run(graph: Graph, x: Any, steps: int | None = None, *, python: str | os.PathLike[str]) -> loihi.Trace:
-    """What real Lava computes of one sample, by an interpreter that has lava-nc; arrays ``[T, 1, N]``."""
+def run(graph: Graph, x: Any, steps: int | None = None, *, python: PathLike) -> loihi.Trace:
+    """What real Lava computes of one sample, by an interpreter that has lava-nc; arrays ``[T, 1, N]``.
+
+    Arguments as for `plan`. Raises `MissingExtraError` with Lava's last words where it does not run.
+    """
     result = _elsewhere(plan(graph, x, steps) | {"probe": np.array(True)}, python)
     trace = loihi.Trace({}, {}, {})
     for name, p in graph.populations.items():
@@ -49,13 +52,13 @@ def run(graph: Graph, x: Any, steps: int | None = None, *, python: str | os.Path
     return trace
 
 
-def seconds(graph: Graph, x: Any, steps: int | None = None, *, python: str | os.PathLike[str]) -> float:
+def seconds(graph: Graph, x: Any, steps: int | None = None, *, python: PathLike) -> float:
     """Seconds that real Lava takes for one step on this machine, nothing probed, processes started before."""
     made = plan(graph, x, steps) | {"probe": np.array(False)}
     return float(_elsewhere(made, python)["seconds"]) / max(int(made["steps"]) - 1, 1)
 
 
-def _elsewhere(made: dict[str, np.ndarray], python: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+def _elsewhere(made: dict[str, np.ndarray], python: PathLike) -> dict[str, np.ndarray]:
     with tempfile.TemporaryDirectory() as folder:
         given, found = Path(folder) / "plan.npz", Path(folder) / "result.npz"
         np.savez(given, **made)  # type: ignore[arg-type]
@@ -72,6 +75,9 @@ def _elsewhere(made: dict[str, np.ndarray], python: str | os.PathLike[str]) -> d
 
 def plan(graph: Graph, x: Any = None, steps: int | None = None) -> dict[str, np.ndarray]:
     """The processes and their input as arrays, and "spec", a JSON text that says what they are.
+
+    x      input of one sample, int [T, N] or {input: [T, N]}; None: silence
+    steps  how many to run; the length of the input where it is not given
 
     Raises `ExportError` for what lava-nc has no fixed-point model of: a refractory period, delays in
     convolutions, weights beyond 8 bits and an exponent, delays above 63.
@@ -142,7 +148,12 @@ def _bias(where: str, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def weight_arguments(weight: np.ndarray, shift: int, where: str) -> tuple[np.ndarray, int, int, str]:
-    """weights, weight_exp, num_weight_bits, sign_mode with which Lava's synapse acts as `weight` >> shift."""
+    """weights, weight_exp, num_weight_bits, sign_mode with which Lava's synapse acts as `weight` >> shift.
+
+    weight  int, any shape; the weights returned are int64 of the same
+
+    Raises `ExportError` for weights that are no 8-bit numbers times a power of two.
+    """
     weight = weight.astype(np.int64)
     low, high = int(weight.min(initial=0)), int(weight.max(initial=0))
     for e in range(24):

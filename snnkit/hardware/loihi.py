@@ -49,11 +49,13 @@ def sign_mode(weight: np.ndarray) -> str:
 
 
 def effective_weights(weight: np.ndarray, num_weight_bits: int = 8, mode: str = "auto") -> np.ndarray:
-    """The weights that act when `weight` is handed to the chip: clipped, then low bits cut, int64.
+    """The weights that act when `weight`, int of any shape, is handed to the chip: clipped, then cut, int64.
 
     mixed        clipped to −256..255; the lowest 9 − bits bits are cut by floor
     excitatory   clipped to 0..255;    the lowest 8 − bits bits are cut
     inhibitory   clipped to −255..0;   the lowest 8 − bits bits are cut towards zero
+
+    Raises `ParameterError` for an unknown mode or more than 8 bits.
     """
     weight = np.asarray(weight).astype(np.int64)
     mode = sign_mode(weight) if mode == "auto" else mode
@@ -85,6 +87,8 @@ def projection(
     weight     int [O, I], before clipping and bit cutting
     delay      int, scalar or [O, I]: the chip's delay, 0..63
     max_delay  where it is not 0, synapses with a longer delay are dropped, as Lava drops them
+
+    Raises `ExportError` for a delay outside 0..63, `ParameterError` for bits and modes that there are not.
     """
     acting, shift = effective_weights(weight, num_weight_bits, mode), 0
     if weight_exp > 0:
@@ -102,7 +106,7 @@ def projection(
 
 
 def effective_bias(mantissa: np.ndarray, exponent: np.ndarray | int) -> np.ndarray:
-    """``mantissa · 2^exponent``, floor for negative exponents; the mantissa wraps in 16 bits."""
+    """``mantissa · 2^exponent``, int64 [N]; floor for negative exponents; the mantissa wraps in 16 bits."""
     mantissa = np.asarray(mantissa).astype(np.int16).astype(np.int64)
     exponent = np.asarray(exponent, np.int64)
     return np.where(exponent >= 0, mantissa << exponent.clip(0), mantissa >> (-exponent).clip(0))
@@ -144,7 +148,15 @@ def population(
     initial = {k: np.asarray(s, np.int64) for k, s in (("u", u), ("v", v)) if np.any(np.asarray(s))}
     arrays = {k: np.asarray(value, np.int64) for k, value in params.items()}
     shape = (shape,) if isinstance(shape, int) else shape
-    return Population(name, "loihi", shape, arrays, np.zeros((), np.int64), options, initial)
+    return Population(
+        name=name,
+        neuron="loihi",
+        shape=shape,
+        params=arrays,
+        bias=np.zeros((), np.int64),
+        options=options,
+        initial=initial,
+    )
 
 
 def check(graph: Graph) -> Graph:
@@ -200,6 +212,9 @@ def reference(graph: Graph, x: Any, steps: int | None = None) -> Trace:
 
     x      EventBatch or int array [T, B, N]; or {input population: one of these}
     steps  how many to run; the length of the input where it is not given
+
+    Raises `ExportError` if the graph is no integer network, `ShapeError` for input of another shape or with
+    values that are no integers.
 
     In each step every population takes what arrives, then its spikes are sent: the weights times the
     spikes' values are summed over all synapses of one delay, shifted, and added to the input of the

@@ -6,7 +6,7 @@
 The network is built by PyNEST's array ``Connect``; the same script under ``mpirun`` on a NEST with MPI
 spreads it over machines. Arithmetic is NEST's, in double precision.
 
-    neuron      NEST model       how
+    neuron      NEST model       how (`MODELS`; another neuron is one more row)
     "lif" "if"  iaf_psc_delta    reset="hard"; a weight becomes a jump of gain · weight
     "li"        iaf_psc_delta    threshold out of reach
     "cuba"      iaf_psc_exp      reset="hard", no bias; spikes come one step later and are dated back
@@ -18,16 +18,17 @@ up for by the delays that lead back: `lateness` finds the least such shifts, spi
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ..engine import Poisson, Result, fan_out, synapses
-from ..errors import ExportError, ParameterError, require
+from ..errors import ExportError, ParameterError, listed, require
 from ..events import EventBatch
 from ..graph import INPUT, Graph, Population, Projection
+from ..metadata import Timing
 from ..neurons.neuron import resolve
 
 NEVER = 1e100
@@ -40,9 +41,13 @@ CHUNK = 2_000_000
 """Synapses handed to NEST in one call."""
 
 
-@dataclass
-class _Model:
-    """What a population becomes. scale [N]: NEST weight of a weight of 1; lag: steps its spikes are late."""
+@dataclass(frozen=True)
+class Model:
+    """What a population becomes: a NEST model's name and parameters, one value a neuron.
+
+    scale  NEST weight of a weight of 1, float [N]
+    lag    steps by which its spikes are late
+    """
 
     name: str
     params: dict[str, np.ndarray]
@@ -62,6 +67,10 @@ def simulate(
     """Run `graph` in NEST; arguments and result are those of `snnkit.engine.simulate`.
 
     record   "v" or nothing
+
+    Raises `MissingExtraError` without NEST, `ExportError` for neurons and loops that it does not have,
+    `ParameterError` for what cannot be recorded or has no length.
+
     The NEST kernel is reset. Samples of a batch run one after the other. Poisson inputs follow the
     same law as the engine's, with NEST's own random numbers. Under MPI each process returns the
     spikes of its own neurons.
@@ -75,14 +84,12 @@ def simulate(
         lengths = [e.lengths for e in given.values() if isinstance(e, EventBatch)]
         if not lengths:
             raise ParameterError("without an EventBatch there is no length; say how many steps to run.")
-        tail = int(graph.metadata.get("steps_tail", 0))
+        tail = Timing.of(graph.metadata).steps_tail
         durations = np.max([np.broadcast_to(n, batch) for n in lengths], axis=0) + tail
     else:
         durations = np.full(batch, steps)
-    found = [
-        _sample(nest, graph, given, b, int(durations[b]), bool(set(record)), threads, seed)
-        for b in range(batch)
-    ]
+    kernel: dict[str, Any] = {"record": bool(set(record)), "threads": threads, "seed": seed}
+    found = [_sample(nest, graph, given, b, steps=int(durations[b]), **kernel) for b in range(batch)]
     names = [n for n, p in graph.populations.items() if p.neuron != INPUT]
     spikes = {n: _joined([f[0][n] for f in found], durations, graph.populations[n].size) for n in names}
     recorded = {}
@@ -105,7 +112,10 @@ def simulate(
 
 
 def lateness(graph: Graph) -> dict[str, int]:
-    """Population → steps that it runs late in NEST, so that every delay is at least one step there."""
+    """Population → steps that it runs late in NEST, so that every delay is at least one step there.
+
+    Raises `ExportError` for a loop whose delays are too short for that.
+    """
     late = dict.fromkeys(graph.populations, 0)
     lags = {n: _model(p, graph.dt).lag if p.neuron != INPUT else 0 for n, p in graph.populations.items()}
     shortest = {p.name: int(p.delay.min(initial=p.max_delay)) for p in graph.projections if p.weight.size}
@@ -125,59 +135,100 @@ def lateness(graph: Graph) -> dict[str, int]:
     )
 
 
-def _model(population: Population, dt: float) -> _Model:
-    where = f"population {population.name!r}"
-    kind, options = population.neuron, population.options
-    if kind not in ("lif", "if", "li", "cuba"):
-        raise ExportError(f"{where}: neuron {kind!r} has no NEST model here; lif, if, li and cuba have.")
-    resolve(kind, options)
-    if kind != "li" and options.get("reset", "hard") != "hard":
-        raise ExportError(f"{where}: NEST's models reset hard, not {options['reset']!r}.")
+def _model(population: Population, dt: float) -> Model:
+    """The NEST model of a population. Raises `ExportError` naming it for what NEST does not have."""
+    where, kind = f"population {population.name!r}", population.neuron
+    if kind not in MODELS:
+        raise ExportError(f"{where}: neuron {kind!r} has no NEST model here; {listed(MODELS)} have.")
+    neuron = resolve(kind, population.options)
+    if neuron.spiking and population.options.get("reset", "hard") != "hard":
+        raise ExportError(f"{where}: NEST's models reset hard, not {population.options['reset']!r}.")
+    return MODELS[kind](population, dt)
 
-    def param(name: str) -> np.ndarray:
-        return population.param(name)
 
-    decay = param("decay_mem" if kind == "cuba" else "decay")
+def membrane(population: Population, dt: float, decay: np.ndarray) -> dict[str, np.ndarray]:
+    """The parameters that NEST's integrate-and-fire models share, float ``[N]``.
+
+    decay  what is left of v after a step, [N]
+
+    Raises `ExportError` for a decay outside (0, 1] and a resting potential at or above the threshold.
+    """
+    where, size = f"population {population.name!r}", population.size
+    spiking = resolve(population.neuron, population.options).spiking
     if not ((decay > 0) & (decay <= 1)).all():
         raise ExportError(f"{where}: decay must lie in (0, 1] to be a time constant.")
-    tau = np.where(decay == 1, FOREVER, -dt / np.log(np.where(decay == 1, 0.5, decay)))
-    rest = param("v_rest") if "v_rest" in population.params else np.zeros(population.size)
-    bias = np.broadcast_to(population.bias, population.shape).reshape(-1).astype(float)
+    rest = population.param("v_rest") if "v_rest" in population.params else np.zeros(size)
     start = population.initial.get("v", np.zeros(()))
+    waits = population.param("refractory") if population.options.get("refractory") else np.zeros(size)
     params = {
-        "tau_m": tau,
-        "C_m": np.ones(population.size),
+        "tau_m": np.where(decay == 1, FOREVER, -dt / np.log(np.where(decay == 1, 0.5, decay))),
+        "C_m": np.ones(size),
         "E_L": rest,
         "V_m": np.broadcast_to(start, population.shape).reshape(-1).astype(float),
-        "V_th": np.full(population.size, NEVER) if kind == "li" else param("v_th"),
-        "V_reset": rest if kind == "li" else param("v_reset"),
-        "t_ref": (param("refractory") if options.get("refractory") else np.zeros(population.size)) * dt,
+        "V_th": population.param("v_th") if spiking else np.full(size, NEVER),
+        "V_reset": population.param("v_reset") if spiking else rest,
+        "t_ref": waits * dt,
     }
     if (params["E_L"] >= params["V_th"]).any():
         raise ExportError(f"{where}: v_rest must lie below v_th; NEST rests there until the first step.")
-    if kind == "cuba":
-        if bias.any():
-            raise ExportError(f"{where}: a bias of neuron 'cuba' is filtered by its synapse; NEST has none.")
-        if "i" in population.initial and population.initial["i"].any():
-            raise ExportError(f"{where}: a start value of the current cannot be handed to NEST.")
-        tau_syn = -dt / np.log(param("decay_syn"))
-        params |= {"tau_syn_ex": tau_syn, "tau_syn_in": tau_syn}
-        same = np.abs(tau - tau_syn) < 1e-9
-        with np.errstate(divide="ignore", invalid="ignore"):
-            reach = tau * tau_syn / (tau - tau_syn) * (decay - param("decay_syn"))
-        reach = np.where(same, dt * decay, reach)
-        return _Model("iaf_psc_exp", params, 1 / reach, lag=1)
-    gain = param("gain")
+    return params
+
+
+def _bias(population: Population) -> np.ndarray:
+    return np.broadcast_to(population.bias, population.shape).reshape(-1).astype(float)
+
+
+def _delta(population: Population, dt: float) -> Model:
+    """A weight becomes a jump of gain · weight."""
+    decay, gain, bias = population.param("decay"), population.param("gain"), _bias(population)
+    params = membrane(population, dt, decay)
     if (bias[decay == 1] != 0).any():
         raise ExportError(
-            f"{where}: NEST's current input vanishes where decay is 1; use decay < 1 or no bias."
+            f"population {population.name!r}: NEST's current input vanishes where decay is 1; use decay < 1 "
+            "or no bias."
         )
+    tau = params["tau_m"]
     params["I_e"] = gain * bias / (tau * (1 - np.exp(-dt / tau)) + (decay == 1))
-    return _Model("iaf_psc_delta", params, gain)
+    return Model("iaf_psc_delta", params, gain)
+
+
+def _exponential(population: Population, dt: float) -> Model:
+    """A weight becomes a jump of the current that decays by decay_syn; the spike comes a step later."""
+    where = f"population {population.name!r}"
+    decay, decay_syn = population.param("decay_mem"), population.param("decay_syn")
+    params = membrane(population, dt, decay)
+    if _bias(population).any():
+        raise ExportError(f"{where}: a bias of neuron 'cuba' is filtered by its synapse; NEST has none.")
+    if "i" in population.initial and population.initial["i"].any():
+        raise ExportError(f"{where}: a start value of the current cannot be handed to NEST.")
+    tau, tau_syn = params["tau_m"], -dt / np.log(decay_syn)
+    params |= {"tau_syn_ex": tau_syn, "tau_syn_in": tau_syn}
+    same = np.abs(tau - tau_syn) < 1e-9
+    with np.errstate(divide="ignore", invalid="ignore"):
+        reach = tau * tau_syn / (tau - tau_syn) * (decay - decay_syn)
+    reach = np.where(same, dt * decay, reach)
+    return Model("iaf_psc_exp", params, 1 / reach, lag=1)
+
+
+MODELS: dict[str, Callable[[Population, float], Model]] = {
+    "lif": _delta,
+    "if": _delta,
+    "li": _delta,
+    "cuba": _exponential,
+}
+"""Neuron name → function of a population with hard reset and the step (ms) → the model that it becomes."""
 
 
 def _sample(
-    nest: Any, graph: Graph, given: dict[str, Any], b: int, steps: int, record: bool, threads: int, seed: int
+    nest: Any,
+    graph: Graph,
+    given: dict[str, Any],
+    b: int,
+    *,
+    steps: int,
+    record: bool,
+    threads: int,
+    seed: int,
 ) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], dict[str, np.ndarray]]:
     """Spikes (times, neurons) and potentials of one sample."""
     late = lateness(graph)
@@ -223,7 +274,7 @@ def _sample(
 
 
 def _start_late(
-    nest: Any, nodes: dict[str, Any], models: dict[str, _Model], starts: dict[str, int], dt: float
+    nest: Any, nodes: dict[str, Any], models: dict[str, Model], starts: dict[str, int], dt: float
 ) -> None:
     """Run to the last population's step 0; each rests until its own, and then takes its start values."""
     for name, start in starts.items():

@@ -6,21 +6,26 @@ Norse integrates by Euler steps: v ← v + dt · tau_mem_inv · (v_leak − v + 
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import GraphError, require
+from ..errors import GraphError, listed, require
 from ..graph import Graph
-from ..neurons import LI, LIF, CubaLIF
+from ..neurons import IF, LI, LIF, CubaLIF
 from ..training.lowering import lower
+
+Translation = tuple[nn.Module, Tensor | None]
+"""The module, and what the weights before it are to be multiplied by."""
 
 
 def to_graph(network: nn.Module, input_shape: tuple[int, ...] | int) -> Graph:
     """The Graph of a sequential Norse network; its step is the cells' own dt."""
     made = to_snnkit(network)
-    step = next((float(part.dt) for part in made if isinstance(part, LIF | LI | CubaLIF)), 1.0)
+    step = next((float(part.dt) for part in made if isinstance(part, IF | LIF | LI | CubaLIF)), 1.0)
     return lower(made, input_shape, step)
 
 
@@ -55,45 +60,66 @@ def _leaves(module: nn.Module, prefix: str) -> list[tuple[str, nn.Module]]:
     return [(prefix or "0", module)]
 
 
-def _number(value: Any) -> Any:
+def number(value: Any) -> Any:
+    """A parameter as a float where it is one number, else as nested lists."""
     tensor = torch.as_tensor(value).detach().double()
     return float(tensor) if tensor.numel() == 1 else tensor.tolist()
 
 
-def _convert(name: str, part: Any) -> tuple[nn.Module, Tensor | None]:
-    """The module, and what the weights before it are to be multiplied by."""
+def _convert(name: str, part: Any) -> Translation:
     if isinstance(part, nn.Linear | nn.Conv2d | nn.Flatten | nn.Dropout | nn.Identity):
         return part, None
     kind = type(part).__name__.removesuffix("Cell")
-    if kind not in ("LIFBox", "LIF", "LIBox", "IAF"):
-        raise GraphError(
-            f"layer {name!r} ({type(part).__name__}) of Norse has no counterpart; Linear, Conv2d, Flatten, "
-            "Dropout, LIFBox, LIF, LIBox and IAF have."
-        )
-    p, dt = part.p, float(part.dt)
-    ms = 1e3 * dt
-    if kind == "IAF":
-        from ..neurons import IF
+    if kind not in TO_SNNKIT:
+        known = listed(["Linear", "Conv2d", "Flatten", "Dropout", *TO_SNNKIT])
+        raise GraphError(f"layer {name!r} ({type(part).__name__}) of Norse has no counterpart; {known} have.")
+    return TO_SNNKIT[kind](name, part)
 
-        return IF(dt=ms, v_th=_number(p.v_th), v_reset=_number(p.v_reset)), None
-    leak = dt * torch.as_tensor(p.tau_mem_inv).detach().double()
-    if kind == "LIBox":
-        if torch.as_tensor(p.v_leak).any():
-            raise GraphError(f"layer {name!r}: v_leak of a read-out must be 0.")
-        return LI(decay=_number(1 - leak), dt=ms, decay_input=True), None
-    options = {"dt": ms, "v_th": _number(p.v_th), "v_reset": _number(p.v_reset)}
-    if kind == "LIFBox":
-        return LIF(decay=_number(1 - leak), decay_input=True, v_rest=_number(p.v_leak), **options), None
-    if torch.as_tensor(p.v_leak).any():
+
+def leak(part: Any, rate: Any) -> Tensor:
+    """dt · rate, float64: what is lost in a step."""
+    return float(part.dt) * torch.as_tensor(rate).detach().double()
+
+
+def _options(part: Any) -> dict[str, Any]:
+    return {"dt": 1e3 * float(part.dt), "v_th": number(part.p.v_th), "v_reset": number(part.p.v_reset)}
+
+
+def _without_leak(name: str, part: Any) -> Translation:
+    return IF(**_options(part)), None
+
+
+def _readout(name: str, part: Any) -> Translation:
+    if torch.as_tensor(part.p.v_leak).any():
+        raise GraphError(f"layer {name!r}: v_leak of a read-out must be 0.")
+    decay = number(1 - leak(part, part.p.tau_mem_inv))
+    return LI(decay=decay, dt=1e3 * float(part.dt), decay_input=True), None
+
+
+def _leaky(name: str, part: Any) -> Translation:
+    decay = number(1 - leak(part, part.p.tau_mem_inv))
+    return LIF(decay=decay, decay_input=True, v_rest=number(part.p.v_leak), **_options(part)), None
+
+
+def _current_based(name: str, part: Any) -> Translation:
+    if torch.as_tensor(part.p.v_leak).any():
         raise GraphError(f"layer {name!r}: v_leak of a current-based neuron must be 0.")
-    syn = dt * torch.as_tensor(p.tau_syn_inv).detach().double()
-    return CubaLIF(decay_syn=_number(1 - syn), decay_mem=_number(1 - leak), **options), leak
+    mem, syn = leak(part, part.p.tau_mem_inv), leak(part, part.p.tau_syn_inv)
+    return CubaLIF(decay_syn=number(1 - syn), decay_mem=number(1 - mem), **_options(part)), mem
+
+
+TO_SNNKIT: dict[str, Callable[[str, Any], Translation]] = {
+    "LIFBox": _leaky,
+    "LIF": _current_based,
+    "LIBox": _readout,
+    "IAF": _without_leak,
+}
+"""Class of a Norse module, without "Cell" → function of layer name and module → snnkit's, and the factor
+of the weights before it."""
 
 
 def _scale_before(name: str, made: list[tuple[str, nn.Module]], scale: Tensor) -> None:
     """Multiply the last weights by `scale`, in a copy."""
-    import copy
-
     for i in range(len(made) - 1, -1, -1):
         key, part = made[i]
         if isinstance(part, nn.Linear | nn.Conv2d):

@@ -7,7 +7,6 @@ the middle of the window: delay = window // 2 − P.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from itertools import pairwise
@@ -17,11 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..delays import DelayedLinear
 from ..errors import CheckpointError
+from ..files import PathLike
 from ..training.config import Model
 from ..training.network import SpikingClassifier, build
-
-PathLike = str | os.PathLike[str]
 
 
 def read(
@@ -69,7 +68,7 @@ def write(network: SpikingClassifier) -> dict[str, Tensor]:
     index = 0
     parts: list[tuple[Any, Any]] = [(part.synapses, part.norm) for part in network.layers]
     for synapses, norm in [*parts, (network.readout_synapses, None)]:
-        if not hasattr(synapses, "position"):
+        if not isinstance(synapses, DelayedLinear):
             raise CheckpointError("SNN-delays has delays in every layer; this network has none.")
         middle = synapses.window // 2
         state[f"model.{index}.weight"] = synapses.weight.detach().clone()
@@ -161,7 +160,8 @@ def _set_tau(neuron: Any, parts: dict[int, dict[str, Any]], i: int) -> None:
     """ParametricLIFNode keeps w with 1/tau = σ(w): decay = 1 − σ(w) = σ(−w)."""
     if i not in parts or "w" not in parts[i]:
         return
-    if hasattr(neuron, "decay_raw"):
-        neuron.decay_raw.copy_(-parts[i]["w"])
+    learned = dict(neuron.named_parameters()).get("decay_raw")
+    if learned is not None:
+        learned.copy_(-parts[i]["w"])
     else:
         neuron.decay.copy_(1 - torch.sigmoid(parts[i]["w"]))

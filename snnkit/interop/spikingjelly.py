@@ -5,12 +5,13 @@ A LIFNode's tau is in steps: tau_mem = tau · dt. v_reset None is the soft reset
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from ..errors import GraphError, require
+from ..errors import GraphError, listed, require
 from ..graph import Graph
 from ..neurons import IF, LI, LIF
 from ..training.lowering import lower
@@ -60,32 +61,51 @@ def _leaves(module: nn.Module, prefix: str) -> list[tuple[str, nn.Module]]:
 
 
 def _convert(name: str, part: Any, dt: float) -> nn.Module:
-    from spikingjelly.activation_based import layer, neuron
+    from spikingjelly.activation_based import layer
 
     if isinstance(part, layer.Dropout | layer.Dropout2d):
         return nn.Dropout(part.p)
     if isinstance(part, ALIKE):
         return part
-    if isinstance(part, neuron.ParametricLIFNode):
-        share = float(1 - torch.sigmoid(part.w.detach()))
-        made: Any = LIF(**_options(part, dt), decay=share, learn_tau=True)
-        with torch.no_grad():
-            made.decay_raw.copy_(-part.w.detach())
-        made.decay_input = part.decay_input
-        return made
-    if isinstance(part, neuron.LIFNode):
-        made = LIF(tau_mem=part.tau * dt, **_options(part, dt))
-        made.decay_input = part.decay_input
-        return made
-    if type(part).__name__ == "IFNode":
-        return IF(**_options(part, dt))
-    raise GraphError(
-        f"layer {name!r} ({type(part).__name__}) of SpikingJelly has no counterpart; Linear, Conv2d, "
-        "BatchNorm, Flatten, Dropout, LIFNode, ParametricLIFNode and IFNode have."
-    )
+    kind = type(part).__name__
+    if kind not in TO_SNNKIT:
+        known = listed(["Linear", "Conv2d", "BatchNorm", "Flatten", "Dropout", *TO_SNNKIT])
+        raise GraphError(f"layer {name!r} ({kind}) of SpikingJelly has no counterpart; {known} have.")
+    return TO_SNNKIT[kind](part, dt)
 
 
-def _options(part: Any, dt: float) -> dict[str, Any]:
+def _leaky(part: Any, dt: float) -> nn.Module:
+    made = LIF(tau_mem=part.tau * dt, **options(part, dt))
+    made.decay_input = part.decay_input
+    return made
+
+
+def _leaky_with_learned_tau(part: Any, dt: float) -> nn.Module:
+    share = float(1 - torch.sigmoid(part.w.detach()))
+    made: Any = LIF(**options(part, dt), decay=share, learn_tau=True)
+    with torch.no_grad():
+        made.decay_raw.copy_(-part.w.detach())
+    made.decay_input = part.decay_input
+    return made
+
+
+def _without_leak(part: Any, dt: float) -> nn.Module:
+    return IF(**options(part, dt))
+
+
+TO_SNNKIT: dict[str, Callable[[Any, float], nn.Module]] = {
+    "LIFNode": _leaky,
+    "ParametricLIFNode": _leaky_with_learned_tau,
+    "IFNode": _without_leak,
+}
+"""Class of a SpikingJelly node → function of it and the step (ms) → snnkit's module.
+
+The class itself, not those derived from it: ILIFNode and LIAFNode are LIFNodes that compute something else.
+"""
+
+
+def options(part: Any, dt: float) -> dict[str, Any]:
+    """The arguments of snnkit's modules that every SpikingJelly node has."""
     soft = part.v_reset is None
     return {
         "dt": dt,
@@ -103,39 +123,13 @@ def from_snnkit(network: nn.Module) -> nn.Sequential:
     ``v_seq``. Raises `GraphError` for layers with delays and neurons that SpikingJelly does not have.
     """
     require("spikingjelly", "interop")
-    from spikingjelly.activation_based import layer, neuron, surrogate
+    from spikingjelly.activation_based import layer
 
     made = []
     for name, part in _leaves(network, ""):
-        if isinstance(part, LIF):
-            reset = part.options["reset"]
-            if reset == "none" or part.refractory is not None or part.v_rest != part.v_reset:
-                raise GraphError(
-                    f"layer {name!r}: reset 'none', a refractory period or v_rest ≠ v_reset, which "
-                    "SpikingJelly's neurons do not have."
-                )
-            options = {
-                "v_threshold": float(part.v_th),
-                "v_reset": float(part.v_reset) if reset == "hard" else None,
-                "surrogate_function": surrogate.ATan(),
-                "detach_reset": part.detach_reset,
-                "step_mode": "m",
-            }
-            decay = part.per_step()["decay"].detach()
-            if isinstance(part, IF):
-                made.append(neuron.IFNode(**options))
-                continue
-            if decay.numel() != 1:
-                raise GraphError(f"layer {name!r}: decays differ between neurons; a LIFNode has one tau.")
-            tau = float(1 / (1 - decay))
-            made.append(neuron.LIFNode(tau=tau, decay_input=part.decay_input, **options))
-        elif isinstance(part, LI):
-            params = part.per_step()
-            if params["decay"].numel() != 1:
-                raise GraphError(f"layer {name!r}: decays differ between neurons; a LIFNode has one tau.")
-            tau = float(1 / (1 - params["decay"]))
-            unreachable = {"v_threshold": 1e9, "v_reset": 0.0, "step_mode": "m", "store_v_seq": True}
-            made.append(neuron.LIFNode(tau=tau, decay_input=bool(params["gain"] != 1), **unreachable))
+        neuron = next((FROM_SNNKIT[kind] for kind in type(part).__mro__ if kind in FROM_SNNKIT), None)
+        if neuron is not None:
+            made.append(neuron(name, part))
         elif getattr(part, "step_mode", "") == "m":
             made.append(part)
         elif isinstance(part, nn.Linear | nn.Conv2d | nn.BatchNorm1d | nn.BatchNorm2d | nn.Flatten):
@@ -145,3 +139,63 @@ def from_snnkit(network: nn.Module) -> nn.Sequential:
         else:
             raise GraphError(f"layer {name!r} ({type(part).__name__}) has no counterpart in SpikingJelly.")
     return nn.Sequential(*made).train(network.training)
+
+
+def node_options(name: str, part: LIF | IF) -> dict[str, Any]:
+    """The arguments of SpikingJelly's nodes that a module's threshold and reset become.
+
+    Raises `GraphError` for a reset, rest or refractory period that they do not have.
+    """
+    from spikingjelly.activation_based import surrogate
+
+    reset = part.options["reset"]
+    if reset == "none" or part.refractory is not None or part.v_rest != part.v_reset:
+        raise GraphError(
+            f"layer {name!r}: reset 'none', a refractory period or v_rest ≠ v_reset, which "
+            "SpikingJelly's neurons do not have."
+        )
+    return {
+        "v_threshold": float(part.v_th),
+        "v_reset": float(part.v_reset) if reset == "hard" else None,
+        "surrogate_function": surrogate.ATan(),
+        "detach_reset": part.detach_reset,
+        "step_mode": "m",
+    }
+
+
+def _tau(name: str, decay: Tensor) -> float:
+    """1/(1 − decay) in steps. Raises `GraphError` where neurons differ."""
+    if decay.numel() != 1:
+        raise GraphError(f"layer {name!r}: decays differ between neurons; a LIFNode has one tau.")
+    return float(1 / (1 - decay))
+
+
+def _lif_node(name: str, part: Any) -> nn.Module:
+    from spikingjelly.activation_based import neuron
+
+    given = node_options(name, part)
+    tau = _tau(name, part.per_step()["decay"].detach())
+    return neuron.LIFNode(tau=tau, decay_input=part.decay_input, **given)
+
+
+def _if_node(name: str, part: Any) -> nn.Module:
+    from spikingjelly.activation_based import neuron
+
+    return neuron.IFNode(**node_options(name, part))
+
+
+def _silent_node(name: str, part: Any) -> nn.Module:
+    from spikingjelly.activation_based import neuron
+
+    params = part.per_step()
+    unreachable = {"v_threshold": 1e9, "v_reset": 0.0, "step_mode": "m", "store_v_seq": True}
+    tau = _tau(name, params["decay"])
+    return neuron.LIFNode(tau=tau, decay_input=bool(params["gain"] != 1), **unreachable)
+
+
+FROM_SNNKIT: dict[type, Callable[[str, Any], nn.Module]] = {
+    LIF: _lif_node,
+    IF: _if_node,
+    LI: _silent_node,
+}
+"""snnkit's module (or one derived from it) → function of layer name and module → SpikingJelly's node."""

@@ -1,7 +1,7 @@
 """Neuron models: `NEURONS` for whoever runs them, torch modules for whoever trains them.
 
-`NEURONS`, `resolve`, `register` and `Neuron` need no torch. The modules and `scan` are loaded when
-they are first asked for.
+`NEURONS`, `resolve`, `register`, `Neuron`, `RESETS` and `SURROGATES` need no torch. The modules and what
+runs them are loaded when they are first asked for.
 """
 
 import importlib
@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from . import adlif, cuba, integrator, lif, loihi  # noqa: F401  they register themselves
 from .neuron import NEURONS, Neuron, register, resolve
+from .resets import RESETS, Reset
 from .surrogate import SURROGATES, Surrogate
 
 if TYPE_CHECKING:
-    from .modules import IF, LI, LIF, AdLIF, CubaLIF
+    from .modules import IF, LI, LIF, MODULES, AdLIF, CubaLIF, NeuronModule, Registered, module_of
 
-_MODULES = ("LIF", "CubaLIF", "IF", "LI", "AdLIF")
-_SUBMODULES = ("modules", "scan")
+_MODULES = ("LIF", "CubaLIF", "IF", "LI", "AdLIF", "MODULES", "NeuronModule", "Registered", "module_of")
+_SUBMODULES = ("modules", "normalised", "operator", "reference", "run")
 
 __all__ = [
-    "IF", "LI", "LIF", "NEURONS", "SURROGATES", "AdLIF", "CubaLIF", "Neuron", "Surrogate", "register",
-    "resolve",
+    "IF", "LI", "LIF", "MODULES", "NEURONS", "RESETS", "SURROGATES", "AdLIF", "CubaLIF", "Neuron",
+    "NeuronModule", "Registered", "Reset", "Surrogate", "module_of", "register", "resolve",
 ]  # fmt: skip
 
 

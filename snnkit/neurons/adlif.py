@@ -17,6 +17,7 @@ from typing import Any
 from ..errors import ParameterError
 from .equations import specialise
 from .neuron import Neuron, register
+from .resets import threshold
 
 PARAMS = ("decay", "decay_w", "a", "b", "v_th", "v_reset")
 DISCRETISATIONS = ("euler", "se")
@@ -24,53 +25,52 @@ DISCRETISATIONS = ("euler", "se")
 
 def step(
     v: Any, w: Any, z: Any, x: Any, decay: Any, decay_w: Any, a: Any, b: Any, v_th: Any, v_reset: Any,
-    se: bool,
+    fire: Any, se: bool,
 ) -> Any:  # fmt: skip
     """One time step; z is the spike of the step before (Euler only)."""
     h = decay * v + (1 - decay) * (x - w)
-    fires = h >= v_th
     if se:
-        v = (h < v_th) * h + (v_th <= h) * v_reset
+        fires, h, v = fire(h, v_th, v_reset)
         w = decay_w * w + (1 - decay_w) * (a * v + b * fires)
         return fires, h, v, w
     w = decay_w * w + (1 - decay_w) * (a * v + b * z)
-    v = (h < v_th) * h + (v_th <= h) * v_reset
+    fires, h, v = fire(h, v_th, v_reset)
     return fires, h, v, w, 1 * fires
 
 
 def adjoint(
     gs: Any, gh: Any, gv: Any, gw: Any, gz: Any, h: Any, ds_dh: Any, through: Any, v: Any, w: Any, z: Any,
-    x: Any, decay: Any, decay_w: Any, a: Any, b: Any, v_th: Any, v_reset: Any, se: bool,
+    x: Any, decay: Any, decay_w: Any, a: Any, b: Any, v_th: Any, v_reset: Any, back: Any, settle: Any,
+    se: bool,
 ) -> Any:  # fmt: skip
     """Cotangents of s, h, v, w, z → cotangents of v, w, z, x and the parameters."""
     fires = h >= v_th
-    rests = h < v_th
     gdrive = (1 - decay_w) * gw
     if se:
-        after = rests * h + fires * v_reset
+        after = settle(h, v_th, v_reset)
         drive = a * after + b * fires
         ga = after * gdrive
         gb = fires * gdrive
         gv = gv + a * gdrive
-        gu = (gs + b * gdrive + through * gv * (v_reset - h)) * ds_dh
+        gs = gs + b * gdrive
     else:
         drive = a * v + b * z
         ga = v * gdrive
         gb = z * gdrive
-        gu = (gs + gz + through * gv * (v_reset - h)) * ds_dh
-    gh = gh + gu + rests * gv
+        gs = gs + gz
+    gh, gv_th, gv_reset = back(gs, gh, gv, h, ds_dh, through, v_th, v_reset)
     gx = (1 - decay) * gh
     gdecay = (v - (x - w)) * gh
     gdecay_w = (w - drive) * gw
     gw = decay_w * gw - gx
     if se:
-        return decay * gh, gw, gx, gdecay, gdecay_w, ga, gb, -gu, fires * gv
-    return decay * gh + a * gdrive, gw, b * gdrive, gx, gdecay, gdecay_w, ga, gb, -gu, fires * gv
+        return decay * gh, gw, gx, gdecay, gdecay_w, ga, gb, gv_th, gv_reset
+    return decay * gh + a * gdrive, gw, b * gdrive, gx, gdecay, gdecay_w, ga, gb, gv_th, gv_reset
 
 
-def rewind(h: Any, decay: Any, decay_w: Any, a: Any, b: Any, v_th: Any, v_reset: Any) -> Any:
+def rewind(h: Any, decay: Any, decay_w: Any, a: Any, b: Any, v_th: Any, v_reset: Any, settle: Any) -> Any:
     """v after a step, from the h of that step."""
-    return (h < v_th) * h + (h >= v_th) * v_reset
+    return settle(h, v_th, v_reset)
 
 
 def make(discretisation: str = "se") -> Neuron:
@@ -80,15 +80,17 @@ def make(discretisation: str = "se") -> Neuron:
             f"neuron 'adlif': discretisation {discretisation!r} is none of {', '.join(DISCRETISATIONS)}."
         )
     se = discretisation == "se"
+    at = threshold("adlif", "hard", False)
     without = ("z", "gz") if se else ()
     return Neuron(
-        "adlif",
-        PARAMS,
-        ("v", "w") if se else ("v", "w", "z"),
-        specialise(step, without, se=se),
-        specialise(adjoint, without, se=se),
+        name="adlif",
+        params=PARAMS,
+        state=("v", "w") if se else ("v", "w", "z"),
+        step=specialise(step, without, fire=at.fire, se=se),
+        adjoint=specialise(adjoint, without, back=at.adjoint, settle=at.settle, se=se),
+        defaults={"a": 1.0, "b": 1.0, "v_th": 1.0, "v_reset": 0.0},
         taped=(),
-        rewind=rewind,
+        rewind=specialise(rewind, settle=at.settle),
         rewound=("v",),
     )
 

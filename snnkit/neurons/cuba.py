@@ -3,7 +3,7 @@
     i[t] = decay_syn · i[t-1] + x[t]            synaptic current
     h[t] = decay_mem · v[t-1] + i[t]            membrane potential before the reset
     s[t] = 1 if h[t] ≥ v_th else 0
-    v[t] = as for "lif": v_reset ("hard"), h − v_th ("soft") or h ("none") where s[t] = 1
+    v[t] = what the reset leaves of h[t], see `resets`
 
 The current of a step acts in that step. During refractory steps v rests and i goes on, as in Lava.
 Davies et al., IEEE Micro 38(1), 2018 (Loihi).
@@ -11,113 +11,67 @@ Davies et al., IEEE Micro 38(1), 2018 (Loihi).
 
 from typing import Any
 
-from ..errors import ParameterError
 from .equations import specialise
-from .lif import RESETS
 from .neuron import Neuron, register
+from .resets import REFRACTORY, threshold
 
 PARAMS = ("decay_syn", "decay_mem", "v_th", "v_reset")
 
 
 def step(
     i: Any, v: Any, wait: Any, x: Any, decay_syn: Any, decay_mem: Any, v_th: Any, v_reset: Any,
-    refractory: Any, reset: str, holds: bool,
+    refractory: Any, fire: Any, holds: bool,
 ) -> Any:  # fmt: skip
-    """One time step; options `reset` and `holds` are fixed by `make`."""
+    """One time step; `fire` and `holds` are fixed by `make`."""
     i = decay_syn * i + x
     h = decay_mem * v + i
-    fires = h >= v_th
-    resets = v_th <= h
-    rests = h < v_th
     if holds:
-        active = wait == 0
-        idle = wait != 0
-        h = active * h + idle * v
-        fires = active * fires
-        resets = active * resets
-        rests = active * rests + idle
-        wait = fires * refractory + idle * (wait - 1)
-    if reset == "hard":
-        v = rests * h + resets * v_reset
-    elif reset == "soft":
-        v = h - resets * v_th
-    else:
-        v = h
-    if holds:
+        fires, h, v, wait = fire(h, v, wait, v_th, v_reset, refractory)
         return fires, h, i, v, wait
+    fires, h, v = fire(h, v_th, v_reset)
     return fires, h, i, v
 
 
 def adjoint(
     gs: Any, gh: Any, gi: Any, gv: Any, gwait: Any, h: Any, ds_dh: Any, through: Any, i: Any, v: Any,
-    wait: Any, x: Any, decay_syn: Any, decay_mem: Any, v_th: Any, v_reset: Any, refractory: Any, reset: str,
+    wait: Any, x: Any, decay_syn: Any, decay_mem: Any, v_th: Any, v_reset: Any, refractory: Any, back: Any,
     holds: bool,
 ) -> Any:  # fmt: skip
     """Cotangents of s, h, i, v, wait → cotangents of i, v, wait, x and the parameters."""
-    resets = h >= v_th
-    rests = h < v_th
     if holds:
-        active = wait == 0
-        idle = wait != 0
-        resets = active * resets
-        rests = active * rests + idle
-        ds_dh = active * ds_dh
-    if reset == "hard":
-        gu = (gs + through * gv * (v_reset - h)) * ds_dh
-        gh = gh + gu + rests * gv
-        gv_th = -gu
-        gv_reset = resets * gv
-    elif reset == "soft":
-        gu = (gs - through * gv * v_th) * ds_dh
-        gh = gh + gu + gv
-        gv_th = -gu - resets * gv
-        gv_reset = 0 * gv
-    else:
-        gu = gs * ds_dh
-        gh = gh + gu + gv
-        gv_th = -gu
-        gv_reset = 0 * gv
-    if holds:
-        held = idle * gh
-        gh = active * gh
+        gh, held, gv_th, gv_reset = back(gs, gh, gv, h, ds_dh, through, wait, v_th, v_reset)
         gi = gi + gh
         gv = decay_mem * gh + held
         return decay_syn * gi, gv, 0 * gwait, gi, i * gi, v * gh, gv_th, gv_reset, 0 * gh
+    gh, gv_th, gv_reset = back(gs, gh, gv, h, ds_dh, through, v_th, v_reset)
     gi = gi + gh
     return decay_syn * gi, decay_mem * gh, gi, i * gi, v * gh, gv_th, gv_reset
 
 
 def rewind(
-    h: Any, wait: Any, decay_syn: Any, decay_mem: Any, v_th: Any, v_reset: Any, refractory: Any, reset: str,
+    h: Any, wait: Any, decay_syn: Any, decay_mem: Any, v_th: Any, v_reset: Any, refractory: Any, settle: Any,
     holds: bool,
 ) -> Any:  # fmt: skip
     """v after a step, from the h of that step (and the wait before it)."""
-    resets = h >= v_th
-    rests = h < v_th
     if holds:
-        resets = (wait == 0) * resets
-        rests = (wait == 0) * rests + (wait != 0)
-    if reset == "hard":
-        return rests * h + resets * v_reset
-    if reset == "soft":
-        return h - resets * v_th
-    return h
+        return settle(h, wait, v_th, v_reset)
+    return settle(h, v_th, v_reset)
 
 
 def make(reset: str = "hard", refractory: bool = False) -> Neuron:
     """The equations with these options."""
-    if reset not in RESETS:
-        raise ParameterError(f"neuron 'cuba': reset {reset!r} is none of {', '.join(RESETS)}.")
     holds = bool(refractory)
-    without = () if holds else ("wait", "gwait", "refractory")
+    at = threshold("cuba", reset, holds)
+    without = () if holds else REFRACTORY
     return Neuron(
-        "cuba",
-        (*PARAMS, "refractory") if holds else PARAMS,
-        ("i", "v", "wait") if holds else ("i", "v"),
-        specialise(step, without, reset=reset, holds=holds),
-        specialise(adjoint, without, reset=reset, holds=holds),
+        name="cuba",
+        params=(*PARAMS, "refractory") if holds else PARAMS,
+        state=("i", "v", "wait") if holds else ("i", "v"),
+        step=specialise(step, without, fire=at.fire, holds=holds),
+        adjoint=specialise(adjoint, without, back=at.adjoint, holds=holds),
+        defaults={"v_th": 1.0, "v_reset": 0.0},
         taped=("wait",) if holds else (),
-        rewind=specialise(rewind, without, reset=reset, holds=holds),
+        rewind=specialise(rewind, without, settle=at.settle, holds=holds),
         rewound=("v",),
     )
 

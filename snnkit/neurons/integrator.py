@@ -29,7 +29,16 @@ def rewind(h: Any, decay: Any, gain: Any) -> Any:
 
 def _li() -> Neuron:
     return Neuron(
-        "li", ("decay", "gain"), ("v",), step, adjoint, False, taped=(), rewind=rewind, rewound=("v",)
+        name="li",
+        params=("decay", "gain"),
+        state=("v",),
+        step=step,
+        adjoint=adjoint,
+        spiking=False,
+        defaults={"gain": 1.0},
+        taped=(),
+        rewind=rewind,
+        rewound=("v",),
     )
 
 

@@ -1,4 +1,4 @@
-"""Numba loops of any neuron over time, for the CPU. Computes what `scan.reference` computes.
+"""Numba loops of any neuron over time, for the CPU. Computes what `reference.run` computes.
 
 Time outside, neurons inside: a block of columns stays in cache while time runs, its row of one step
 is the vector that LLVM turns into SIMD code. Threads take blocks (`spread`): Numba's own `prange`
@@ -7,8 +7,8 @@ takes two to three times as long to compile.
 
 import functools
 import itertools
-import json
 import os
+import re
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
@@ -16,9 +16,9 @@ from types import ModuleType
 import llvmlite.binding
 
 from .. import jit
-from .equations import kernel_source
-from .neuron import Neuron, resolve
-from .surrogate import SURROGATES
+from .equations import step_source
+from .neuron import Neuron
+from .surrogate import Surrogate
 
 WIDTH = 4096
 """Columns in a block: its states and parameters stay in the second-level cache while time runs."""
@@ -26,6 +26,9 @@ WIDTH = 4096
 NARROW, KEPT = 2048, 1 << 18
 """The same for the backward pass, which has more rows of a block's width, and how many numbers it may work
 out again and keep for a block."""
+
+_HEAD = "import numpy as np\nfrom numba import njit\n"
+_JIT = '@njit(error_model="numpy")'
 
 # A row has up to a dozen arrays that could overlap for all LLVM knows; by default it gives up on
 # vectorising after eight comparisons.
@@ -37,17 +40,11 @@ def columns(*names: str) -> str:
     return "".join(f"{name}, " for name in names)
 
 
-def definitions(
-    neuron: Neuron, surrogate: str, dtype: str, jit_line: str, names: Collection[str]
-) -> list[str]:
-    """Source lines that define `real` and those of step, adjoint, rewind and surrogate that `names` has."""
-    parts = [f"real = np.{dtype}\n"]
-    functions = {"step": neuron.step, "adjoint": neuron.adjoint, "rewind": neuron.rewind}
-    functions["surrogate"] = SURROGATES[surrogate].ds_dh
-    for name, function in functions.items():
-        if function is not None and name in names:
-            parts.append(f"{jit_line}\n{kernel_source(function, name)}")
-    return parts
+def definitions(dtype: str, decorator: str, **functions: Callable[..., object] | None) -> str:
+    """Source that defines ``real`` and the functions that there are, ``step=f`` as ``_step``."""
+    there = {name: f for name, f in functions.items() if f is not None}
+    imports, source = step_source(decorator, **there)
+    return f"{imports}\nreal = np.{dtype}\n\n\n{source}"
 
 
 _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
@@ -69,6 +66,11 @@ def spread(kernel: Callable[[int, int], object], items: int, threads: int) -> No
         other.result()
 
 
+def file_name(neuron: Neuron) -> str:
+    """The neuron's name as a part of a module's."""
+    return re.sub(r"\W", "_", neuron.name)
+
+
 def lines(indent: int, text: list[str]) -> str:
     """Lines of source, indented."""
     return "\n".join(" " * indent + line for line in text)
@@ -80,7 +82,7 @@ def _constants(neuron: Neuron, scalar: Collection[str]) -> list[str]:
 
 
 def forward_source(
-    neuron: Neuron, surrogate: str, dtype: str, scalar: Collection[str], keep_h: bool, normed: bool = False,
+    neuron: Neuron, dtype: str, scalar: Collection[str], keep_h: bool, normed: bool = False,
     masked: bool = False,
 ) -> str:  # fmt: skip
     """Source of ``forward(x, s, h, d, mask, scale, shift, *state, *params, width, per_neuron, first, last)``.
@@ -96,10 +98,10 @@ def forward_source(
     rows = ["x", *(["s"] if neuron.spiking else []), *(["h"] if keep_h else []), *(["d"] if masked else [])]
     lines_of = ["mask"] if masked else []
     affine = ["scale", "shift"] if normed else []
-    seen = "scale[j] * x[j] + shift[j]" if normed else "x[j]"
+    drive = "scale[j] * x[j] + shift[j]" if normed else "x[j]"
     constants = _constants(neuron, scalar)
-    values = [*(f"{n}[j]" for n in v), seen, *constants]
-    body = [f"s_, h_, {', '.join(f'{n}_' for n in v)} = step({', '.join(values)})"]
+    values = [*(f"{n}[j]" for n in v), drive, *constants]
+    body = [f"s_, h_, {', '.join(f'{n}_' for n in v)} = _step({', '.join(values)})"]
     body += ["s[j] = s_"] if neuron.spiking else []
     body += ["d[j] = s_ * mask[j]"] if masked else []
     body += ["h[j] = h_"] if keep_h else []
@@ -107,8 +109,8 @@ def forward_source(
     cut, cuts = "[t, r, lo:hi]", [n.replace("[j]", "[a:b]") for n in constants]
     return "\n".join(
         [
-            "from math import exp\n\nimport numpy as np\nfrom numba import njit\n",
-            *definitions(neuron, surrogate, dtype, '@njit(error_model="numpy")', ("step",)),
+            _HEAD,
+            definitions(dtype, _JIT, step=neuron.step),
             f"""
 @njit(error_model="numpy")
 def row({columns(*rows, *lines_of, *affine, *v, *p)}):
@@ -139,8 +141,8 @@ def forward(x, s, h, d, mask, scale, shift, {columns(*v, *p)}width, per_neuron, 
 
 
 def backward_source(
-    neuron: Neuron, surrogate: str, dtype: str, scalar: Collection[str], grads: str, learn: tuple[str, ...],
-    normed: bool = False,
+    neuron: Neuron, surrogate: Surrogate, dtype: str, scalar: Collection[str], grads: str,
+    learn: tuple[str, ...], normed: bool = False,
 ) -> str:  # fmt: skip
     """Source of ``backward(gs, gh, gd, mask, x, scale, shift, mean, rstd, *state, *gstate, gx, *glearn,
     sums, *params, alpha, through, width, per_neuron, first, last)``; `state` is the one before the first
@@ -164,11 +166,11 @@ def backward_source(
     kept = [*(["h"] if neuron.spiking or learn else []), *(f"old_{n}" for n in needed)]
     outputs = [f"g{c}" for c in grads]
     lines_of = ["mask"] if "d" in grads else []
-    seen = "scale[j] * x[j] + shift[j]" if normed else "x[j]"
+    drive = "scale[j] * x[j] + shift[j]" if normed else "x[j]"
     constants = _constants(neuron, scalar)
-    values = [*(f"{n}[j]" for n in v), seen, *constants]
+    values = [*(f"{n}[j]" for n in v), drive, *constants]
     again = [f"old_{n}[j] = {n}[j]" for n in needed]
-    again.append(f"s_, h_, {', '.join(f'{n}_' for n in v)} = step({', '.join(values)})")
+    again.append(f"s_, h_, {', '.join(f'{n}_' for n in v)} = _step({', '.join(values)})")
     again += ["h[j] = h_"] if "h" in kept else []
     again += [f"{n}[j] = {n}_" for n in v]
 
@@ -180,14 +182,14 @@ def backward_source(
         "gh[j]" if "h" in grads else "real(0)",
         *(f"{n}[j]" for n in gstate),
         h,
-        f"surrogate({h} - {threshold}, alpha)" if neuron.spiking else "real(0)",
+        f"_surrogate({h} - {threshold}, alpha)" if neuron.spiking else "real(0)",
         "through",
         *(f"old_{n}[j]" if n in needed else "real(0)" for n in v),
-        seen if learn else "real(0)",
+        drive if learn else "real(0)",
         *constants,
     ]
     results = [*(f"{n}_" for n in gstate), "gx_", *(f"gp_{n}_" for n in neuron.params)]
-    body = [f"{', '.join(results)} = adjoint({', '.join(arguments)})"]
+    body = [f"{', '.join(results)} = _adjoint({', '.join(arguments)})"]
     if normed:
         body += [
             "gx[j] = scale[j] * gx_",
@@ -203,10 +205,8 @@ def backward_source(
     cuts = [n.replace("[j]", "[a:b]") for n in constants]
     return "\n".join(
         [
-            "from math import exp\n\nimport numpy as np\nfrom numba import njit\n",
-            *definitions(
-                neuron, surrogate, dtype, '@njit(error_model="numpy")', ("step", "adjoint", "surrogate")
-            ),
+            _HEAD,
+            definitions(dtype, _JIT, step=neuron.step, adjoint=neuron.adjoint, surrogate=surrogate.ds_dh),
             f"""
 @njit(error_model="numpy")
 def again({columns("x", *kept, *affine, *v, *p)}):
@@ -259,21 +259,19 @@ def backward(gs, gh, gd, mask, x, scale, shift, mean, rstd, {columns(*v, *gstate
 
 @functools.lru_cache(maxsize=256)
 def forward(
-    neuron: str, options: str, surrogate: str, dtype: str, scalar: tuple[str, ...], keep_h: bool,
-    normed: bool = False, masked: bool = False,
+    neuron: Neuron, dtype: str, scalar: tuple[str, ...], keep_h: bool, normed: bool = False,
+    masked: bool = False,
 ) -> ModuleType:  # fmt: skip
-    """Module with the compiled ``forward`` of this neuron; options as JSON."""
-    equations = resolve(neuron, json.loads(options))
-    source = forward_source(equations, surrogate, dtype, scalar, keep_h, normed, masked)
-    return jit.build(f"{neuron}_forward", source)
+    """Module with the compiled ``forward`` of this neuron."""
+    source = forward_source(neuron, dtype, scalar, keep_h, normed, masked)
+    return jit.build(f"{file_name(neuron)}_forward", source)
 
 
 @functools.lru_cache(maxsize=256)
 def backward(
-    neuron: str, options: str, surrogate: str, dtype: str, scalar: tuple[str, ...], grads: str,
+    neuron: Neuron, surrogate: Surrogate, dtype: str, scalar: tuple[str, ...], grads: str,
     learn: tuple[str, ...], normed: bool = False,
 ) -> ModuleType:  # fmt: skip
-    """Module with the compiled ``backward`` of this neuron; options as JSON."""
-    equations = resolve(neuron, json.loads(options))
-    source = backward_source(equations, surrogate, dtype, scalar, grads, learn, normed)
-    return jit.build(f"{neuron}_backward", source)
+    """Module with the compiled ``backward`` of this neuron."""
+    source = backward_source(neuron, surrogate, dtype, scalar, grads, learn, normed)
+    return jit.build(f"{file_name(neuron)}_backward", source)

@@ -1,11 +1,10 @@
-"""Numba CUDA loops of any neuron over time. Computes what `scan.reference` computes.
+"""Numba CUDA loops of any neuron over time. Computes what `reference.run` computes.
 
 One thread takes one neuron of one sample through all steps, its state in registers; neighbouring
 threads read neighbouring inputs. Works under Numba's CUDA simulator as well.
 """
 
 import functools
-import json
 import os
 from collections.abc import Collection, Sequence
 from types import ModuleType
@@ -14,14 +13,15 @@ from typing import Any
 import torch
 
 from .. import jit
-from .kernels_cpu import columns, definitions, lines
-from .neuron import Neuron, resolve
+from .kernels_cpu import columns, definitions, file_name, lines
+from .neuron import Neuron
+from .surrogate import Surrogate
 
 THREADS = 128
 """Threads in a block."""
 
-_ADJOINT = ("adjoint", "rewind", "surrogate")
-_HEAD = "from math import exp\n\nimport numpy as np\nfrom numba import cuda\n"
+_HEAD = "import numpy as np\nfrom numba import cuda\n"
+_JIT = "@cuda.jit(device=True)"
 
 
 def tape(neuron: Neuron, learn: bool) -> tuple[str, ...]:
@@ -38,7 +38,7 @@ def scratch(neuron: Neuron, learn: Collection[str]) -> list[str]:
     return [n for n in neuron.rewound if learn and n not in (neuron.taped or ())]
 
 
-def forward_source(neuron: Neuron, surrogate: str, dtype: str, keep_h: bool, taped: tuple[str, ...]) -> str:
+def forward_source(neuron: Neuron, dtype: str, keep_h: bool, taped: tuple[str, ...]) -> str:
     """Source of ``forward(x, s, h, *taped, *state, *params)``: x [T, M], state [M] in place, params [N].
 
     Column m has the parameters m mod N.
@@ -48,19 +48,19 @@ def forward_source(neuron: Neuron, surrogate: str, dtype: str, keep_h: bool, tap
     tapes = [f"tape_{n}" for n in taped]
     values = [*(f"{n}_" for n in v), "x[t, m]", *(f"{n}_" for n in p)]
     body = [f"tape_{n}[t, m] = {n}_" for n in taped]
-    body.append(f"s_, h_, {', '.join(f'{n}_' for n in v)} = step({', '.join(values)})")
+    body.append(f"s_, h_, {', '.join(f'{n}_' for n in v)} = _step({', '.join(values)})")
     body += ["s[t, m] = s_"] if neuron.spiking else []
     body += ["h[t, m] = h_"] if keep_h else []
     return "\n".join(
         [
             _HEAD,
-            *definitions(neuron, surrogate, dtype, "@cuda.jit(device=True)", ("step",)),
+            definitions(dtype, _JIT, step=neuron.step),
             f"""
 @cuda.jit
-def forward(x, s, h, {", ".join((*tapes, *v, *p))}):
+def forward(x, s, h, {columns(*tapes, *v, *p)}):
     m = cuda.grid(1)
     if m < x.shape[1]:
-        n = m % {p[0]}.shape[0]
+        n = {f"m % {p[0]}.shape[0]" if p else "0"}
 {lines(8, [f"{n}_ = {n}[m]" for n in v])}
 {lines(8, [f"{n}_ = {n}[n]" for n in p])}
         for t in range(x.shape[0]):
@@ -72,8 +72,9 @@ def forward(x, s, h, {", ".join((*tapes, *v, *p))}):
 
 
 def backward_source(
-    neuron: Neuron, surrogate: str, dtype: str, grads: str, learn: tuple[str, ...], taped: tuple[str, ...]
-) -> str:
+    neuron: Neuron, surrogate: Surrogate, dtype: str, grads: str, learn: tuple[str, ...],
+    taped: tuple[str, ...],
+) -> str:  # fmt: skip
     """Source of ``backward(gs, gh, h, *taped, x, *state, *gstate, gx, *glearn, *params, alpha, through)``.
 
     Arrays as in `forward_source`, gstate and glearn [M] are updated in place; `grads` as in
@@ -92,7 +93,7 @@ def backward_source(
         *(f"g{c}[t, m]" if c in grads else "real(0)" for c in "sh"),
         *(f"{n}_" for n in gstate),
         "h_",
-        "surrogate(h_ - p_v_th_, alpha)" if neuron.spiking else "real(0)",
+        "_surrogate(h_ - p_v_th_, alpha)" if neuron.spiking else "real(0)",
         "through",
         *(value(n) for n in neuron.state),
         "x[t, m]" if learn else "real(0)",
@@ -105,10 +106,10 @@ def backward_source(
         body += [
             f"old_{n} = {n}[m]",
             "if t > 0:",
-            f"    old_{n} = rewind(h[t - 1, m], {', '.join(kept)})",
+            f"    old_{n} = _rewind(h[t - 1, m], {', '.join(kept)})",
         ]
     body += [
-        f"{', '.join(results)} = adjoint({', '.join(arguments)})",
+        f"{', '.join(results)} = _adjoint({', '.join(arguments)})",
         "gx[t, m] = gx_",
         *(f"gp_{n}_ += d_{n}" for n in learn),
     ]
@@ -116,14 +117,14 @@ def backward_source(
     return "\n".join(
         [
             _HEAD,
-            *definitions(neuron, surrogate, dtype, "@cuda.jit(device=True)", _ADJOINT),
+            definitions(dtype, _JIT, adjoint=neuron.adjoint, rewind=neuron.rewind, surrogate=surrogate.ds_dh),
             f"""
 @cuda.jit
 def backward(gs, gh, h, {columns(*tapes)}x, {columns(*neuron.state, *gstate)}gx, {columns(*glearn, *p)}
              alpha, through):
     m = cuda.grid(1)
     if m < h.shape[1]:
-        n = m % {p[0]}.shape[0]
+        n = {f"m % {p[0]}.shape[0]" if p else "0"}
 {lines(8, [f"{n}_ = {n}[m]" for n in carried])}
 {lines(8, [f"{n}_ = {n}[n]" for n in p])}
         for t in range(h.shape[0] - 1, -1, -1):
@@ -135,22 +136,19 @@ def backward(gs, gh, h, {columns(*tapes)}x, {columns(*neuron.state, *gstate)}gx,
 
 
 @functools.lru_cache(maxsize=256)
-def forward(
-    neuron: str, options: str, surrogate: str, dtype: str, keep_h: bool, taped: tuple[str, ...]
-) -> ModuleType:
-    """Module with the kernel ``forward`` of this neuron; options as JSON."""
-    equations = resolve(neuron, json.loads(options))
-    return jit.build(f"{neuron}_cuda", forward_source(equations, surrogate, dtype, keep_h, taped))
+def forward(neuron: Neuron, dtype: str, keep_h: bool, taped: tuple[str, ...]) -> ModuleType:
+    """Module with the kernel ``forward`` of this neuron."""
+    return jit.build(f"{file_name(neuron)}_cuda", forward_source(neuron, dtype, keep_h, taped))
 
 
 @functools.lru_cache(maxsize=256)
 def backward(
-    neuron: str, options: str, surrogate: str, dtype: str, grads: str, learn: tuple[str, ...],
+    neuron: Neuron, surrogate: Surrogate, dtype: str, grads: str, learn: tuple[str, ...],
     taped: tuple[str, ...],
 ) -> ModuleType:  # fmt: skip
-    """Module with the kernel ``backward`` of this neuron; options as JSON."""
-    equations = resolve(neuron, json.loads(options))
-    return jit.build(f"{neuron}_cuda", backward_source(equations, surrogate, dtype, grads, learn, taped))
+    """Module with the kernel ``backward`` of this neuron."""
+    source = backward_source(neuron, surrogate, dtype, grads, learn, taped)
+    return jit.build(f"{file_name(neuron)}_cuda", source)
 
 
 def launch(kernel: Any, size: int, arguments: Sequence[Any]) -> None:

@@ -1,6 +1,12 @@
-"""Neurons as torch modules: they hold parameters, check shapes and call `scan.run`; nothing else."""
+"""Neurons as torch modules: they hold parameters, check shapes and call `run.run`; nothing else.
 
-from collections.abc import Sequence
+`MODULES` is the only list of them; `module_of` finds the one of a neuron by name, `Registered` for a
+neuron that has none of its own.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,8 +15,10 @@ from torch import Tensor, nn
 
 from ..errors import ParameterError
 from ..graph import Population
-from . import normalised, scan
-from .neuron import resolve
+from . import normalised
+from .neuron import NEURONS, encode, resolve
+from .reference import Run, State
+from .run import run
 from .surrogate import checked
 
 Number = float | Sequence[float] | np.ndarray | Tensor
@@ -45,19 +53,41 @@ def _decay(what: str, tau: Number | None, decay: Number | None, dt: float) -> Te
     return 1 - dt / times
 
 
-class _Neuron(nn.Module):
-    """What the modules share: parameters by name, the call, the single step and lowering."""
+def _reset_options(reset: str, refractory: int | Sequence[int]) -> tuple[dict[str, Any], Tensor | None]:
+    """The options of a neuron with a reset, and its refractory steps, if it has any."""
+    steps = np.asarray(refractory)
+    if steps.dtype.kind not in "iu" or steps.min(initial=0) < 0:
+        raise ParameterError(f"refractory must be a number of steps ≥ 0, got {refractory}.")
+    if not steps.any():
+        return {"reset": reset}, None
+    return {"reset": reset, "refractory": True}, _tensor("refractory", steps.tolist(), None)
 
-    neuron: str
-    options: dict[str, Any]
-    _text: str
-    surrogate: str
-    alpha: float
-    detach_reset: bool
+
+class NeuronModule(nn.Module):
+    """What all of them are: parameters by name, the call, the single step and lowering; not made itself.
+
+    neuron, options   the name in `NEURONS` and the static choices
+    spiking           False where the output is the membrane potential
+    surrogate, alpha  name in `SURROGATES` and sharpness
+    detach_reset      whether the reset is left out of the backward pass
+    dt                length of a step, ms
+    """
+
     v_th: Tensor
     v_reset: Tensor
     v_rest: Tensor
     refractory: Tensor | None
+
+    def __init__(
+        self, neuron: str, options: dict[str, Any], *, dt: float, surrogate: str, alpha: float | None,
+        detach_reset: bool,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.neuron, self.options, self._text = neuron, options, encode(options)
+        self.spiking = resolve(neuron, options).spiking
+        self.surrogate, self.alpha = checked(surrogate, alpha)
+        self.detach_reset, self.dt = detach_reset, float(dt)
+        self._rests = False
 
     def _keep(self, name: str, value: Tensor, learn: bool) -> None:
         if learn:
@@ -78,22 +108,19 @@ class _Neuron(nn.Module):
         self._keep(f"{name}_raw", _tensor(name, torch.logit(value), size), True)
 
     def _keep_threshold(
-        self, v_th: Number, v_reset: Number, reset: str, detach_reset: bool, refractory: int | Sequence[int],
-        surrogate: str, alpha: float | None, learn_threshold: bool, size: int | None,
-    ) -> None:  # fmt: skip
+        self, v_th: Number, v_reset: Number, refractory: Tensor | None, learn: bool, size: int | None
+    ) -> None:
         """What the neurons with a choice of reset and a refractory period have in common."""
-        steps = np.asarray(refractory)
-        if steps.dtype.kind not in "iu" or steps.min(initial=0) < 0:
-            raise ParameterError(f"refractory must be a number of steps ≥ 0, got {refractory}.")
-        holds = bool(steps.any())
-        self.options = {"reset": reset, **({"refractory": True} if holds else {})}
-        resolve(self.neuron, self.options)
-        self._text = scan.encode(self.options)
-        self.surrogate, self.alpha = checked(surrogate, alpha)
-        self.detach_reset = detach_reset
-        self._keep("v_th", _tensor("v_th", v_th, size if learn_threshold else None), learn_threshold)
+        self._keep("v_th", _tensor("v_th", v_th, size if learn else None), learn)
         self._keep("v_reset", _tensor("v_reset", v_reset, None), False)
-        self.register_buffer("refractory", _tensor("refractory", steps.tolist(), None) if holds else None)
+        self.register_buffer("refractory", refractory)
+
+    def _keep_rest(self, v_rest: Number | None, v_reset: Number, reset: str) -> None:
+        """Where v starts and decays to."""
+        if v_rest is None:
+            v_rest = v_reset if reset == "hard" else 0.0
+        self._keep("v_rest", _tensor("v_rest", v_rest, None), False)
+        self._rests = True
 
     def _get_decay(self, name: str) -> Tensor:
         raw = getattr(self, f"{name}_raw", None)
@@ -103,18 +130,32 @@ class _Neuron(nn.Module):
         """The per-step parameters, by the names that `NEURONS` gives them."""
         raise NotImplementedError
 
+    def _leaky(self, decay: Tensor, decay_input: bool) -> dict[str, Tensor]:
+        """The per-step parameters of "lif" and "if"."""
+        params: dict[str, Tensor] = {
+            "decay": decay,
+            "gain": 1 - decay if decay_input else torch.ones((), dtype=decay.dtype, device=decay.device),
+            "v_th": self.v_th,
+            "v_reset": self.v_reset,
+            "v_rest": self.v_rest,
+        }
+        return params if self.refractory is None else {**params, "refractory": self.refractory}
+
     def initial(self) -> dict[str, Tensor]:
-        """Where state variables start, if not at 0."""
-        return {}
+        """Where state variables start, if not at the neuron's own `start`: v at v_rest, if there is one."""
+        return {"v": self.v_rest} if self._rests else {}
 
-    def forward(self, x: Tensor, state: Sequence[Tensor] | None = None) -> tuple[Tensor, scan.State]:
-        """x [T, ...] and the state to go on from → spikes [T, ...] and the state after the last step."""
+    def forward(self, x: Tensor, state: Sequence[Tensor] | None = None) -> tuple[Tensor, State]:
+        """x [T, ...] and the state to go on from → spikes [T, ...] and the state after the last step.
+
+        In place of spikes a neuron that has none gives its membrane potential. Raises as `run.run` does.
+        """
         result = self.run(x, state)
-        return result.s, result.state
+        return result.s if self.spiking else result.h, result.state
 
-    def run(self, x: Tensor, state: Sequence[Tensor] | None = None, trace: bool = False) -> scan.Run:
+    def run(self, x: Tensor, state: Sequence[Tensor] | None = None, trace: bool = False) -> Run:
         """As calling the module, and with `trace` the membrane potential before each reset as well."""
-        return scan.run(
+        return run(
             self.neuron,
             x,
             state,
@@ -144,7 +185,7 @@ class _Neuron(nn.Module):
             initial=self.initial(),
         )
 
-    def step(self, x: Tensor, state: Sequence[Tensor] | None = None) -> tuple[Tensor, scan.State]:
+    def step(self, x: Tensor, state: Sequence[Tensor] | None = None) -> tuple[Tensor, State]:
         """One time step: x [...] → output [...] and state."""
         s, after = self.forward(x[None], state)
         return s[0], after
@@ -157,7 +198,7 @@ class _Neuron(nn.Module):
         return Population(name, self.neuron, shape, params, options=dict(self.options), initial=initial)
 
 
-class LIF(_Neuron):
+class LIF(NeuronModule):
     """Leaky integrate-and-fire neurons; the equations are in `snnkit.neurons.lif`.
 
     tau_mem          membrane time constant, ms, at least `dt`; or `decay`, the share of v that a
@@ -193,31 +234,16 @@ class LIF(_Neuron):
         learn_threshold: bool = False,
         size: int | None = None,
     ) -> None:
-        super().__init__()
-        self.neuron = "lif"
-        self._keep_threshold(v_th, v_reset, reset, detach_reset, refractory, surrogate, alpha,
-                             learn_threshold, size)  # fmt: skip
-        if v_rest is None:
-            v_rest = v_reset if reset == "hard" else 0.0
-        self._keep("v_rest", _tensor("v_rest", v_rest, None), False)
-        self.dt, self.decay_input = float(dt), decay_input
+        options, steps = _reset_options(reset, refractory)
+        super().__init__("lif", options, dt=dt, surrogate=surrogate, alpha=alpha, detach_reset=detach_reset)
+        self._keep_threshold(v_th, v_reset, steps, learn_threshold, size)
+        self._keep_rest(v_rest, v_reset, reset)
+        self.decay_input = decay_input
         self._keep_decay("decay", _decay("mem", tau_mem, decay, dt), learn_tau, size)
 
     def per_step(self) -> dict[str, Tensor]:
         """decay, gain, v_th, v_reset, v_rest and, where there is one, refractory."""
-        decay = self._get_decay("decay")
-        params: dict[str, Tensor] = {
-            "decay": decay,
-            "gain": 1 - decay if self.decay_input else torch.ones((), dtype=decay.dtype, device=decay.device),
-            "v_th": self.v_th,
-            "v_reset": self.v_reset,
-            "v_rest": self.v_rest,
-        }
-        return params if self.refractory is None else {**params, "refractory": self.refractory}
-
-    def initial(self) -> dict[str, Tensor]:
-        """v starts at v_rest."""
-        return {"v": self.v_rest}
+        return self._leaky(self._get_decay("decay"), self.decay_input)
 
     @property
     def tau_mem(self) -> Tensor:
@@ -225,8 +251,10 @@ class LIF(_Neuron):
         return self.dt / (1 - self._get_decay("decay"))
 
 
-class IF(LIF):
-    """Integrate-and-fire neurons: `LIF` without leak (decay 1), v ← v + x."""
+class IF(NeuronModule):
+    """Integrate-and-fire neurons: `LIF` without leak (decay 1), v ← v + x; arguments as for `LIF`."""
+
+    decay: Tensor
 
     def __init__(
         self,
@@ -242,13 +270,18 @@ class IF(LIF):
         learn_threshold: bool = False,
         size: int | None = None,
     ) -> None:
-        super().__init__(decay=1.0, dt=dt, v_th=v_th, v_reset=v_reset, reset=reset, detach_reset=detach_reset,
-                         refractory=refractory, surrogate=surrogate, alpha=alpha,
-                         learn_threshold=learn_threshold, size=size)  # fmt: skip
-        self.neuron = "if"
+        options, steps = _reset_options(reset, refractory)
+        super().__init__("if", options, dt=dt, surrogate=surrogate, alpha=alpha, detach_reset=detach_reset)
+        self._keep_threshold(v_th, v_reset, steps, learn_threshold, size)
+        self._keep_rest(None, v_reset, reset)
+        self._keep_decay("decay", _decay("mem", None, 1.0, dt), False, size)
+
+    def per_step(self) -> dict[str, Tensor]:
+        """decay (1), gain (1), v_th, v_reset, v_rest and, where there is one, refractory."""
+        return self._leaky(self.decay, False)
 
 
-class CubaLIF(_Neuron):
+class CubaLIF(NeuronModule):
     """Current-based leaky integrate-and-fire neurons; the equations are in `snnkit.neurons.cuba`.
 
     tau_syn, tau_mem  time constants of current and membrane, ms, at least `dt`; or `decay_syn`,
@@ -277,11 +310,9 @@ class CubaLIF(_Neuron):
         learn_threshold: bool = False,
         size: int | None = None,
     ) -> None:
-        super().__init__()
-        self.neuron = "cuba"
-        self._keep_threshold(v_th, v_reset, reset, detach_reset, refractory, surrogate, alpha,
-                             learn_threshold, size)  # fmt: skip
-        self.dt = float(dt)
+        options, steps = _reset_options(reset, refractory)
+        super().__init__("cuba", options, dt=dt, surrogate=surrogate, alpha=alpha, detach_reset=detach_reset)
+        self._keep_threshold(v_th, v_reset, steps, learn_threshold, size)
         self._keep_decay("decay_syn", _decay("syn", tau_syn, decay_syn, dt), learn_tau, size)
         self._keep_decay("decay_mem", _decay("mem", tau_mem, decay_mem, dt), learn_tau, size)
 
@@ -306,7 +337,7 @@ class CubaLIF(_Neuron):
         return self.dt / (1 - self._get_decay("decay_mem"))
 
 
-class AdLIF(_Neuron):
+class AdLIF(NeuronModule):
     """Adaptive leaky integrate-and-fire neurons; the equations are in `snnkit.neurons.adlif`.
 
     tau_mem, tau_w    time constants of membrane and adaptation, ms; here decay = exp(−dt/tau)
@@ -336,12 +367,8 @@ class AdLIF(_Neuron):
         learn_threshold: bool = False,
         size: int | None = None,
     ) -> None:
-        super().__init__()
-        self.neuron, self.options = "adlif", {"discretisation": discretisation}
-        resolve(self.neuron, self.options)
-        self._text = scan.encode(self.options)
-        self.surrogate, self.alpha = checked(surrogate, alpha)
-        self.detach_reset, self.dt = detach_reset, float(dt)
+        options = {"discretisation": discretisation}
+        super().__init__("adlif", options, dt=dt, surrogate=surrogate, alpha=alpha, detach_reset=detach_reset)
         for name, tau in (("mem", tau_mem), ("w", tau_w)):
             if not (torch.as_tensor(tau) > 0).all() or not dt > 0:
                 raise ParameterError(f"AdLIF needs dt > 0 and tau_{name} > 0, got {dt} and {tau} ms.")
@@ -368,7 +395,7 @@ class AdLIF(_Neuron):
         return -self.dt / torch.log(self._get_decay("decay_w"))
 
 
-class LI(_Neuron):
+class LI(NeuronModule):
     """Leaky integrators: v ← decay·v + gain·x, which is also the output; arguments as for `LIF`."""
 
     def __init__(
@@ -381,10 +408,8 @@ class LI(_Neuron):
         learn_tau: bool = False,
         size: int | None = None,
     ) -> None:
-        super().__init__()
-        self.neuron, self.options, self._text, self.detach_reset = "li", {}, "{}", True
-        self.surrogate, self.alpha = "atan", 2.0
-        self.dt, self.decay_input = float(dt), decay_input
+        super().__init__("li", {}, dt=dt, surrogate="atan", alpha=None, detach_reset=True)
+        self.decay_input = decay_input
         self._keep_decay("decay", _decay("mem", tau_mem, decay, dt), learn_tau, size)
 
     def per_step(self) -> dict[str, Tensor]:
@@ -393,12 +418,103 @@ class LI(_Neuron):
         one = torch.ones((), dtype=decay.dtype, device=decay.device)
         return {"decay": decay, "gain": 1 - decay if self.decay_input else one}
 
-    def forward(self, x: Tensor, state: Sequence[Tensor] | None = None) -> tuple[Tensor, scan.State]:
-        """x [T, ...] and the state to go on from → v [T, ...] and the state after the last step."""
-        result = self.run(x, state)
-        return result.h, result.state
-
     @property
     def tau_mem(self) -> Tensor:
         """Membrane time constant, ms."""
         return self.dt / (1 - self._get_decay("decay"))
+
+
+class Registered(NeuronModule):
+    """Any neuron of `NEURONS` with its per-step parameters as they are; what `module_of` gives for a new one.
+
+    neuron           its name
+    values           its parameters, each a number or one per neuron (those not given: the neuron's
+                     `defaults`), and its options, by name
+    dt               length of a step, ms; the neuron itself does not know it
+    learn            names of the parameters to be learned
+    size             number of neurons, for a value of its own in each where a single one is learned
+
+    Raises `ParameterError` naming what is missing or unknown and what there is, and for a neuron of
+    integers.
+    """
+
+    def __init__(
+        self,
+        neuron: str,
+        *,
+        dt: float = 1.0,
+        detach_reset: bool = True,
+        surrogate: str = "atan",
+        alpha: float | None = None,
+        learn: Sequence[str] = (),
+        size: int | None = None,
+        **values: Any,
+    ) -> None:
+        options = {k: values.pop(k) for k in _option_defaults(neuron) if k in values}
+        super().__init__(neuron, options, dt=dt, surrogate=surrogate, alpha=alpha, detach_reset=detach_reset)
+        model = resolve(neuron, options)
+        if model.integer:
+            raise ParameterError(f"neuron {neuron!r} computes in integers and cannot be a torch module.")
+        given = {**model.defaults, **values}
+        missing = [n for n in model.params if n not in given]
+        unknown = [n for n in (*values, *learn) if n not in model.params]
+        if missing or unknown:
+            has = ", ".join((*model.params, *_option_defaults(neuron)))
+            raise ParameterError(f"neuron {neuron!r} has {has}; missing {missing}, unknown {unknown}.")
+        self.names = model.params
+        self.values = nn.Module()
+        for n in self.names:
+            value = _tensor(n, given[n], size if n in learn else None)
+            if n in learn:
+                self.values.register_parameter(n, nn.Parameter(value))
+            else:
+                self.values.register_buffer(n, value)
+
+    def per_step(self) -> dict[str, Tensor]:
+        """The per-step parameters by name."""
+        return {n: getattr(self.values, n) for n in self.names}
+
+
+MODULES: dict[str, Callable[..., NeuronModule]] = {
+    "lif": LIF,
+    "if": IF,
+    "cuba": CubaLIF,
+    "li": LI,
+    "adlif": AdLIF,
+}
+"""Neuron name → its torch module. Add to it to give a neuron of one's own other parameters than its own."""
+
+
+def module_of(name: str) -> Callable[..., NeuronModule]:
+    """What makes the torch module of neuron `name`: that of `MODULES`, else `Registered` with this name.
+
+    Raises `ParameterError` for a name that is in neither `MODULES` nor `NEURONS`.
+    """
+    if name not in MODULES and name not in NEURONS:
+        raise ParameterError(f"unknown neuron {name!r}; known are {', '.join(sorted({*MODULES, *NEURONS}))}.")
+    return MODULES.get(name) or functools.partial(Registered, name)
+
+
+def arguments_of(name: str) -> dict[str, Any]:
+    """What `module_of(name)` takes by name, with defaults; `inspect.Parameter.empty` where there is none.
+
+    Raises `ParameterError` as `module_of` does.
+    """
+    taken = {
+        n: p.default
+        for n, p in inspect.signature(module_of(name)).parameters.items()
+        if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
+    }
+    if name in MODULES:
+        return taken
+    taken.pop("neuron", None)
+    model = resolve(name)
+    own = {n: model.defaults.get(n, inspect.Parameter.empty) for n in model.params}
+    return {**own, **_option_defaults(name), **taken}
+
+
+def _option_defaults(name: str) -> dict[str, Any]:
+    """A neuron's options with their defaults."""
+    if name not in NEURONS:
+        return {}
+    return {n: p.default for n, p in inspect.signature(NEURONS[name]).parameters.items()}

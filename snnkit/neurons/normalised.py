@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,8 +25,12 @@ from numba import njit
 from torch import Tensor, nn
 
 from .. import backend
-from . import kernels_cpu, scan
-from .surrogate import checked
+from . import kernels_cpu
+from .neuron import encode, equations
+from .operator import Layout, along_columns, as_rows, dtype_of, empty_like, layout, narrow, scalars_of
+from .run import run as run_neuron
+from .run import signature, start_of, values_of
+from .surrogate import SURROGATES, checked
 
 ROWS = 64
 """Rows of a block, whose mean and variance are worked out while it is in cache."""
@@ -94,51 +98,84 @@ def _statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, squares / count
 
 
-class _Columns:
-    """The parameters of a layer as its kernels read them."""
+class Variant(NamedTuple):
+    """What a call computes, besides its tensors: the trailing arguments of both operators, in their order.
 
-    def __init__(self, x: Tensor, params: Sequence[Tensor], widest: int, **norm: np.ndarray) -> None:
-        n, dtype = x.shape[-1], str(x.dtype)[6:]
+    eps               of the norm
+    name, options     the neuron, options as `encode` gives them
+    surrogate, alpha  name in `SURROGATES` and its sharpness
+    through           whether the reset takes part in the backward pass
+    """
+
+    eps: float
+    name: str
+    options: str
+    surrogate: str
+    alpha: float
+    through: bool
+
+
+_STATIC = "float eps, str name, str options, str surrogate, float alpha, bool through"
+
+
+class _Norm(NamedTuple):
+    """A batch norm as scale · x + shift, each ``[N]`` in float64; rstd is 1/√(var + eps)."""
+
+    scale: np.ndarray
+    shift: np.ndarray
+    mean: np.ndarray
+    rstd: np.ndarray
+
+    @classmethod
+    def of(cls, weight: Tensor, bias: Tensor, mean: Tensor, var: Tensor, eps: float) -> _Norm:
+        """From γ, β and the statistics, each ``[N]``."""
+        rstd = 1 / np.sqrt(var.numpy() + eps)
+        scale = weight.detach().numpy() * rstd
+        shift = bias.detach().numpy() - mean.numpy() * scale
+        return cls(scale=scale, shift=shift, mean=mean.numpy(), rstd=rstd)
+
+
+class _Columns:
+    """The parameters of a layer as its kernels read them: per column of `view`."""
+
+    def __init__(self, x: Tensor, params: Sequence[Tensor], widest: int, norm: Sequence[np.ndarray]) -> None:
+        n, dtype = x.shape[-1], dtype_of(x)
         like = x.new_empty(n)
-        self.view = scan.layout(x.shape[1:], [*params, like], widest)
-        self.params = [scan.along_columns(p, x.shape[1:], 1, self.view) for p in params]
-        self.norm = [np.tile(v.astype(dtype), self.view.columns // n) for v in norm.values()]
+        self.view: Layout = layout(x.shape[1:], [*params, like], widest)
+        self.params = [along_columns(p, x.shape[1:], 1, self.view) for p in params]
+        self.norm = [np.tile(v.astype(dtype), self.view.columns // n) for v in norm]
         self.none = [np.empty((0,) * k, dtype) for k in range(4)]
 
+    def steps(self, t: Tensor | None) -> np.ndarray:
+        """[T, rows, columns] of a tensor of all steps, or nothing."""
+        return self.none[3] if t is None else as_rows(t, self.view)
 
-def _affine(
-    x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, var: Tensor, eps: float
-) -> dict[str, np.ndarray]:
-    """scale and shift of ``scale · x + shift``; mean; 1/√(var + eps); float64."""
-    rstd = 1 / np.sqrt(var.numpy() + eps)
-    scale = weight.detach().numpy() * rstd
-    shift = bias.detach().numpy() - mean.numpy() * scale
-    return {"scale": scale, "shift": shift, "mean": mean.numpy(), "rstd": rstd}
+    def step(self, t: Tensor | None) -> np.ndarray:
+        """[rows, columns] of a tensor of one step, or nothing."""
+        return self.none[2] if t is None else as_rows(t, self.view)[0]
 
 
 def _forward(
     x: Tensor, weight: Tensor, bias: Tensor, mask: Tensor | None, state: Sequence[Tensor],
-    params: Sequence[Tensor], eps: float, name: str, options: str, surrogate: str, alpha: float,
-    through: bool,
+    params: Sequence[Tensor], *static: Any,
 ) -> list[Tensor]:  # fmt: skip
+    variant = Variant(*static)
+    neuron = equations(variant.name, variant.options)
     x = x.contiguous()
     mean, var = (torch.from_numpy(v) for v in _statistics(x.view(-1, x.shape[2]).numpy()))
-    s, d = scan.room(x), x.new_empty(0) if mask is None else scan.room(x)
-    norm = _affine(x, weight, bias, mean, var, eps)
-    c = _Columns(x, params, kernels_cpu.WIDTH, scale=norm["scale"], shift=norm["shift"])
-    scalar = scan.scalars_of(scan.equations(name, options), params)
-    kernel = kernels_cpu.forward(
-        name, options, surrogate, str(x.dtype)[6:], scalar, False, True, mask is not None
-    )
+    s, d = empty_like(x), x.new_empty(0) if mask is None else empty_like(x)
+    norm = _Norm.of(weight, bias, mean, var, variant.eps)
+    c = _Columns(x, params, kernels_cpu.WIDTH, [norm.scale, norm.shift])
+    scalar = scalars_of(neuron, params)
     call = functools.partial(
-        kernel.forward,
-        scan.seen(x, c.view),
-        scan.seen(s, c.view),
+        kernels_cpu.forward(neuron, dtype_of(x), scalar, False, True, mask is not None).forward,
+        c.steps(x),
+        c.steps(s),
         c.none[3],
-        c.none[3] if mask is None else scan.seen(d, c.view),
-        c.none[2] if mask is None else scan.seen(mask, c.view)[0],
+        c.steps(None if mask is None else d),
+        c.step(mask),
         *c.norm,
-        *(scan.seen(v.clone(memory_format=torch.contiguous_format), c.view)[0] for v in state),
+        *(c.step(v.clone(memory_format=torch.contiguous_format)) for v in state),
         *c.params,
         c.view.width,
         c.view.per_neuron,
@@ -147,47 +184,50 @@ def _forward(
     return [s, d, mean, var]
 
 
-def _backward_pass(
-    gs: Tensor | None, gd: Tensor | None, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, var: Tensor,
-    mask: Tensor | None, state: Sequence[Tensor], params: Sequence[Tensor], eps: float, name: str,
-    options: str, surrogate: str, alpha: float, through: bool,
+def _backward(
+    gs: Tensor | None, gd: Tensor | None, x: Tensor, statistics: Sequence[Tensor], mask: Tensor | None,
+    state: Sequence[Tensor], params: Sequence[Tensor], *static: Any,
 ) -> list[Tensor]:  # fmt: skip
+    variant = Variant(*static)
+    neuron = equations(variant.name, variant.options)
+    weight, bias, mean, var = statistics
     x = x.contiguous()
     steps, batch, n = x.shape
-    dtype = np.dtype(str(x.dtype)[6:])
-    gx = scan.room(x)
-    norm = _affine(x, weight, bias, mean, var, eps)
-    c = _Columns(x, params, scan.narrow(steps), **norm)
+    dtype = np.dtype(dtype_of(x))
+    gx = empty_like(x)
+    norm = _Norm.of(weight, bias, mean, var, variant.eps)
+    c = _Columns(x, params, narrow(steps), norm)
     sums = torch.zeros((2, batch, n), dtype=x.dtype)
     zeros = [x.new_zeros(x.shape[1:]) for _ in state]
     grads = ("s" if gs is not None else "") + ("d" if gd is not None else "")
-    scalar = scan.scalars_of(scan.equations(name, options), params)
-    kernel = kernels_cpu.backward(name, options, surrogate, dtype.name, scalar, grads, (), True)
+    scalar = scalars_of(neuron, params)
+    surrogate = SURROGATES[variant.surrogate]
     call = functools.partial(
-        kernel.backward,
-        c.none[3] if gs is None else scan.seen(gs, c.view),
+        kernels_cpu.backward(neuron, surrogate, dtype.name, scalar, grads, (), True).backward,
+        c.steps(gs),
         c.none[3],
-        c.none[3] if gd is None else scan.seen(gd, c.view),
-        c.none[2] if gd is None or mask is None else scan.seen(mask, c.view)[0],
-        scan.seen(x, c.view),
+        c.steps(gd),
+        c.step(None if gd is None else mask),
+        c.steps(x),
         *c.norm,
-        *(scan.seen(v, c.view)[0] for v in state),
-        *(scan.seen(v, c.view)[0] for v in zeros),
-        scan.seen(gx, c.view),
+        *(c.step(v) for v in state),
+        *(c.step(v) for v in zeros),
+        c.steps(gx),
         sums.view(2, c.view.rows, c.view.columns).numpy(),
         *c.params,
-        dtype.type(alpha),
-        dtype.type(through),
+        dtype.type(variant.alpha),
+        dtype.type(variant.through),
         c.view.width,
         c.view.per_neuron,
     )
     kernels_cpu.spread(call, c.view.items, torch.get_num_threads())
     total = sums.double().sum(1)
-    a, b = (norm["scale"] * total.numpy() / (steps * batch)).astype(dtype)
-    b = (b * norm["rstd"]).astype(dtype)
-    flat, seen = gx.view(-1, n).numpy(), x.view(-1, n).numpy()
+    a, b = (norm.scale * total.numpy() / (steps * batch)).astype(dtype)
+    b = (b * norm.rstd).astype(dtype)
     centre: Any = _centre
-    finish = functools.partial(centre, flat, seen, norm["mean"].astype(dtype), a, b)
+    finish = functools.partial(
+        centre, gx.view(-1, n).numpy(), x.view(-1, n).numpy(), norm.mean.astype(dtype), a, b
+    )
     kernels_cpu.spread(finish, steps * batch, torch.get_num_threads())
     return [gx, total[1].to(weight.dtype, copy=True), total[0].to(bias.dtype, copy=True)]
 
@@ -196,54 +236,53 @@ _forward_op = torch.library.custom_op(
     "snnkit::normalised",
     _forward,
     mutates_args=(),
-    schema="(Tensor x, Tensor weight, Tensor bias, Tensor? mask, Tensor[] state, Tensor[] params, float eps, "
-    "str name, str options, str surrogate, float alpha, bool through) -> Tensor[]",
+    schema="(Tensor x, Tensor weight, Tensor bias, Tensor? mask, Tensor[] state, Tensor[] params, "
+    f"{_STATIC}) -> Tensor[]",
 )
 _backward_op = torch.library.custom_op(
     "snnkit::normalised_backward",
-    _backward_pass,
+    _backward,
     mutates_args=(),
-    schema="(Tensor? gs, Tensor? gd, Tensor x, Tensor weight, Tensor bias, Tensor mean, Tensor var, "
-    "Tensor? mask, Tensor[] state, Tensor[] params, float eps, str name, str options, str surrogate, "
-    "float alpha, bool through) -> Tensor[]",
+    schema="(Tensor? gs, Tensor? gd, Tensor x, Tensor[] statistics, Tensor? mask, Tensor[] state, "
+    f"Tensor[] params, {_STATIC}) -> Tensor[]",
 )
 
 
 @_forward_op.register_fake
-def _(x, weight, bias, mask, state, params, eps, name, options, surrogate, alpha, through):  # type: ignore[no-untyped-def]
+def _(x: Tensor, weight: Tensor, bias: Tensor, mask: Tensor | None, *others: Any) -> list[Tensor]:
     like = torch.empty_like(x, memory_format=torch.contiguous_format)
     d = x.new_empty(0) if mask is None else torch.empty_like(like)
     return [like, d, *(x.new_empty(x.shape[-1], dtype=torch.float64) for _ in range(2))]
 
 
 @_backward_op.register_fake
-def _(gs, gd, x, weight, bias, mean, var, mask, state, params, eps, name, options, surrogate, alpha, through):  # type: ignore[no-untyped-def]
-    return [
-        torch.empty_like(x, memory_format=torch.contiguous_format),
-        *map(torch.empty_like, (weight, bias)),
-    ]
+def _(
+    gs: Tensor | None, gd: Tensor | None, x: Tensor, statistics: Sequence[Tensor], *others: Any
+) -> list[Tensor]:
+    like = torch.empty_like(x, memory_format=torch.contiguous_format)
+    return [like, *map(torch.empty_like, statistics[:2])]
 
 
-def _setup(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
+def _save(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
     x, weight, bias, mask, state, params, *static = inputs
     ctx.set_materialize_grads(False)
     ctx.static, ctx.counts = static, (len(state), len(params))
     ctx.save_for_backward(x, weight, bias, *output[2:], mask, *state, *params)
 
 
-def _backward(ctx: Any, grads: Sequence[Tensor | None]) -> tuple[Any, ...]:
+def _gradients(ctx: Any, grads: Sequence[Tensor | None]) -> tuple[Any, ...]:
     x, weight, bias, mean, var, mask, *rest = ctx.saved_tensors
     count, others = ctx.counts
     gs, gd = grads[:2]
     found: Sequence[Tensor | None] = [None] * 3
     if gs is not None or gd is not None:
         found = torch.ops.snnkit.normalised_backward(
-            gs, gd, x, weight, bias, mean, var, mask, rest[:count], rest[count:], *ctx.static
+            gs, gd, x, [weight, bias, mean, var], mask, rest[:count], rest[count:], *ctx.static
         )
     return (*found, None, [None] * count, [None] * others, *(None for _ in ctx.static))
 
 
-torch.library.register_autograd("snnkit::normalised", _backward, setup_context=_setup)
+torch.library.register_autograd("snnkit::normalised", _gradients, setup_context=_save)
 
 
 @torch.compiler.assume_constant_result
@@ -270,10 +309,10 @@ def run(
     operation. Running statistics of `norm` are kept as `nn.BatchNorm1d` keeps them.
 
     mask    [B, N], the same in all steps; None: the spikes come back twice
-    others  as in `scan.run`
+    others  as in `run.run`
     """
-    text = options if isinstance(options, str) else scan.encode(options or {})
-    neuron = scan.facts(name, text)
+    text = options if isinstance(options, str) else encode(options or {})
+    neuron = signature(name, text)
     surrogate, alpha = checked(surrogate, alpha)
     fits = (
         _compiled()
@@ -289,23 +328,23 @@ def run(
         and norm.weight.dtype == x.dtype
         and norm.momentum is not None
         and neuron.spiking
-        and neuron.trainable
+        and neuron.trained
         and all(not isinstance(p, Tensor) or (p.ndim <= 1 and not p.requires_grad) for p in params.values())
     )
     if not fits:
         y = nn.BatchNorm1d.forward(norm, x.flatten(0, 1)).view_as(x)
-        result = scan.run(
+        result = run_neuron(
             name, y, None, params, options=text, surrogate=surrogate, alpha=alpha, detach_reset=detach_reset,
             initial=initial,
         )  # fmt: skip
         s = result.s if neuron.spiking else result.h
         return s, s if mask is None else s * mask
-    values = scan.values_of(neuron, params, x)
-    start = scan.start_of(neuron, None, initial or {}, x)
-    s, d, mean, var = torch.ops.snnkit.normalised(
-        x, norm.weight, norm.bias, mask, start, values, norm.eps, name, text, surrogate, alpha,
-        not detach_reset,
-    )  # fmt: skip
+    values = values_of(neuron, params, x)
+    start = start_of(neuron, None, initial or {}, x)
+    variant = Variant(
+        eps=norm.eps, name=name, options=text, surrogate=surrogate, alpha=alpha, through=not detach_reset
+    )
+    s, d, mean, var = torch.ops.snnkit.normalised(x, norm.weight, norm.bias, mask, start, values, *variant)
     if norm.track_running_stats:
         _follow(norm, mean.detach(), var.detach(), x.shape[0] * x.shape[1])
     return s, s if mask is None else d

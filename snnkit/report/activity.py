@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from .. import engine
-from ..engine.readout import classify, output_of
+from ..engine.readout import classify, output_of, rule_of
 from ..errors import ParameterError
 from ..events import EventBatch
 from ..files import PathLike, atomic
 from ..graph import INPUT, Graph
+from ..metadata import Readout
 
 INK, ACCENT, PALE = "#1f2933", "#c2410c", "#94a3b8"
 
@@ -17,7 +18,7 @@ INK, ACCENT, PALE = "#1f2933", "#c2410c", "#94a3b8"
 def draw_activity(graph: Graph, events: EventBatch, path: PathLike, title: str = "") -> None:
     """Write a PNG: a raster of every population, the read-out's scores over time, delay histograms.
 
-    events  one sample
+    events  one sample, else `ParameterError`
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -25,7 +26,7 @@ def draw_activity(graph: Graph, events: EventBatch, path: PathLike, title: str =
     if len(events) != 1:
         raise ParameterError(f"draw_activity shows one sample, got {len(events)}.")
     out = output_of(graph)
-    shows_v = graph.metadata.get("readout") != "spike_count"
+    shows_v = not rule_of(graph).of_spikes
     result = engine.simulate(graph, events, record=[(out, "v")] if shows_v else [], progress=False)
     layers = [n for n in graph.order() if n != out]
     delayed = [p for p in graph.projections if p.delays.size > 1 and p.max_delay > 0]
@@ -52,7 +53,7 @@ def draw_activity(graph: Graph, events: EventBatch, path: PathLike, title: str =
         axis.tick_params(labelbottom=False)
     axis = figure.add_subplot(grid[len(layers), 0], sharex=first)
     guess = int(classify(result, graph, events.lengths)[0].argmax())
-    classes = graph.metadata.get("classes") or [str(i) for i in range(graph.populations[out].size)]
+    classes = Readout.of(graph.metadata).classes or [str(i) for i in range(graph.populations[out].size)]
     if shows_v:
         v = result.recorded[out, "v"][:, 0]
         odds = np.exp(v - v.max(1, keepdims=True))

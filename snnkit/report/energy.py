@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 
 from ..energy import (
     Estimate,
     Price,
-    Study,
     compare_delays,
     compare_dense,
     crossover,
@@ -20,11 +17,12 @@ from ..energy import (
 )
 from ..energy.baseline import BREAK_EVENS, equivalent_bits
 from ..energy.models import MODELS
+from ..files import PathLike
 from . import figures, html
 
 
 def energy_page(
-    estimate: Estimate, path: str | os.PathLike[str], title: str = "Energy and latency of a spiking network"
+    estimate: Estimate, path: PathLike, title: str = "Energy and latency of a spiking network"
 ) -> None:
     """Write the report of an `Estimate` as one self-contained HTML page."""
     counts = next(iter(estimate.counts.values()))
@@ -78,35 +76,6 @@ def energy_page(
     html.write(path, title, f"{samples}; mean of an inference; ranges from constants and samples", parts)
 
 
-def tune_page(
-    study: Study, path: str | os.PathLike[str], title: str = "Accuracy, energy and latency"
-) -> None:
-    """Write the Pareto front of a search as one self-contained HTML page."""
-    best = study.front()
-    names = [*study.parameters, *(n for n, _ in study.objectives)]
-    rows = [[_plain(best[n][i], n) for n in names] for i in range(len(best["trial"]))]
-    objectives = [n for n, _ in study.objectives]
-    x = "energy_pj" if "energy_pj" in objectives else objectives[-1]
-    y = next(n for n in objectives if n != x) if len(objectives) > 1 else objectives[0]
-    parts = [
-        html.picture(figures.front(study, x, y), "Pareto front"),
-        "<h2>Networks on the front</h2>",
-        f'<div class="card">{html.table(names, rows, numbers=range(len(names)))}</div>',
-    ]
-    if study.failed:
-        failed = ((n, why) for n, why in study.failed.items())
-        parts.append(
-            html.details(f"{len(study.failed)} trials gave no figures", html.table(["trial", "why"], failed))
-        )
-    html.write(path, title, f"{len(study.table['trial'])} networks tried", parts)
-
-
-def _plain(value: object, name: str) -> str:
-    if name.endswith("_pj"):
-        return human(float(str(value)))
-    return f"{value:.4g}" if isinstance(value, float | np.floating) else str(value)
-
-
 def _rate(spikes: np.ndarray, steps: np.ndarray, size: int) -> float:
     places = float(steps.sum()) * size
     return float(spikes.sum()) / places if places else 0.0
@@ -151,7 +120,7 @@ def _does_it_pay(estimate: Estimate) -> list[str]:
     rows = []
     for i in range(len(table["network"])):
         rate = table["crossover_rate"][i]
-        said = (
+        below = (
             ""
             if i == 0
             else "not known (no spikes)"
@@ -162,7 +131,7 @@ def _does_it_pay(estimate: Estimate) -> list[str]:
         )
         energy = human(table["energy_pj"][i], table["energy_pj_low"][i], table["energy_pj_high"][i])
         ratio = f"{table['ratio'][i]:.3g}" if np.isfinite(table["ratio"][i]) else ""
-        rows.append((table["network"][i], table["passes"][i], energy, ratio, said))
+        rows.append((table["network"][i], table["passes"][i], energy, ratio, below))
     columns = ["network", "runs", "energy", "relative", "break-even rate"]
     lines = "; ".join(f"{b.name}: {b.source}" for b in BREAK_EVENS)
     return [
@@ -199,7 +168,7 @@ def _counts(estimate: Estimate, rates: dict[str, float]) -> str:
     counts = counts or next(iter(estimate.counts.values()))
     rows = []
     for n in counts.neurons:
-        into = [s for s in counts.synapses if s.target == n.name]
+        into = counts.into(n.name)
         active = "–" if n.active is None else f"{n.active.mean():,.0f}"
         rows.append(
             (

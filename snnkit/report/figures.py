@@ -1,72 +1,23 @@
-"""Figures of the energy report, as SVG text. One style for all."""
+"""Figures of the energy report, as SVG text."""
 
 from __future__ import annotations
 
-import io
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
-from ..energy import BREAK_EVENS, Counts, Crossover, Price, Study, human
-from ..energy.uncertainty import UNITS
+from ..energy import BREAK_EVENS, Counts, Crossover, Price, human
+from .style import COLOURS, INK, decades, figure, no_ticks, svg, unit_of
 
-COLOURS = (
-    "#2a6fbb", "#e08a3c", "#3f9d6b", "#b8476b", "#7a5ea8",
-    "#8c6d4f", "#3aa6b9", "#c9a227", "#6b7785", "#a3b86c",
-)  # fmt: skip
-INK, SOFT, LINE = "#1b2430", "#5a6675", "#dde3ea"
 MAX_OPERATIONS = 8
-_RC: dict[Any, Any] = {
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "axes.edgecolor": SOFT,
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": LINE,
-    "grid.linewidth": 0.8,
-    "xtick.color": SOFT,
-    "ytick.color": SOFT,
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-    "svg.hashsalt": "snnkit",
-}
-
-
-@contextmanager
-def _figure(width: float, height: float) -> Iterator[tuple[Any, Any]]:
-    """A figure and its axes in the house style; pyplot's global state is not touched."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
-    with rc_context(_RC):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        yield figure, figure.add_subplot()
-
-
-def _svg(figure: Any) -> str:
-    out = io.StringIO()
-    figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
-    return out.getvalue()
-
-
-def _unit(largest: float) -> tuple[str, float]:
-    """The unit in which a bar of `largest` pJ reads well."""
-    return next(((u, s) for u, s in UNITS if largest >= s), UNITS[-1])
+"""Operations that have a colour of their own; the rest are one."""
 
 
 def overview(prices: Sequence[Price]) -> str:
     """Total of every profile with its range, on a logarithmic axis."""
     ordered = sorted(prices, key=lambda p: p.total_pj)
-    with _figure(8.6, 0.9 + 0.36 * len(ordered)) as (figure, axes):
+    with figure(8.6, 0.9 + 0.36 * len(ordered)) as (drawing, axes):
         for y, p in enumerate(ordered):
             doubtful = "estimate" in p.profile.quality.lower()
             colour = COLOURS[1] if doubtful else COLOURS[0]
@@ -89,23 +40,10 @@ def overview(prices: Sequence[Price]) -> str:
         left, right = axes.get_xlim()
         axes.set_xlim(left, right * (right / left) ** 0.2)
         axes.set_xlabel("energy of an inference")
-        axes.xaxis.set_major_formatter(_decades)
-        axes.xaxis.set_minor_locator(_no_ticks())
+        axes.xaxis.set_major_formatter(decades)
+        axes.xaxis.set_minor_locator(no_ticks())
         axes.grid(axis="y", visible=False)
-        return _svg(figure)
-
-
-def _decades(value: float, _: int) -> str:
-    if value <= 0:
-        return ""
-    unit, size = _unit(value * 1.0000001)
-    return f"{value / size:g} {unit}"
-
-
-def _no_ticks() -> Any:
-    from matplotlib.ticker import NullLocator
-
-    return NullLocator()
+        return svg(drawing)
 
 
 def bars(price: Price) -> str:
@@ -119,8 +57,8 @@ def bars(price: Price) -> str:
     totals = np.array([t["energy_pj"][t["layer"] == layer].sum() for layer in layers])
     highs = np.array([t["energy_pj_high"][t["layer"] == layer].sum() for layer in layers])
     lows = np.array([t["energy_pj_low"][t["layer"] == layer].sum() for layer in layers])
-    unit, size = _unit(float(max(highs.max(initial=0), 1e-9)))
-    with _figure(5.8, 1.5 + 0.45 * len(layers) + 0.12 * len(shown)) as (figure, axes):
+    unit, size = unit_of(float(max(highs.max(initial=0), 1e-9)))
+    with figure(5.8, 1.5 + 0.45 * len(layers) + 0.12 * len(shown)) as (drawing, axes):
         left = np.zeros(len(layers))
         groups = [([name], name) for name in shown] + ([(rest, "other")] if rest else [])
         for i, (names, label) in enumerate(groups):
@@ -148,8 +86,8 @@ def bars(price: Price) -> str:
         axes.grid(axis="y", visible=False)
         if groups:
             columns = 2 if len(groups) > 6 else 3
-            figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=columns)
-        return _svg(figure)
+            drawing.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=columns)
+        return svg(drawing)
 
 
 def crossover(crossings: Sequence[Crossover]) -> str:
@@ -160,7 +98,7 @@ def crossover(crossings: Sequence[Crossover]) -> str:
     low = min([measured, *known]) / 8
     high = min(max([measured, *known]) * 4, max(1.0, measured))
     rates = np.geomspace(max(low, 1e-6), max(high, low * 10), 200)
-    with _figure(5.8, 4.2) as (figure, axes):
+    with figure(5.8, 4.2) as (drawing, axes):
         axes.plot(rates, first.energy_pj(rates), color=COLOURS[0], lw=2.4, label="spiking network")
         own = first.fixed_pj + first.spikes_pj
         axes.plot(measured, own, "o", color=COLOURS[0], ms=8, label=f"measured rate {measured:.3g}")
@@ -189,17 +127,17 @@ def crossover(crossings: Sequence[Crossover]) -> str:
         axes.set(xscale="log", yscale="log", xlim=(rates[0], rates[-1]))
         axes.set_xlabel("spikes per neuron and step")
         axes.set_ylabel("energy of an inference")
-        axes.yaxis.set_major_formatter(_decades)
-        axes.yaxis.set_minor_locator(_no_ticks())
+        axes.yaxis.set_major_formatter(decades)
+        axes.yaxis.set_minor_locator(no_ticks())
         axes.set_title(f"Where spiking pays: {first.profile}")
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=2)
-        return _svg(figure)
+        drawing.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=2)
+        return svg(drawing)
 
 
 def break_even(counts: Counts) -> str:
     """SynOps per synapse and inference, beside what the literature calls break-even."""
     own = counts.spikes_per_synapse
-    with _figure(5.8, 2.6) as (figure, axes):
+    with figure(5.8, 2.6) as (drawing, axes):
         for i, line in enumerate(BREAK_EVENS):
             y = len(BREAK_EVENS) - i
             axes.plot(
@@ -213,7 +151,7 @@ def break_even(counts: Counts) -> str:
             axes.plot(float(own.mean()), 0, "o", color=COLOURS[0], ms=9, mec="white")
             axes.set_xscale("log")
             axes.xaxis.set_major_formatter("{x:g}")
-            axes.xaxis.set_minor_locator(_no_ticks())
+            axes.xaxis.set_minor_locator(no_ticks())
             ends = [*positive, *(b.low for b in BREAK_EVENS), *(b.high for b in BREAK_EVENS)]
             axes.set_xlim(10 ** math.floor(math.log10(min(ends))), 10 ** math.ceil(math.log10(max(ends))))
         names = ["this network", *[line.name for line in reversed(BREAK_EVENS)]]
@@ -222,13 +160,13 @@ def break_even(counts: Counts) -> str:
         axes.set_ylim(-0.6, len(BREAK_EVENS) + 0.6)
         axes.set_xlabel("SynOps per synapse and inference")
         axes.set_title("Break-even figures")
-        return _svg(figure)
+        return svg(drawing)
 
 
 def tornado(table: dict[str, np.ndarray], total_pj: float, by: float = 0.2, most: int = 12) -> str:
     """What ±`by` of each constant does to the total, largest on top."""
     names = table["constant"][:most]
-    with _figure(5.8, 1.2 + 0.32 * max(len(names), 1)) as (figure, axes):
+    with figure(5.8, 1.2 + 0.32 * max(len(names), 1)) as (drawing, axes):
         for y, i in enumerate(range(len(names))):
             for side, colour in (("energy_pj_minus", COLOURS[2]), ("energy_pj_plus", COLOURS[3])):
                 change = 100 * (table[side][i] / total_pj - 1) if total_pj else 0.0
@@ -240,14 +178,14 @@ def tornado(table: dict[str, np.ndarray], total_pj: float, by: float = 0.2, most
         axes.set_xlabel("change of the total, %")
         axes.set_title(f"Each constant ±{100 * by:.0f} %")
         axes.grid(axis="y", visible=False)
-        return _svg(figure)
+        return svg(drawing)
 
 
 def delays(table: dict[str, np.ndarray]) -> str:
     """Energy of the network with each implementation of its delays, and the memory they need."""
-    unit, size = _unit(float(max(table["energy_pj"].max(), 1e-9)))
+    unit, size = unit_of(float(max(table["energy_pj"].max(), 1e-9)))
     base = table["energy_pj"][0] / size
-    with _figure(7.2, 1.1 + 0.42 * len(table["kind"])) as (figure, axes):
+    with figure(7.2, 1.1 + 0.42 * len(table["kind"])) as (drawing, axes):
         for y, kind in enumerate(table["kind"]):
             extra = max(table["extra_pj"][y], 0) / size
             axes.barh(y, base, color=COLOURS[8], height=0.6, alpha=0.55)
@@ -271,14 +209,14 @@ def delays(table: dict[str, np.ndarray]) -> str:
         axes.set_xlabel(f"{unit} an inference (grey: the same network without delay memory)")
         axes.set_title("What the delays cost")
         axes.grid(axis="y", visible=False)
-        return _svg(figure)
+        return svg(drawing)
 
 
 def distribution(price: Price) -> str:
     """Energy of the single inferences."""
-    unit, size = _unit(float(max(price.per_inference.max(initial=0), 1e-9)))
+    unit, size = unit_of(float(max(price.per_inference.max(initial=0), 1e-9)))
     values = price.per_inference / size
-    with _figure(7.2, 2.6) as (figure, axes):
+    with figure(7.2, 2.6) as (drawing, axes):
         axes.hist(values, bins=max(5, min(40, math.isqrt(len(values)) * 2)), color=COLOURS[0], alpha=0.8)
         axes.axvline(values.mean(), color=INK, lw=1.5)
         axes.annotate(
@@ -291,40 +229,4 @@ def distribution(price: Price) -> str:
         axes.set_xlabel(f"{unit} an inference, {price.profile.name}")
         axes.set_ylabel("samples")
         axes.set_title("From sample to sample")
-        return _svg(figure)
-
-
-def front(study: Study, x: str = "energy_pj", y: str = "accuracy") -> str:
-    """All trials of a search and their Pareto front in two of its objectives; colour is the third."""
-    t = study.table
-    third = next((name for name, _ in study.objectives if name not in (x, y)), None)
-    with _figure(7.2, 4.2) as (figure, axes):
-        colour = t[third] if third else None
-        dots = axes.scatter(
-            t[x], t[y], c=colour, s=30, cmap="viridis", alpha=0.55, edgecolors="none", label="trials"
-        )
-        chosen = t["front"]
-        axes.scatter(
-            t[x][chosen],
-            t[y][chosen],
-            c=None if colour is None else colour[chosen],
-            s=80,
-            cmap="viridis",
-            vmin=None if colour is None else colour.min(),
-            vmax=None if colour is None else colour.max(),
-            edgecolors=INK,
-            linewidths=1.2,
-            label="Pareto front",
-        )
-        if (t[x] > 0).all() and t[x].max() > 5 * t[x].min():
-            axes.set_xscale("log")
-        if x == "energy_pj":
-            axes.xaxis.set_major_formatter(_decades)
-            axes.xaxis.set_minor_formatter("")
-        axes.set_xlabel("energy of an inference" if x == "energy_pj" else x.replace("_", " "))
-        axes.set_ylabel(y.replace("_", " "))
-        if third:
-            figure.colorbar(dots, ax=axes, label=third.replace("_", " "))
-        axes.legend(loc="lower right")
-        axes.set_title(f"{len(t['trial'])} trials, {int(chosen.sum())} on the front")
-        return _svg(figure)
+        return svg(drawing)

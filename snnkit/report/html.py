@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import base64
 import html
-import os
 from collections.abc import Iterable, Sequence
 
-from ..files import atomic
+from ..files import PathLike, atomic
 
 _STYLE = """
 :root { --ink: #1b2430; --soft: #5a6675; --line: #dde3ea; --ground: #f5f7fa; --accent: #2a6fbb; }
@@ -86,7 +85,7 @@ def details(summary: str, inner: str) -> str:
     return f"<details><summary>{escape(summary)}</summary>{inner}</details>"
 
 
-def write(path: str | os.PathLike[str], title: str, subtitle: str, parts: Iterable[str]) -> None:
+def write(path: PathLike, title: str, subtitle: str, parts: Iterable[str]) -> None:
     """Write the page; the file appears whole or not at all."""
     page = (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'

@@ -9,7 +9,6 @@ from typing import Any
 _HOME = {
     "Config": "config",
     "load_config": "config",
-    "READOUTS": "losses",
     "readout_loss": "losses",
     "SpikingClassifier": "network",
     "build": "network",

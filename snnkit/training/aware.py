@@ -36,10 +36,7 @@ class _Fold:
     def norm_factor(self) -> Tensor | None:
         """γ / √(σ² + ε) of the running statistics, [O]."""
         norm: Any = self.norm
-        if norm is None:
-            return None
-        factor = torch.rsqrt(norm.running_var + norm.eps)
-        return factor if norm.weight is None else factor * norm.weight.detach()
+        return None if norm is None else network.norm_factor(norm)
 
     def unit(self) -> Tensor:
         """What one unit of the neuron's input is in thresholds."""

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.sparse import csr_matrix
 from torch.nn import functional as F
 
 from ..engine.synapses import synapses as listed
@@ -64,7 +65,7 @@ class Branch:
         return replace(self, shape=shape) if self.synapses else replace(self, read=shape, shape=shape)
 
     def spread(
-        self, where: str, row: np.ndarray, gain: np.ndarray | None, shape: Shape, tiles: Any = None
+        self, where: object, row: np.ndarray, gain: np.ndarray | None, shape: Shape, tiles: Any = None
     ) -> Branch:
         """Place j moved to row[j] (−1: dropped), times gain[j]; before synapses several may meet."""
         if not self.synapses:
@@ -110,7 +111,7 @@ class Branch:
         mine = np.where(row >= 0, factor[row], 0.0)
         return replace(self, row=row, gain=mine if self.gain is None else self.gain * mine, tiles=None)
 
-    def late(self, where: str, delays: np.ndarray, behind: bool) -> Branch:
+    def late(self, where: object, delays: np.ndarray, behind: bool) -> Branch:
         """Held back by `delays` [shape] steps, before the synapses or `behind` them."""
         if behind:
             if not self.synapses:
@@ -123,13 +124,31 @@ class Branch:
         mine = np.where(row >= 0, delays[row], 0)
         return replace(self, axons=mine if self.axons is None else self.axons + mine)
 
-    def through(self, where: str, made: Sequence[Projection], shape: Shape) -> Branch:
-        """Sent through synapses that give `shape`."""
-        if self.synapses:
+    def through(
+        self, where: object, made: Sequence[Projection], shape: Shape, compose: bool = False
+    ) -> Branch:
+        """Sent through synapses that give `shape`; with `compose` also behind others, as one of both."""
+        if not self.synapses:
+            return replace(self, synapses=tuple(made), made=shape, shape=shape)
+        if not compose:
             raise GraphError(f"{where} follows other synapses with no neuron between; add a neuron.")
-        return replace(self, synapses=tuple(made), made=shape, shape=shape)
+        if math.prod(shape) * math.prod(self.start) > LARGEST:
+            raise GraphError(
+                f"{where}: {math.prod(shape)} × {math.prod(self.start)} weights of a chain of linear layers "
+                "are too many; put a neuron between, or pool before the convolution by whole tiles."
+            )
+        (first,), (second,) = self.projections(str(where), ""), made
+        if first.delays.any() or second.delays.any():
+            raise GraphError(f"{where} follows other synapses, and one of both has delays; add a neuron.")
+        product = _matrix(second, self.shape, shape) @ _matrix(first, self.start, self.shape)
+        both = (
+            Projection("", "", "", product.toarray())
+            if second.kind == "dense"
+            else _sparse(product.shape[1], *_entries(product), np.zeros(product.nnz, np.int64))
+        )
+        return Branch(self.source, self.start, self.start, shape, synapses=(both,), made=shape)
 
-    def _pooled(self, where: str, tiles: tuple[int, int], shape: Shape) -> Branch:
+    def _pooled(self, where: object, tiles: tuple[int, int], shape: Shape) -> Branch:
         """Average pooling behind a convolution: a convolution with a larger kernel and stride."""
         plain = [
             p for p in self.synapses
@@ -165,6 +184,8 @@ class Branch:
         """This branch as projections into `target`, called `name` (.0, .1, … behind it for several taps)."""
         if not self.synapses:
             made = [self._direct()]
+        elif self.synapses[0].kind == "sparse":
+            made = [self._every_synapse(name, p) for p in self.synapses]
         elif all(p.kind == "dense" for p in self.synapses):
             made = [self._dense(p) for p in self.synapses]
         else:
@@ -288,7 +309,7 @@ class Branch:
 
     def _every_synapse(self, name: str, p: Projection) -> Projection:
         n_in = math.prod(self.start)
-        count = p.weight.size * math.prod(self.made[1:])
+        count = p.weight.size * (math.prod(self.made[1:]) if p.kind == "conv" else 1)
         if count > LARGEST:
             raise GraphError(
                 f"projection {name!r}: {count} synapses of a convolution between other linear maps are too "
@@ -345,6 +366,22 @@ def _sparse(
     )  # fmt: skip
 
 
+def _matrix(p: Projection, start: Shape, shape: Shape) -> csr_matrix:
+    """A projection without delays as a matrix [neurons of `shape`, neurons of `start`]."""
+    if p.kind == "dense":
+        return csr_matrix(p.weight.astype(np.float64))
+    ends = {"a": Population("a", "input", start), "b": Population("b", "li", shape)}
+    every = listed(Graph(ends, []), replace(p, name="p", source="a", target="b"))
+    size = (math.prod(shape), math.prod(start))
+    return csr_matrix((every.weight.astype(np.float64), (every.target, every.source)), size)
+
+
+def _entries(matrix: csr_matrix) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Column, row and value of each entry."""
+    found = matrix.tocoo()
+    return found.col, found.row, found.data
+
+
 @dataclass(frozen=True)
 class Value:
     """A sum of branches and a bias, of one step's shape.
@@ -374,7 +411,7 @@ class Value:
         return Value(shape, branches, self.lead if lead is None else lead, self.bias)
 
     def moved(
-        self, where: str, row: np.ndarray, shape: Shape, gain: np.ndarray | None = None, tiles: Any = None
+        self, where: object, row: np.ndarray, shape: Shape, gain: np.ndarray | None = None, tiles: Any = None
     ) -> Value:
         """Place j added to place row[j], times gain[j]; −1: dropped."""
         bias = self.bias
@@ -397,14 +434,14 @@ class Value:
         flat = np.broadcast_to(np.asarray(offset, np.float64), self.shape).reshape(-1)
         return replace(self, bias=self.spread_bias + flat) if flat.any() else self
 
-    def plus(self, where: str, other: Value) -> Value:
+    def plus(self, where: object, other: Value) -> Value:
         """The sum of two values of one shape."""
         if (self.shape, self.lead) != (other.shape, other.lead):
             raise GraphError(f"{where} adds shapes {list(self.shape)} and {list(other.shape)}.")
         total = Value(self.shape, self.branches + other.branches, self.lead, self.bias)
         return total.shifted(other.spread_bias.reshape(other.shape))
 
-    def late(self, where: str, delays: np.ndarray, behind: bool) -> Value:
+    def late(self, where: object, delays: np.ndarray, behind: bool) -> Value:
         """Held back by a number of steps for each neuron."""
         branches = tuple(b.late(where, delays, behind) for b in self.branches)
         if self.bias.any() and delays.any():
@@ -413,8 +450,10 @@ class Value:
             )
         return replace(self, branches=branches)
 
-    def through(self, where: str, made: Sequence[Projection], shape: Shape) -> Value:
-        """Sent through synapses that give `shape`."""
+    def through(
+        self, where: object, made: Sequence[Projection], shape: Shape, compose: bool = False
+    ) -> Value:
+        """Sent through synapses that give `shape`; see `Branch.through`."""
         bias = np.zeros(())
         if self.bias.any():
             if any(p.delays.any() for p in made):
@@ -422,17 +461,14 @@ class Value:
                     f"{where} delays a bias, which a Graph adds from the first step; put a neuron between."
                 )
             bias = np.sum([_applied(p, self.spread_bias, self.shape) for p in made], 0)
-        branches = tuple(b.through(where, made, shape) for b in self.branches)
+        branches = tuple(b.through(where, made, shape, compose) for b in self.branches)
         return Value(shape, branches, self.lead, bias)
 
     def projections(self, target: str) -> list[Projection]:
-        """All branches as projections into `target`; names tell source, target and a number where needed."""
-        sources = [b.source for b in self.branches]
+        """All branches as projections into `target`; names tell source, target, branch and tap."""
         done: list[Projection] = []
         for k, branch in enumerate(self.branches):
-            again = sources[:k].count(branch.source)
-            name = f"{branch.source}→{target}" + (f"+{again}" if again else "")
-            done += branch.projections(name, target)
+            done += branch.projections(f"{branch.source}→{target}" + (f".{k}" if k else ""), target)
         return done
 
 

@@ -5,15 +5,30 @@ Every mistake of a file is reported at once, an unknown key with the nearest val
 
 from __future__ import annotations
 
+import functools
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
 from ..chips import CHIPS
-from ..errors import ConfigError, nearest
+from ..datasets.table import DATASETS, Dataset
+from ..delays import VERSIONS
+from ..errors import ConfigError, choices, nearest
 from ..files import PathLike
+from ..readouts import READOUTS
 
 Whole = TypeVar("Whole", bound=BaseModel)
 
@@ -24,11 +39,50 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Data(Section):
+class DataSection(Section):
+    """A table that names a data set and may hold the options that this data set alone has."""
+
+    name: str
+    root: Path | None = None
+
+    @classmethod
+    def of_values(cls, values: dict[str, Any]) -> type[DataSection]:
+        """This section with the own options of the data set that its values name as further keys.
+
+        A name that is not in the table may have any options: a run's record must be readable where its data
+        set is not registered. `snnkit.datasets.load` refuses it.
+        """
+        name = values.get("name", cls.model_fields["name"].default)
+        return _with_options(cls, DATASETS.get(name)) if isinstance(name, str) else cls
+
+
+@functools.cache
+def _with_options(section: type[DataSection], row: Dataset | None) -> type[DataSection]:
+    if row is None:
+        anything = {"model_config": {"extra": "allow"}, "__module__": section.__module__}
+        return type(section.__name__, (section,), anything)
+    own: dict[str, Any] = {
+        key: (option.annotation, ... if option.required else option.default)
+        for key, option in row.options().items()
+    }
+    return create_model(section.__name__, __base__=section, **own) if own else section
+
+
+def own_options(section: type[DataSection]) -> WrapValidator:
+    """Marks a field of type `section`: the options of the data set that it names are keys of it as well."""
+
+    def validate(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        if isinstance(value, dict):
+            return section.of_values(value).model_validate(value)
+        return handler(value)
+
+    return WrapValidator(validate)
+
+
+class Data(DataSection):
     """Which recordings, and how they become steps and channels."""
 
     name: str = "spoken_digits"
-    root: Path | None = None
     dt: float = Field(10.0, gt=0, description="length of a step, ms")
     channels: int = Field(140, gt=0, description="700 channels are summed in neighbouring groups")
     binary: bool = Field(False, description="spike or no spike instead of counts")
@@ -61,7 +115,7 @@ class Model(Section):
     delays: Literal["learned", "random", "none"] = "learned"
     max_delay: int = Field(24, ge=0, description="steps")
     kernel_count: int = Field(1, ge=1, description="taps per synapse")
-    version: Literal["gauss", "triangle", "max"] = "gauss"
+    version: str = Field("gauss", description="delay kernel: gauss, triangle, max or one added to VERSIONS")
     tau_mem: float = Field(10.05, gt=0, description="ms")
     tau_readout: float | None = Field(None, gt=0, description="ms; tau_mem if not given")
     v_th: float = Field(1.0, gt=0)
@@ -82,7 +136,22 @@ class Model(Section):
         "grow: every layer adds (window − 1)//2 steps, as published",
     )
     tail: int | None = Field(None, ge=0, description="steps; (window − 1)//2 a layer if not given")
-    readout: Literal["softmax_sum", "max_over_time", "last_step", "mean", "spike_count"] = "softmax_sum"
+    readout: str = Field("softmax_sum", description="a name of `snnkit.readouts.READOUTS`")
+
+    @field_validator("readout")
+    @classmethod
+    def _a_readout(cls, name: str) -> str:
+        if name not in READOUTS:
+            raise ValueError(f"is none of {', '.join(READOUTS)}{nearest(name, READOUTS)}")
+        return name
+
+    @field_validator("version")
+    @classmethod
+    def _known_version(cls, version: str) -> str:
+        if version not in VERSIONS:
+            *others, last = (repr(name) for name in VERSIONS)
+            raise ValueError(f"Input should be {', '.join(others)} or {last}")
+        return version
 
 
 class Group(Section):
@@ -130,7 +199,7 @@ class Train(Section):
 class Config(Section):
     """A whole run."""
 
-    data: Data = Data()
+    data: Annotated[SerializeAsAny[Data], own_options(Data)] = Data()
     augment: Augmentation = Augmentation()
     model: Model = Model()
     train: Train = Train()
@@ -185,7 +254,7 @@ def _checked(tree: dict[str, Any], where: str, kind: type[Whole]) -> Whole:
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
-        problems = [_explain(problem, kind) for problem in error.errors()]
+        problems = [explain(problem, kind, tree) for problem in error.errors()]
         count = f"{len(problems)} problem" + "s" * (len(problems) > 1)
         raise ConfigError(f"{where} has {count}: " + "; ".join(problems) + ".") from None
 
@@ -209,22 +278,22 @@ def _override(tree: dict[str, Any], text: str, example: str = "train.epochs=3") 
         tree[last] = value
 
 
-def _explain(problem: Any, kind: type[BaseModel]) -> str:
+def explain(problem: Any, kind: type[BaseModel], tree: dict[str, Any]) -> str:
+    """A sentence of one of pydantic's problems with a `kind` of configuration, made of `tree`."""
     *parents, key = problem["loc"] or ("configuration",)
     table = f"[{'.'.join(str(p) for p in parents)}] " if parents else ""
     if problem["type"] == "extra_forbidden":
-        known = _fields(parents, kind)
-        hint = nearest(str(key), known) or f", known are {', '.join(known)}"
-        return f"{table}unknown key {key!r}{hint}"
+        return f"{table}unknown key {key!r}{choices(str(key), _fields(parents, kind, tree))}"
     given = "" if isinstance(problem["input"], dict) else f" = {problem['input']!r}"
     return f"{table}{key}{given}: {problem['msg'].removeprefix('Value error, ').rstrip('.')}"
 
 
-def _fields(parents: list[Any], kind: type[BaseModel]) -> list[str]:
+def _fields(parents: list[Any], kind: type[BaseModel], tree: dict[str, Any]) -> list[str]:
+    """The keys of a table of the file, those of the data set that it names included."""
     section: Any = kind
     for parent in parents:
-        section = section.model_fields[parent].annotation
-    return list(section.model_fields)
+        section, tree = section.model_fields[parent].annotation, tree[parent]
+    return list((section.of_values(tree) if issubclass(section, DataSection) else section).model_fields)
 
 
 def parse_overrides(overrides: list[str]) -> Config:

@@ -10,9 +10,10 @@ from torch import nn
 
 from ..errors import GraphError
 from ..graph import Graph, Population
+from ..metadata import Readout, Timing
 from .branches import Shape, Value
 from .network import Layer, SpikingClassifier
-from .tracing import Tracer, evaluating, layer, placed
+from .tracing import Met, Tracer, evaluating, layer, placed
 
 InputShape = int | Sequence[int] | Sequence[Sequence[int]] | Mapping[str, Sequence[int] | int]
 
@@ -43,11 +44,8 @@ def lower(
     notes: dict[str, Any] = {}
     if isinstance(network, SpikingClassifier):
         input_shape, dt = network.inputs, network.dt
-        notes = {
-            "readout": network.config.readout,
-            "steps_tail": network.tail,
-            "padding": network.config.padding,
-        }
+        timing = Timing(steps_tail=network.tail, padding=network.config.padding)
+        notes = Readout(kind=network.config.readout).to_metadata() | timing.to_metadata()
     if input_shape is None or dt is None:
         raise GraphError("lower needs input_shape and dt for a module that is no SpikingClassifier.")
     tracer = Tracer(_inputs(input_shape))
@@ -91,15 +89,14 @@ def _output(tracer: Tracer, value: Any) -> str:
 
 
 @layer(Layer)
-def _layer(tracer: Tracer, where: str, module: Layer, value: Value) -> Value:
-    name = where.split("'")[1]
+def _layer(tracer: Tracer, where: Met, module: Layer, value: Value) -> Value:
     for part in (module.synapses, module.norm, module.neuron):
-        value = tracer.apply(name, part, value)
+        value = tracer.apply(where.name, part, value)
     return value
 
 
 @layer(SpikingClassifier)
-def _classifier(tracer: Tracer, where: str, module: SpikingClassifier, value: Value) -> Value:
+def _classifier(tracer: Tracer, where: Met, module: SpikingClassifier, value: Value) -> Value:
     for i, part in enumerate(module.layers):
         value = tracer.apply(f"hidden{i}", part, value)
     return tracer.apply("out", module.readout, tracer.apply("out", module.readout_synapses, value))

@@ -9,12 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..backend import fuses
 from ..delays import DelayedLinear
 from ..errors import ShapeError
 from ..neurons import LI, LIF
+from ..readouts import READOUTS
 from .config import Model
 from .dropout import Dropout
-from .losses import READOUTS, valid_steps
+from .losses import valid_steps
 
 
 @dataclass
@@ -22,7 +24,7 @@ class Output:
     """What a forward pass gives.
 
     scores  [B, C] class scores
-    v       [T, B, C] what the read-out saw (potentials, or spikes for "spike_count")
+    v       [T, B, C] what the read-out saw (potentials, or spikes, as its rule reads)
     spikes  of each hidden layer, [T, B, N], before dropout
     mask    [T, B] the steps that count
     """
@@ -40,8 +42,23 @@ class TimeBatchNorm(nn.BatchNorm1d):
         return super().forward(x.flatten(0, 1)).view_as(x)
 
 
+def norm_factor(norm: nn.modules.batchnorm._BatchNorm) -> Tensor:
+    """γ/√(σ² + ε) of the running statistics, [O]: by this a batch norm multiplies what its synapses give.
+
+    In the norm's dtype and detached; γ is 1 without ``affine``. `lower` works it out in float64 and NumPy,
+    `compress_bins` by one division: both round otherwise in the last bit.
+    """
+    assert norm.running_var is not None
+    factor = torch.rsqrt(norm.running_var + norm.eps)
+    return factor if norm.weight is None else factor * norm.weight.detach()
+
+
 class Layer(nn.Module):
-    """Synapses, batch norm, neuron, dropout."""
+    """Synapses, batch norm, neuron, dropout.
+
+    In training the last three run as one where `snnkit.backend` fuses: hooks on them are called under
+    `backend.unfused` only.
+    """
 
     def __init__(self, synapses: nn.Module, norm: TimeBatchNorm, neuron: LIF, dropout: Dropout) -> None:
         super().__init__()
@@ -50,9 +67,13 @@ class Layer(nn.Module):
         self.neuron = neuron
         self.dropout = dropout
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        y = self.synapses(x)
-        if not self.training or any(m._forward_hooks or m._forward_pre_hooks for m in self.children()):
+    def forward(self, x: Tensor, padding_right: int = 0) -> tuple[Tensor, Tensor]:
+        """``[T, B, I]`` → spikes ``[T + padding_right, B, N]``, and these after dropout.
+
+        Only synapses with delays can make a sequence longer.
+        """
+        y = self.synapses(x, padding_right) if padding_right else self.synapses(x)
+        if not (self.training and fuses()):
             s, _ = self.neuron(self.norm(y))
             return s, self.dropout(s)
         mask = self.dropout.shared(y)
@@ -89,7 +110,7 @@ class SpikingClassifier(nn.Module):
         self.readout_synapses = self._synapses(sizes[-1], classes)
         self.readout = (
             self._neuron(classes)
-            if model.readout == "spike_count"
+            if READOUTS[model.readout].of_spikes
             else LI(tau_mem=model.tau_readout or model.tau_mem, dt=dt, decay_input=model.decay_input)
         )
 
@@ -106,7 +127,6 @@ class SpikingClassifier(nn.Module):
             max_delay=model.max_delay,
             kernel_count=model.kernel_count,
             version="max" if fixed else model.version,
-            padding_right=self.grow,
         )
         layer.position.requires_grad_(not fixed)
         return layer
@@ -159,16 +179,15 @@ class SpikingClassifier(nn.Module):
             )
         if lengths is None:
             lengths = torch.full((x.shape[1],), x.shape[0], device=x.device)
-        grows = self.grow > 0 and not whole
-        for delayed in self.delayed:
-            delayed.padding_right = self.grow if grows else 0
-        if not grows:
+        more = 0 if whole else self.grow
+        if not more:
             x = F.pad(x, (0, 0, 0, 0, 0, self.tail))
         spikes = []
         for layer in self.layers:
-            s, x = layer(x)
+            s, x = layer(x, more)
             spikes.append(s)
-        out, _state = self.readout(self.readout_synapses(x))
+        y = self.readout_synapses(x, more) if more else self.readout_synapses(x)
+        out, _state = self.readout(y)
         mask = valid_steps(out.shape[0], lengths + self.tail)
         return Output(READOUTS[self.config.readout](out, mask), out, spikes, mask)
 

@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import (
     ReduceLROnPlateau,
 )
 
-from .. import delays
+from ..delays import sigma_at
 from .config import Config, Group, Train
 from .network import SpikingClassifier, TimeBatchNorm
 
@@ -59,12 +59,8 @@ def schedule(optimiser: Optimizer, group: Group, epochs: int) -> LRScheduler:
     return ConstantLR(optimiser, factor=1.0, total_iters=0)
 
 
-def sigma_at(epoch: int, train: Train, max_delay: int) -> float:
-    """Kernel width in epoch `epoch` (from 0), steps.
-
-    σ₀ · (σ_end/σ₀)^(epoch / n) over the first n = ⌊share · epochs⌋ epochs, then σ_end
-    (Hammouamri et al., ICLR 2024, section 3.3).
-    """
+def kernel_width(train: Train, max_delay: int, epoch: int) -> float:
+    """σ of the delay kernels in `epoch` (from 0), steps: `snnkit.delays.sigma_at` of a configuration."""
     first = train.sigma or max(max_delay / 2, train.sigma_final)
     shrinking = int(train.sigma_epochs * train.epochs)
-    return delays.sigma_at(epoch, train.epochs, first, train.sigma_final, shrinking)
+    return sigma_at(epoch, train.epochs, first, train.sigma_final, shrinking)

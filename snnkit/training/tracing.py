@@ -12,7 +12,7 @@ import math
 import operator
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +32,26 @@ from ..delays import (
 )
 from ..errors import GraphError, SnnkitError
 from ..graph import INPUT, Population, Projection, conv_output_shape
-from ..neurons.modules import _Neuron
+from ..neurons import NeuronModule
 from .branches import Branch, Shape, Value
 from .dropout import Dropout
 
 STEPS, BATCH = 7919, 7907
 """Stand for the number of steps and of samples: primes that no layer's size has as a factor."""
 
-Handler = Callable[["Tracer", str, Any, Value], Any]
+
+@dataclass(frozen=True)
+class Met:
+    """A layer: the name that its population gets, and its class; as text, how an error names it."""
+
+    name: str
+    kind: str
+
+    def __str__(self) -> str:
+        return f"layer {self.name!r} ({self.kind})"
+
+
+Handler = Callable[["Tracer", Met, Any, Value], Any]
 
 LAYERS: dict[type[nn.Module], Handler] = {}
 """Module class → what it does: ``handler(tracer, where, module, value)``; a subclass has its parent's."""
@@ -183,9 +195,11 @@ class Tracer:
 
     populations  by name; the inputs first
     projections  in the order in which they are made
+    compose      whether synapses that follow synapses become one projection, or are refused
     """
 
-    def __init__(self, inputs: Mapping[str, Shape]) -> None:
+    def __init__(self, inputs: Mapping[str, Shape], compose: bool = False) -> None:
+        self.compose = compose
         self.populations: dict[str, Population] = {}
         self.projections: list[Projection] = []
         for name, shape in inputs.items():
@@ -211,7 +225,8 @@ class Tracer:
         except Exception as error:  # whatever a user's forward does with a tensor that has no numbers yet
             raise GraphError(
                 f"{type(module).__name__}.forward can't be followed "
-                f"({_first_line(error)}){_place_of(error)}; what goes to a Graph must not loop or branch on the values of its input."
+                f"({_first_line(error)}){_place_of(error)}; what goes to a Graph must not loop or branch on the "
+                "values of its input."
             ) from error
         if (left := next(follower.inputs, None)) is not None:
             raise GraphError(
@@ -223,7 +238,7 @@ class Tracer:
 
     def apply(self, name: str, module: nn.Module, value: Any) -> Any:
         """What a module makes of a value; `name` is what a population it makes is called."""
-        where = f"layer {name!r} ({type(module).__name__})"
+        where = Met(name, type(module).__name__)
         handler = handler_of(module)
         if handler is None:
             raise GraphError(
@@ -236,18 +251,18 @@ class Tracer:
             )
         return handler(self, where, module, value)
 
-    def close(self, where: str, module: Any, value: Value) -> Value:
+    def close(self, where: Met, module: Any, value: Value) -> Value:
         """The population of a neuron's module, fed by `value`; its output."""
         if value.lead != (STEPS, BATCH):
             raise GraphError(f"{where} takes [T, B, …]; here time and batch are folded or swapped.")
-        name = self._free(where.split("'")[1] or "out")
+        name = self._free(where.name or "out")
         wanted = {b.places for b in value.branches} - {None}
         shape = value.shape
         if len(wanted) == 1:
             (places,) = wanted
             shape = places if places is not None and math.prod(places) == value.size else shape
         bias = _compact(value.spread_bias.reshape(value.shape)) if value.bias.any() else np.zeros(())
-        population = replace(module.population(name, value.size), shape=value.shape, bias=bias)
+        population = replace(module.population(name, value.shape), bias=bias)
         self.populations[name] = placed(population, shape)
         self.projections += value.projections(name)
         return self.value(name).reshaped(value.shape)
@@ -327,50 +342,52 @@ def _compact(bias: np.ndarray) -> np.ndarray:
 
 
 @layer(Dropout, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.Identity)
-def _nothing(tracer: Tracer, where: str, module: nn.Module, value: Value) -> Value:
+def _nothing(tracer: Tracer, where: Met, module: nn.Module, value: Value) -> Value:
     return value
 
 
 @layer(nn.Flatten)
-def _flatten(tracer: Tracer, where: str, module: nn.Flatten, value: Value) -> Value:
+def _flatten(tracer: Tracer, where: Met, module: nn.Flatten, value: Value) -> Value:
     return value.reshaped((value.size,))
 
 
 @layer(nn.Linear)
-def _linear(tracer: Tracer, where: str, module: nn.Linear, value: Value) -> Value:
-    return _sent(where, value, module.weight, module.bias)
+def _linear(tracer: Tracer, where: Met, module: nn.Linear, value: Value) -> Value:
+    return _sent(tracer, where, value, module.weight, module.bias)
 
 
-def _sent(where: str, value: Value, weight: Any, bias: Any) -> Value:
+def _sent(tracer: Tracer, where: Met | str, value: Value, weight: Any, bias: Any) -> Value:
     weight = _numbers(weight)
     if len(value.shape) > 1 or value.size != weight.shape[1]:
         raise GraphError(
             f"{where} expects {weight.shape[1]} inputs along the last axis and gets shape "
             f"{list(value.shape)}; flatten first."
         )
-    sent = value.through(where, [Projection("", "", "", weight)], (len(weight),))
+    sent = value.through(where, [Projection("", "", "", weight)], (len(weight),), tracer.compose)
     return sent if bias is None else sent.shifted(_numbers(bias))
 
 
 @layer(nn.Conv2d)
-def _conv2d(tracer: Tracer, where: str, module: nn.Conv2d, value: Value) -> Value:
+def _conv2d(tracer: Tracer, where: Met, module: nn.Conv2d, value: Value) -> Value:
     if module.padding_mode != "zeros" or isinstance(module.padding, str):
         raise GraphError(f"{where}: only zero padding given as numbers can be lowered.")
     geometry = (module.stride, module.padding, module.dilation, module.groups)
-    return _convolved(where, value, module.weight, module.bias, geometry)
+    return _convolved(tracer, where, value, module.weight, module.bias, geometry)
 
 
 @layer(nn.Conv1d)
-def _conv1d(tracer: Tracer, where: str, module: nn.Conv1d, value: Value) -> Value:
+def _conv1d(tracer: Tracer, where: Met, module: nn.Conv1d, value: Value) -> Value:
     if module.padding_mode != "zeros" or isinstance(module.padding, str):
         raise GraphError(f"{where}: only zero padding given as numbers can be lowered.")
     geometry = ((1, *module.stride), (0, *module.padding), (1, *module.dilation), module.groups)
     wide = value.reshaped((value.shape[0], 1, *value.shape[1:]))
-    sent = _convolved(where, wide, module.weight[:, :, None], module.bias, geometry)
+    sent = _convolved(tracer, where, wide, module.weight[:, :, None], module.bias, geometry)
     return sent.reshaped((sent.shape[0], sent.shape[2]))
 
 
-def _convolved(where: str, value: Value, weight: Any, bias: Any, geometry: Sequence[Any]) -> Value:
+def _convolved(
+    tracer: Tracer, where: Met | str, value: Value, weight: Any, bias: Any, geometry: Sequence[Any]
+) -> Value:
     stride, padding, dilation, groups = geometry
     options = {
         "stride": [int(n) for n in _pair(stride)],
@@ -379,32 +396,34 @@ def _convolved(where: str, value: Value, weight: Any, bias: Any, geometry: Seque
         "groups": int(groups),
     }
     projection = Projection("", "", "", _numbers(weight), kind="conv", options=options)
-    sent = value.through(where, [projection], conv_output_shape(where, projection, value.shape))
+    sent = value.through(
+        where, [projection], conv_output_shape(str(where), projection, value.shape), tracer.compose
+    )
     return sent if bias is None else sent.shifted(_numbers(bias).reshape(-1, 1, 1))
 
 
 @layer(DelayedLinear)
-def _delayed_linear(tracer: Tracer, where: str, module: DelayedLinear, value: Value) -> Value:
+def _delayed_linear(tracer: Tracer, where: Met, module: DelayedLinear, value: Value) -> Value:
     return _delayed(where, module, value, (module.out_features,))
 
 
 @layer(DelayedConv2d)
-def _delayed_conv2d(tracer: Tracer, where: str, module: DelayedConv2d, value: Value) -> Value:
+def _delayed_conv2d(tracer: Tracer, where: Met, module: DelayedConv2d, value: Value) -> Value:
     made = module.projections("", "", "")
-    return _delayed(where, module, value, conv_output_shape(where, made[0], value.shape))
+    return _delayed(where, module, value, conv_output_shape(str(where), made[0], value.shape))
 
 
 @layer(DelayedConv1d)
-def _delayed_conv1d(tracer: Tracer, where: str, module: DelayedConv1d, value: Value) -> Value:
+def _delayed_conv1d(tracer: Tracer, where: Met, module: DelayedConv1d, value: Value) -> Value:
     if len(value.shape) != 2:
         raise GraphError(f"{where} expects [C, L] and gets shape {list(value.shape)}.")
     wide = value.reshaped((value.shape[0], 1, value.shape[1]))
     made = module.projections("", "", "")
-    sent = _delayed(where, module, wide, conv_output_shape(where, made[0], wide.shape))
+    sent = _delayed(where, module, wide, conv_output_shape(str(where), made[0], wide.shape))
     return sent.reshaped((sent.shape[0], sent.shape[2]))
 
 
-def _delayed(where: str, module: Any, value: Value, shape: Shape) -> Value:
+def _delayed(where: Met, module: Any, value: Value, shape: Shape) -> Value:
     made = [replace(p, weight=p.weight.astype(np.float64)) for p in module.projections("", "", "")]
     if made[0].kind == "dense" and (len(value.shape) > 1 or value.size != made[0].weight.shape[1]):
         raise GraphError(
@@ -418,16 +437,16 @@ def _delayed(where: str, module: Any, value: Value, shape: Shape) -> Value:
 
 
 @layer(AxonalDelay)
-def _axonal(tracer: Tracer, where: str, module: AxonalDelay, value: Value) -> Value:
+def _axonal(tracer: Tracer, where: Met, module: AxonalDelay, value: Value) -> Value:
     return value.late(where, _each_delay(where, module, value, "sources"), behind=False)
 
 
 @layer(DendriticDelay)
-def _dendritic(tracer: Tracer, where: str, module: DendriticDelay, value: Value) -> Value:
+def _dendritic(tracer: Tracer, where: Met, module: DendriticDelay, value: Value) -> Value:
     return value.late(where, _each_delay(where, module, value, "targets"), behind=True)
 
 
-def _each_delay(where: str, module: Any, value: Value, what: str) -> np.ndarray:
+def _each_delay(where: Met, module: Any, value: Value, what: str) -> np.ndarray:
     delays: np.ndarray = module.delays().astype(np.int64)
     if value.shape != (len(delays),):
         raise GraphError(f"{where}: it has {value.size} {what}, and there are {len(delays)} delays.")
@@ -435,7 +454,7 @@ def _each_delay(where: str, module: Any, value: Value, what: str) -> np.ndarray:
 
 
 @layer(nn.modules.batchnorm._BatchNorm)
-def _norm(tracer: Tracer, where: str, module: Any, value: Value) -> Value:
+def _norm(tracer: Tracer, where: Met, module: Any, value: Value) -> Value:
     if module.running_mean is None or module.running_var is None:
         raise GraphError(f"{where} keeps no running statistics; train with track_running_stats=True.")
     if value.shape[0] != module.num_features:
@@ -453,13 +472,13 @@ def _norm(tracer: Tracer, where: str, module: Any, value: Value) -> Value:
     return value.scaled(factor.reshape(spread)).shifted(offset.reshape(spread))
 
 
-@layer(_Neuron)
-def _neuron(tracer: Tracer, where: str, module: Any, value: Value) -> Value:
+@layer(NeuronModule)
+def _neuron(tracer: Tracer, where: Met, module: Any, value: Value) -> Value:
     return tracer.close(where, module, value)
 
 
 @layer(RecurrentDelayedLinear)
-def _recurrent(tracer: Tracer, where: str, module: RecurrentDelayedLinear, value: Value) -> Value:
+def _recurrent(tracer: Tracer, where: Met, module: RecurrentDelayedLinear, value: Value) -> Value:
     spikes = tracer.close(where, module.neuron, value)
     name = spikes.branches[0].source
     tracer.projections += [
@@ -469,35 +488,45 @@ def _recurrent(tracer: Tracer, where: str, module: RecurrentDelayedLinear, value
 
 
 @layer(nn.AvgPool2d)
-def _average(tracer: Tracer, where: str, module: nn.AvgPool2d, value: Value) -> Value:
+def _average(tracer: Tracer, where: Met, module: nn.AvgPool2d, value: Value) -> Value:
     stride = module.kernel_size if module.stride is None else module.stride
     whole = not module.ceil_mode and module.divisor_override is None
-    return _pooled(where, value, module.kernel_size, stride, module.padding, whole)
+    whole = whole and (module.count_include_pad or not any(_pair(module.padding)))
+    return _pooled(tracer, where, value, module.kernel_size, stride, module.padding, whole)
 
 
 @layer(nn.AdaptiveAvgPool2d)
-def _adaptive(tracer: Tracer, where: str, module: nn.AdaptiveAvgPool2d, value: Value) -> Value:
-    return _adapted(where, value, module.output_size)
+def _adaptive(tracer: Tracer, where: Met, module: nn.AdaptiveAvgPool2d, value: Value) -> Value:
+    return _adapted(tracer, where, value, module.output_size)
 
 
-def _adapted(where: str, value: Value, size: Any) -> Value:
+def _adapted(tracer: Tracer, where: Met | str, value: Value, size: Any) -> Value:
     if len(value.shape) != 3:
         raise GraphError(f"{where} pools [C, H, W] and gets shape {list(value.shape)}.")
     wanted = [n if w is None else int(w) for n, w in zip(value.shape[1:], _pair(size), strict=True)]
     if any(n % w for n, w in zip(value.shape[1:], wanted, strict=True)):
         raise GraphError(f"{where}: {list(value.shape[1:])} does not divide into {wanted} equal tiles.")
     tiles = tuple(n // w for n, w in zip(value.shape[1:], wanted, strict=True))
-    return _pooled(where, value, tiles, tiles, 0, True)
+    return _pooled(tracer, where, value, tiles, tiles, 0, True)
 
 
-def _pooled(where: str, value: Value, kernel: Any, stride: Any, padding: Any, whole: bool) -> Value:
-    """Average pooling over tiles that do not overlap."""
-    if len(value.shape) != 3:
-        raise GraphError(f"{where} pools [C, H, W] and gets shape {list(value.shape)}.")
+def _pooled(
+    tracer: Tracer, where: Met | str, value: Value, kernel: Any, stride: Any, padding: Any, plain: bool
+) -> Value:
+    """Average pooling: over tiles it is merged into what follows, else it is a convolution of its own.
+
+    plain  every window is divided by its whole size
+    """
+    if len(value.shape) != 3 or not plain:
+        raise GraphError(
+            f"{where}: average pooling of [C, H, W] whose windows are all divided by their size can be "
+            f"lowered; the shape is {list(value.shape)}."
+        )
     tiles = _whole(_pair(kernel))
-    if not whole or _whole(_pair(stride)) != tiles or _whole(_pair(padding)) != (0, 0):
-        raise GraphError(f"{where}: only average pooling over whole tiles without padding can be lowered.")
     channels, height, width = value.shape
+    if _whole(_pair(stride)) != tiles or _whole(_pair(padding)) != (0, 0):
+        weight = torch.full((channels, 1, *tiles), 1 / math.prod(tiles), dtype=torch.float64)
+        return _convolved(tracer, where, value, weight, None, (stride, padding, 1, channels))
     rows, columns = height // tiles[0], width // tiles[1]
     c, y, x = np.indices(value.shape).reshape(3, -1)
     inside = (y < rows * tiles[0]) & (x < columns * tiles[1])
@@ -510,6 +539,14 @@ def _pooled(where: str, value: Value, kernel: Any, stride: Any, padding: Any, wh
 def _whole(pair: Any) -> tuple[int, int]:
     y, x = pair
     return int(y), int(x)
+
+
+@layer(nn.MaxPool1d, nn.MaxPool2d, nn.AdaptiveMaxPool2d)
+def _maximum(tracer: Tracer, where: Met, module: nn.Module, value: Value) -> Value:
+    raise GraphError(
+        f"{where} has no place in a Graph: it is not linear. Use average pooling, whose weights merge into "
+        "the synapses."
+    )
 
 
 # --- operations ---
@@ -742,14 +779,14 @@ def _padded(
 
 @operation(F.linear)
 def _linear_function(tracer: Tracer, where: str, x: Value, weight: Any, bias: Any = None) -> Value:
-    return _sent(where, x, weight, bias)
+    return _sent(tracer, where, x, weight, bias)
 
 
 @operation(operator.matmul, torch.matmul, "matmul")
 def _product(tracer: Tracer, where: str, x: Any, y: Any) -> Value:
     if not isinstance(x, Value) or isinstance(y, Value):
         raise GraphError(f"{where}: spikes times a constant matrix, x @ w, is what a Graph has a place for.")
-    return _sent(where, x, y.T, None)
+    return _sent(tracer, where, x, y.T, None)
 
 
 @operation(F.conv2d)
@@ -759,7 +796,7 @@ def _conv_function(
 ) -> Value:  # fmt: skip
     if isinstance(padding, str):
         raise GraphError(f"{where}: only zero padding given as numbers can be lowered.")
-    return _convolved(where, x, weight, bias, (stride, padding, dilation, groups))
+    return _convolved(tracer, where, x, weight, bias, (stride, padding, dilation, groups))
 
 
 @operation(F.avg_pool2d)
@@ -768,12 +805,13 @@ def _average_function(
     ceil_mode: bool = False, count_include_pad: bool = True, divisor_override: int | None = None,
 ) -> Value:  # fmt: skip
     whole = not ceil_mode and divisor_override is None
-    return _pooled(where, x, kernel_size, kernel_size if stride is None else stride, padding, whole)
+    whole = whole and (count_include_pad or not any(_pair(padding)))
+    return _pooled(tracer, where, x, kernel_size, kernel_size if stride is None else stride, padding, whole)
 
 
 @operation(F.adaptive_avg_pool2d)
 def _adaptive_function(tracer: Tracer, where: str, x: Value, output_size: Any) -> Value:
-    return _adapted(where, x, output_size)
+    return _adapted(tracer, where, x, output_size)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from typer.testing import CliRunner
 from snnkit import cli
 from snnkit.commands import compress as reports
 from snnkit.commands.compress import stage_cost, stage_table
-from snnkit.compression import convert, timesteps, vgg
+from snnkit.compression import convert, fitting, vgg
 from snnkit.energy import load_profile, place
 
 TINY = """
@@ -74,7 +75,7 @@ def test_a_run_shows_each_stage_with_energy_and_latency(config, tmp_path):
 
 def test_resuming_trains_nothing_again_and_says_the_same(config, tmp_path, monkeypatch):
     first = json.loads(compress(config, "--out", tmp_path / "run", "--json").stdout)
-    monkeypatch.setattr(timesteps, "augmented", None)  # whoever trains fails
+    monkeypatch.setattr(fitting, "augmented", None)  # whoever trains fails
     done = compress(config, "--out", tmp_path / "run", "--resume", "--json")
     again = json.loads(done.stdout)
     assert done.stderr == ""
@@ -103,7 +104,7 @@ def test_the_graph_of_a_run_goes_through_the_other_commands(config, tmp_path):
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_ctrl_c_keeps_what_was_done(config, tmp_path):
     command = [
-        *(sys.executable, "-m", "snnkit.cli", "compress", str(config), "--out", str(tmp_path / "run")),
+        *(sys.executable, "-m", "snnkit", "compress", str(config), "--out", str(tmp_path / "run")),
         *("-s", "ann.epochs=100000"),
     ]
     run = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ})
@@ -122,7 +123,7 @@ def test_ctrl_c_keeps_what_was_done(config, tmp_path):
     ("setting", "message"),
     [
         ("snn.epoch=3", "[snn] unknown key 'epoch', did you mean 'epochs'?"),
-        ("data.name=digit", "[data] name = 'digit': Input should be"),
+        ("data.name=digit", "[data] name = 'digit': unknown images 'digit'; known are"),
         ("data.name=mnist", "is in none of"),
         ("snn.stages=[1, 3]", "[snn] stages = [1, 3]: stages [1, 3] must fall from stage to stage"),
         ("snn.stage_epochs=[1]", "give each of the 2 stages its number of epochs"),
@@ -153,9 +154,8 @@ def test_a_network_larger_than_the_chip_is_priced_without_it(monkeypatch):
     network = convert(ann, x, 90, steps=1, calibration_steps=1)
     fits = stage_cost(1, chip="loihi1_sanafe")(network, x)
     assert fits.keys() > {"latency_us_loihi1_sanafe", "energy_pj_loihi1_sanafe"}
-    mesh = load_profile("loihi1_sanafe").mesh
-    small = mesh.model_copy(update={"tiles_x": 1, "tiles_y": 1, "cores_per_tile": 2})
-    monkeypatch.setattr(reports, "place", lambda graph, mesh: place(graph, small))
+    small = replace(load_profile("loihi1_sanafe").chip, cores=2, cores_per_tile=2, mesh=(1, 1))
+    monkeypatch.setattr(reports, "place", lambda graph, chip, strategy: place(graph, small, strategy))
     without = stage_cost(1, chip="loihi1_sanafe")(network, x)
     assert without == {k: v for k, v in fits.items() if "loihi" not in k}
 

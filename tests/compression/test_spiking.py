@@ -9,7 +9,10 @@ from torch import nn
 
 from snnkit import backend
 from snnkit.compression import convert, kernels_cpu, resnet20, vgg
-from snnkit.compression.spiking import Fused, SpikingLayer, SpikingNet, Step, _Bits, walk
+from snnkit.compression.bits import Bits
+from snnkit.compression.neuron import SpikingLayer
+from snnkit.compression.spiking import SpikingNet
+from snnkit.compression.walking import Fused, Step, walk
 from snnkit.errors import ParameterError, ShapeError
 
 
@@ -182,7 +185,7 @@ def test_gradients_in_bfloat16_point_the_same_way_and_spikes_stay(name, dropout)
 def test_spikes_are_kept_as_bits():
     network, x = random_net("resnet20").train(), torch.randn(8, 2, 8, 8, dtype=torch.float64)
     kept = []
-    for bits in (_Bits(5), None):
+    for bits in (Bits(5), None):
 
         def pack(a, bits=bits, kept=kept):
             held = a if bits is None else bits.pack(a)

@@ -10,7 +10,7 @@ from torch import nn
 from snnkit.compression import convert
 from snnkit.compression.ann import Residual, resnet20, vgg
 from snnkit.compression.lowering import encode, lower_spiking
-from snnkit.compression.spiking import Fused, walk
+from snnkit.compression.walking import Fused, walk
 from snnkit.engine import simulate
 from snnkit.errors import GraphError, ParameterError
 from snnkit.graph import Graph
@@ -71,17 +71,17 @@ def made(name, per_channel=False, steps=4):
     return network, np.random.default_rng(3).standard_normal((5, *shape))
 
 
-class Spikes(Fused):
+class Spikes:
     """Keeps every layer's spikes, [T, B, N]."""
 
     def __init__(self, steps):
-        super().__init__(steps)
-        self.kept = {}
+        self.steps, self.kept = steps, {}
 
-    def spike(self, name, layer, x, static):
-        s = super().spike(name, layer, x, static)
+    def synapses(self, layer, x, y, static):
+        pass
+
+    def spikes(self, name, s):
         self.kept[name] = s.detach().reshape(self.steps, -1, s[0].numel()).numpy()
-        return s
 
 
 @pytest.mark.parametrize("per_channel", [False, True], ids=["one threshold", "per channel"])
@@ -90,7 +90,7 @@ def test_the_engine_gives_the_same_spikes_and_scores(name, per_channel, tmp_path
     network, images = made(name, per_channel)
     run = Spikes(4)
     with torch.no_grad():
-        walk(network.layers, torch.from_numpy(images), True, run)
+        walk(network.layers, torch.from_numpy(images), True, Fused(run.steps, watch=run))
         scores = network(torch.from_numpy(images)).numpy()
     lower_spiking(network, images.shape[1:]).save(tmp_path / "net.h5")
 
@@ -110,7 +110,7 @@ def test_one_step_needs_no_soft_reset(name):
     network, images = made(name, steps=1)
     run = Spikes(1)
     with torch.no_grad():
-        walk(network.layers, torch.from_numpy(images), True, run)
+        walk(network.layers, torch.from_numpy(images), True, Fused(run.steps, watch=run))
     graph = lower_spiking(network, images.shape[1:])
     resets = {p.options["reset"] for p in graph.populations.values() if p.neuron == "lif"}
     assert resets == {"hard"}
@@ -155,7 +155,7 @@ def test_a_lowered_network_is_priced_and_the_price_falls_with_T():
     run = Spikes(1)
     network.steps = 1
     with torch.no_grad():
-        walk(network.layers, torch.from_numpy(images), True, run)
+        walk(network.layers, torch.from_numpy(images), True, Fused(run.steps, watch=run))
     pj = 0.0
     for p in graph.projections:
         if p.kind == "conv":

@@ -1,6 +1,8 @@
 """Stages: what they start from, that they resume bit for bit, when they stop; early exit."""
 
 import copy
+import os
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -18,10 +20,11 @@ from snnkit.compression import (
     train_images,
     vgg,
 )
-from snnkit.compression.timesteps import augmented, distilled
+from snnkit.compression.fitting import augmented, distilled
 from snnkit.datasets.images import ImageSplits
 from snnkit.errors import CheckpointError, ParameterError, ShapeError
-from snnkit.training.checkpoint import save_checkpoint
+from snnkit.training.checkpoint import load_checkpoint, save_checkpoint
+from snnkit.training.loop import Interrupted
 
 
 def bars(count, seed):
@@ -86,7 +89,7 @@ def test_stages_go_on_from_the_one_before(data, start):
 
 
 @pytest.mark.parametrize(
-    "schedule", [QUICK, replace(QUICK, average=0.9, distillation=0.5)], ids=["", "average"]
+    "schedule", [QUICK, QUICK.schedule(average=0.9, distillation=0.5)], ids=["", "average"]
 )
 def test_a_run_that_was_stopped_ends_with_the_same_bits(data, start, tmp_path, schedule):
     whole, teacher = fresh(start), start[0]
@@ -110,6 +113,72 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(data, start, tmp_path, s
     )  # fmt: skip
     assert epochs == [(1, 0), (1, 1)]
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
+@pytest.mark.parametrize("at", [3, 8, 11], ids=["mid-epoch", "last batch", "later stage"])
+def test_a_stage_stopped_between_two_batches_ends_with_the_same_bits(data, start, tmp_path, number, at):
+    schedule = QUICK.schedule(epochs=1, augment=1, average=0.9, distillation=0.5)
+    plan = {"stages": (3, 1), "schedule": schedule, "teacher": start[0]}
+    whole = fresh(start)
+    done = compress_timesteps(whole, data, **plan, folder=tmp_path / "whole")
+    count = 0
+
+    class Stopping(torch.optim.Adam):
+        def step(self, closure=None):
+            nonlocal count
+            super().step(closure)
+            count += 1
+            if count == at:
+                os.kill(os.getpid(), number)
+
+    handler = signal.getsignal(number)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim, "Adam", Stopping)
+        with pytest.raises(Interrupted, match=rf"stage_T{3 if at <= 8 else 1}\.pt holds all of it"):
+            compress_timesteps(fresh(start), data, **plan, folder=tmp_path / "part")
+    assert count == at
+    assert signal.getsignal(number) is handler
+
+    resumed = fresh(start)
+    torch.manual_seed(99)
+    again = compress_timesteps(resumed, data, **plan, folder=tmp_path / "part", resume=True)
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
+    assert [s.best_epoch for s in again.stages] == [s.best_epoch for s in done.stages]
+
+
+def test_a_checkpoint_of_before_batches_were_counted_goes_on(data, start, tmp_path):
+    """Such a file has the epochs that are done, under "fit", and no state of a generator."""
+    whole = fresh(start)
+    compress_timesteps(whole, data, (2,), QUICK, folder=tmp_path / "whole")
+
+    class StopError(Exception):
+        pass
+
+    def stop(row):
+        if row["epoch"] == 1:
+            raise StopError
+
+    with pytest.raises(StopError):
+        compress_timesteps(fresh(start), data, (2,), QUICK, folder=tmp_path / "part", report=stop)
+    path = tmp_path / "part" / "stage_T2.pt"
+    known = ("record", "classes", "inputs", "epoch", "fit", "best", "last", "optimiser", "average")
+    save_checkpoint(path, {k: v for k, v in load_checkpoint(path).items() if k in known})
+    resumed, epochs = fresh(start), []
+    compress_timesteps(
+        resumed, data, (2,), QUICK, folder=tmp_path / "part", resume=True,
+        report=lambda row: epochs.append(row["epoch"]),
+    )  # fmt: skip
+    assert epochs == [1]
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
+
+
+def test_a_folder_with_a_run_is_not_overwritten(data, start, tmp_path):
+    compress_timesteps(fresh(start), data, (2,), Schedule(epochs=1), folder=tmp_path)
+    before = (tmp_path / "stage_T2.pt").read_bytes()
+    with pytest.raises(ParameterError, match=r"holds a run already \(stage_T2\.pt\)"):
+        compress_timesteps(fresh(start), data, (2,), Schedule(epochs=1), folder=tmp_path)
+    assert (tmp_path / "stage_T2.pt").read_bytes() == before
 
 
 def test_resuming_with_another_plan_is_refused(data, start, tmp_path):

@@ -7,10 +7,10 @@ import types
 import h5py
 import numpy as np
 import pytest
-from scipy import integrate, stats
+from scipy import integrate, signal, stats
 
 from snnkit.datasets import cochlea
-from snnkit.datasets.cochlea import Cochlea, clip_seed, encode, encode_many, write_shd
+from snnkit.datasets.cochlea import Cochlea, basilar, clip_seed, encode, encode_many, write_shd
 from snnkit.errors import DataError, ParameterError, ShapeError
 
 AS_LAUSCHER = {"sample_rate": None, "flank_ms": None, "pad_ms": None, "precision": "double"}
@@ -278,7 +278,7 @@ def test_all_channels_of_a_word_are_distributed_as_lauschers(lauscher, recording
     with h5py.File(recordings / "asc" / "asc_words.h5") as file:
         clip = file["samples"][file["offset"][7] : file["offset"][8]]
     start = np.abs(clip).argmax()
-    x = cochlea.signal.resample_poly(clip[max(0, start - 400) :][:800].astype(float), 6, 1)
+    x = signal.resample_poly(clip[max(0, start - 400) :][:800].astype(float), 6, 1)
     wave = lauscher.wave(x.copy(), 48000).transform(lauscher.normalise).transform(lauscher.window())
     velocity = wave.transform(lauscher.membrane(channels=700))
     probability = velocity.transform(lauscher.cell)
@@ -319,10 +319,10 @@ def test_same_seed_same_spikes_however_they_are_computed(monkeypatch):
     assert times[-1] < 0.3
     assert 0 <= units.min() <= units.max() < 700
 
-    monkeypatch.setattr(cochlea, "BLOCK", 190)
-    cochlea._stored_table.cache_clear()
+    monkeypatch.setattr(basilar, "BLOCK", 190)
+    basilar._stored_table.cache_clear()
     again = encode(x, 8000, seed=3)
-    cochlea._stored_table.cache_clear()
+    basilar._stored_table.cache_clear()
     np.testing.assert_array_equal(times, again[0])
     np.testing.assert_array_equal(units, again[1])
     other = encode(x, 8000, seed=4)
@@ -363,14 +363,14 @@ def test_a_tone_excites_its_place():
 def test_tables_are_kept_on_disk_and_a_damaged_one_is_made_anew(monkeypatch, tmp_path):
     monkeypatch.setenv("SNNKIT_CACHE", str(tmp_path))
     x = sound(8000, 0.1)
-    cochlea._stored_table.cache_clear()
+    basilar._stored_table.cache_clear()
     want = encode(x, 8000, channels=20)
     (table,) = (tmp_path / "cochlea").iterdir()
     for content in (table.read_bytes(), b"no table"):
         table.write_bytes(content)
-        cochlea._stored_table.cache_clear()
+        basilar._stored_table.cache_clear()
         np.testing.assert_array_equal(encode(x, 8000, channels=20)[1], want[1])
-    cochlea._stored_table.cache_clear()
+    basilar._stored_table.cache_clear()
 
 
 # ---------------------------------------------------------------------------------- files

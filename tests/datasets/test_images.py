@@ -1,35 +1,22 @@
 """Images in the layouts others leave on disk, exactly; what is damaged is named."""
 
 import gzip
-import hashlib
 import pickle
-import struct
 
 import h5py
 import numpy as np
 import pytest
 
-from snnkit.datasets import images
+from snnkit.datasets import cifar, images, mnist
 from snnkit.errors import ChecksumError, DataError, ParameterError
-
-
-def cifar10(root, per_batch=20, test=10, seed=0):
-    """CIFAR-10 as its archive unpacks, small."""
-    rng = np.random.default_rng(seed)
-    folder = root / "cifar-10-batches-py"
-    folder.mkdir(parents=True, exist_ok=True)
-    content = {}
-    for name, n in [(f"data_batch_{k}", per_batch) for k in range(1, 6)] + [("test_batch", test)]:
-        x, y = rng.integers(0, 256, (n, 3072), dtype=np.uint8), (np.arange(n) % 10).tolist()
-        content[name] = (x, y)
-        (folder / name).write_bytes(pickle.dumps({"data": x, "labels": y, "batch_label": name}, protocol=2))
-    return content
+from tests.helpers.made_files import cifar10, cifar100, idx, subset_file
 
 
 @pytest.fixture
 def unchecked(monkeypatch):
     """Without the md5 of the published files."""
-    monkeypatch.setattr(images, "MD5", {})
+    monkeypatch.setattr(cifar, "MD5", {})
+    monkeypatch.setattr(mnist, "MD5", {})
 
 
 def test_cifar10_has_every_pixel_in_its_place(tmp_path, unchecked):
@@ -59,22 +46,10 @@ def test_cifar10_has_every_pixel_in_its_place(tmp_path, unchecked):
 
 
 def test_cifar100_has_fine_labels(tmp_path, unchecked):
-    folder = tmp_path / "cifar-100-python"
-    folder.mkdir()
-    names = [f"thing{k}" for k in range(100)]
-    (folder / "meta").write_bytes(pickle.dumps({"fine_label_names": names}, protocol=2))
-    for name, n in (("train", 300), ("test", 100)):
-        x = np.full((n, 3072), 7, np.uint8)
-        content = {"data": x, "fine_labels": [k % 100 for k in range(n)], "coarse_labels": [0] * n}
-        (folder / name).write_bytes(pickle.dumps(content, protocol=2))
+    names = cifar100(tmp_path)
     got = images.load("cifar100", tmp_path, valid_fraction=1 / 3)
     assert got.classes == names
     assert (np.bincount(got.train[1]).tolist(), np.bincount(got.valid[1]).tolist()) == ([2] * 100, [1] * 100)
-
-
-def idx(array):
-    head = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
-    return head + array.astype(np.uint8).tobytes()
 
 
 @pytest.mark.parametrize(("name", "folder"), [("mnist", "MNIST"), ("fashion_mnist", "FashionMNIST")])
@@ -124,27 +99,6 @@ def test_the_digits_of_scikit_learn_need_no_folder():
     np.testing.assert_allclose(got.mean, got.train[0].mean(dtype=np.float64), rtol=1e-6)
 
 
-def subset_file(path, seed=0, n=40):
-    """As the README of the subset says: differences in both directions, red and blue less green."""
-    rng = np.random.default_rng(seed)
-    kept = {}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with h5py.File(path, "w") as file:
-        file.attrs["classes"] = "airplane,automobile,bird,cat,deer,dog,frog,horse,ship,truck"
-        for part in ("train", "test"):
-            x = rng.integers(0, 256, (n, 3, 32, 32), dtype=np.uint8)
-            kept[part] = x
-            coded = x.copy()
-            coded[:, 0] -= x[:, 1]
-            coded[:, 2] -= x[:, 1]
-            coded = np.diff(coded, axis=3, prepend=np.uint8(0))
-            coded = np.diff(coded, axis=2, prepend=np.uint8(0))
-            data = file.create_dataset(f"{part}/images_residual", data=coded)
-            data.attrs["sha256_decoded"] = hashlib.sha256(x.tobytes()).hexdigest()
-            file[f"{part}/labels"] = (np.arange(n) % 10).astype(np.uint8)
-    return kept
-
-
 def test_the_subset_is_decoded_and_checked(tmp_path):
     kept = subset_file(tmp_path / "cifar10" / "cifar10_subset.h5")
     got = images.load("cifar10_subset", tmp_path)
@@ -185,7 +139,7 @@ def test_files_that_are_wrong_are_named(tmp_path, monkeypatch, cache):
     cifar10(tmp_path)
     with pytest.raises(ChecksumError, match=r"data_batch_1: md5 is .*, expected c99cafc152244af753f"):
         images.load("cifar10", tmp_path)
-    monkeypatch.setattr(images, "MD5", {})
+    monkeypatch.setattr(cifar, "MD5", {})
     batch = tmp_path / "cifar-10-batches-py" / "data_batch_3"
     good = pickle.loads(batch.read_bytes())
     for content, message in (

@@ -13,15 +13,18 @@ from snnkit.datasets import (
     SpokenWords,
     SyntheticDigits,
     load,
-    resolve_spoken_digits,
+    resolve,
     sound,
-    speech,
 )
-from snnkit.datasets import recordings as recordings_module
+from snnkit.datasets import spoken_digits as fsdd
+from snnkit.datasets import spoken_words as asc
 from snnkit.datasets.download import Remote, Unreachable
-from snnkit.datasets.recordings import Recordings, read_packed, write_packed
+from snnkit.datasets.encoding import encoded
+from snnkit.datasets.recordings import Recordings
+from snnkit.datasets.sound_files import DIGITS, join, read_packed, write_packed
+from snnkit.datasets.synthetic_digits import synthetic_digits
 from snnkit.errors import ChecksumError, DataError, ParameterError
-from tests.helpers.made_files import write_wav
+from tests.helpers.made_files import gsc, synthesise_digits, write_wav
 
 
 def some_digits(seed=0, speakers=("ann", "bob", "cy"), takes=(0, 4, 5, 9)):
@@ -29,20 +32,20 @@ def some_digits(seed=0, speakers=("ann", "bob", "cy"), takes=(0, 4, 5, 9)):
     rng = np.random.default_rng(seed)
     plan = [(s, d, t) for s in range(len(speakers)) for d in range(10) for t in takes]
     clips = [rng.integers(-3000, 3000, rng.integers(200, 700)).astype(np.int16) for _ in plan]
-    samples, offsets = recordings_module.join(clips)
+    samples, offsets = join(clips)
     return Recordings(
-        "spoken_digits",
-        samples,
-        offsets,
-        [d for _, d, _ in plan],
-        [s for s, _, _ in plan],
-        [2 if t < 5 else 0 for *_, t in plan],
-        [f"{d}_{speakers[s]}_{t}" for s, d, t in plan],
-        list(recordings_module.DIGITS),
-        dict(enumerate(speakers)),
-        8000,
-        "here",
-        "",
+        name="spoken_digits",
+        samples=samples,
+        offsets=offsets,
+        labels=[d for _, d, _ in plan],
+        speakers=[s for s, _, _ in plan],
+        part=[2 if t < 5 else 0 for *_, t in plan],
+        clips=[f"{d}_{speakers[s]}_{t}" for s, d, t in plan],
+        classes=list(DIGITS),
+        speaker_names=dict(enumerate(speakers)),
+        rate=8000,
+        where="here",
+        attribution="",
     )
 
 
@@ -56,7 +59,7 @@ def as_wavs(recordings, folder):
 def digits(monkeypatch):
     """A corpus that counts as FSDD."""
     made = some_digits()
-    monkeypatch.setattr(speech, "FSDD_SAMPLES", made.digest)
+    monkeypatch.setattr(fsdd, "SAMPLES", made.digest)
     return made
 
 
@@ -69,27 +72,27 @@ def equal(a, b):
 def test_packed_and_wav_are_the_same_corpus(tmp_path, cache, no_network, digits):
     write_packed(tmp_path / "packed" / "fsdd" / "fsdd.h5", digits)
     as_wavs(digits, tmp_path / "wav" / "recordings")
-    equal(speech.spoken_digits(tmp_path / "packed"), digits)
-    equal(speech.spoken_digits(tmp_path / "wav"), digits)
-    equal(speech.spoken_digits(tmp_path / "wav" / "recordings"), digits)
+    equal(fsdd.spoken_digits(tmp_path / "packed"), digits)
+    equal(fsdd.spoken_digits(tmp_path / "wav"), digits)
+    equal(fsdd.spoken_digits(tmp_path / "wav" / "recordings"), digits)
 
 
 def test_the_real_corpora_have_their_published_shape(recordings, cache, no_network):
-    digits = speech.spoken_digits(recordings)
+    digits = fsdd.spoken_digits(recordings)
     assert len(digits) == 3000
     assert len(digits.rows("test")) == 300
     assert len(digits.rows("train")) == 2700
     assert digits.speaker_names[4] == "theo"
     assert (np.bincount(digits.labels) == 300).all()
 
-    words = speech.spoken_words(recordings)
+    words = asc.spoken_words(recordings)
     parts = {part: set(words.speakers[words.rows(part)]) for part in ("train", "valid", "test")}
     assert {part: len(who) for part, who in parts.items()} == {"train": 18, "valid": 6, "test": 6}
     assert len(set.union(*parts.values())) == 30
     assert parts["test"] == {3, 4, 10, 14, 26, 28}
     for part, each in (("train", 90), ("valid", 30), ("test", 30)):
         assert (np.bincount(words.labels[words.rows(part)]) == each).all()
-    assert words.classes == list(speech.ASC_WORDS)
+    assert words.classes == list(asc.WORDS)
     assert all(
         clip == f"{words.classes[label]}/{speaker:08d}_NO_{clip[-2:]}"
         for clip, label, speaker in zip(words.clips, words.labels, words.speakers, strict=True)
@@ -99,13 +102,13 @@ def test_the_real_corpora_have_their_published_shape(recordings, cache, no_netwo
 def test_another_version_of_a_corpus_is_refused(tmp_path, cache, no_network):
     write_packed(tmp_path / "fsdd.h5", some_digits(1))
     with pytest.raises(ChecksumError, match=r"fsdd\.h5: sha256 of the samples is .*, expected 4e0317650d"):
-        speech.spoken_digits(tmp_path)
+        fsdd.spoken_digits(tmp_path)
 
 
 def test_arabic_words_from_wav_are_halved_and_sorted(tmp_path, cache, no_network, monkeypatch):
     """A tone of 1 kHz stays one, at half the samples; takes after the fifth and other words are left out."""
     t = np.arange(1600) / 16000
-    for word in (*speech.ASC_WORDS, "zero"):
+    for word in (*asc.WORDS, "zero"):
         for speaker in (1, 2, 3):
             for take in (1, 6):
                 write_wav(
@@ -114,9 +117,9 @@ def test_arabic_words_from_wav_are_halved_and_sorted(tmp_path, cache, no_network
                     16000,
                 )
     with pytest.raises(ChecksumError, match="sha256 of the samples"):
-        speech.spoken_words(tmp_path)
-    monkeypatch.setattr(speech, "check_samples", lambda r, _: r)
-    words = speech.spoken_words(tmp_path)
+        asc.spoken_words(tmp_path)
+    monkeypatch.setattr(asc, "check_samples", lambda r, _: r)
+    words = asc.spoken_words(tmp_path)
     assert len(words) == 60
     assert words.clips[:4] == [*(f"backward/0000000{s}_NO_01" for s in (1, 2, 3)), "cancel/00000001_NO_01"]
     assert words.part[:3].tolist() == [0, 1, 2]
@@ -129,39 +132,39 @@ def test_a_download_is_unpacked_checked_and_attributed(tmp_path, cache, server, 
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         for path in (tmp_path / "recordings").iterdir():
-            archive.write(path, f"free-spoken-digit-dataset-{speech.FSDD_REVISION}/recordings/{path.name}")
-        archive.writestr(f"free-spoken-digit-dataset-{speech.FSDD_REVISION}/README.md", "x")
+            archive.write(path, f"free-spoken-digit-dataset-{fsdd.REVISION}/recordings/{path.name}")
+        archive.writestr(f"free-spoken-digit-dataset-{fsdd.REVISION}/README.md", "x")
     server.files["/fsdd.zip"] = packed.getvalue()
-    monkeypatch.setattr(speech, "FSDD", Remote(server.url("/fsdd.zip")))
+    monkeypatch.setattr(fsdd, "ARCHIVE", Remote(server.url("/fsdd.zip")))
 
-    equal(speech.spoken_digits(progress=False), digits)
+    equal(fsdd.spoken_digits(progress=False), digits)
     assert "CC BY-SA 4.0" in capsys.readouterr().err
-    equal(speech.spoken_digits(progress=False), digits)
+    equal(fsdd.spoken_digits(progress=False), digits)
     assert server.asked == ["/fsdd.zip"]
-    assert speech.FSDD_REVISION in speech.spoken_digits().where
+    assert fsdd.REVISION in fsdd.spoken_digits().where
 
 
 def test_recordings_are_preferred_and_synthetic_voices_said_aloud(
     tmp_path, cache, no_network, digits, monkeypatch
 ):
-    found = resolve_spoken_digits(tmp_path)
+    found = resolve("spoken_digits", tmp_path)
     assert (found.name, found.synthetic) == ("synthetic_digits", True)
     assert "can't be reached" in found.where
     write_packed(tmp_path / "fsdd.h5", digits)
-    found = resolve_spoken_digits(tmp_path)
+    found = resolve("spoken_digits", tmp_path)
     assert (found.name, found.synthetic) == ("spoken_digits", False)
     assert str(tmp_path) in found.where
     (tmp_path / "fsdd.h5").write_bytes(b"damaged")
     with pytest.raises(DataError, match=r"fsdd\.h5 is no readable HDF5"):
-        resolve_spoken_digits(tmp_path)
+        resolve("spoken_digits", tmp_path)
 
 
 def test_spikes_are_made_once_and_again_for_another_seed(tmp_path, cache, digits, quick_cochlea):
-    first = speech.encoded(digits, progress=False)
-    again = speech.encoded(digits, progress=False)
+    first = encoded(digits, progress=False)
+    again = encoded(digits, progress=False)
     assert quick_cochlea == [120]
     assert all((a[0] == b[0]).all() and a[1] == b[1] for a, b in zip(first, again, strict=True))
-    other = speech.encoded(digits, seed=1, progress=False)
+    other = encoded(digits, seed=1, progress=False)
     assert quick_cochlea == [120, 120]
     assert (other[0][0]["x"] != first[0][0]["x"]).all()
     assert first.store.attributes["samples_sha256"] == digits.digest
@@ -185,8 +188,7 @@ def test_two_that_want_the_same_spikes_at_once_encode_once(cache, digits, quick_
     monkeypatch.setattr(cochlea, "encode_many", slow)
     sizes = []
     both = [
-        threading.Thread(target=lambda: sizes.append(len(speech.encoded(digits, progress=False))))
-        for _ in range(2)
+        threading.Thread(target=lambda: sizes.append(len(encoded(digits, progress=False)))) for _ in range(2)
     ]
     for one in both:
         one.start()
@@ -201,10 +203,10 @@ def test_other_cochlea_constants_are_another_file(cache, digits, quick_cochlea, 
 
     from snnkit.datasets import cochlea
 
-    speech.encoded(digits, progress=False)
+    encoded(digits, progress=False)
     changed = dataclasses.replace(cochlea.Cochlea(), afferents=20)
     monkeypatch.setattr(cochlea, "Cochlea", lambda: changed)
-    speech.encoded(digits, progress=False)
+    encoded(digits, progress=False)
     assert quick_cochlea == [120, 120]
 
 
@@ -212,7 +214,7 @@ def test_the_real_cochlea_is_what_fills_the_file(cache):
     from snnkit.datasets import cochlea
 
     few = some_digits().subset(np.array([0, 7]))
-    events = speech.encoded(few, seed=3, workers=1, progress=False)
+    events = encoded(few, seed=3, workers=1, progress=False)
     for i in range(2):
         times, units = cochlea.encode(few[i][0], 8000, cochlea.clip_seed(3, i))
         np.testing.assert_array_equal(events[i][0]["x"], units)
@@ -234,22 +236,6 @@ def test_spoken_words_parts(recordings, cache, no_network, quick_cochlea):
     valid = SpokenWords(recordings, "valid", progress=False)
     assert set(valid.speakers) == {2, 7, 8, 12, 21, 25}
     assert len(valid) == 600
-
-
-def gsc(folder, words=("bed", "yes"), rate=16000):
-    rng = np.random.default_rng(0)
-    for word in words:
-        for speaker in ("0a7c", "b3f1", "c2d4"):
-            for k in range(2):
-                write_wav(
-                    folder / word / f"{speaker}_nohash_{k}.wav", rng.integers(-999, 999, 1600 + k), rate
-                )
-    write_wav(folder / "_background_noise_" / "hum.wav", rng.integers(-9, 9, 99), rate)
-    (folder / "validation_list.txt").write_text(
-        "".join(f"{w}/b3f1_nohash_{k}.wav\n" for w in words for k in (0, 1))
-    )
-    (folder / "testing_list.txt").write_text(f"{words[1]}/c2d4_nohash_0.wav\n")
-    return folder
 
 
 def test_speech_commands_follow_their_two_lists(tmp_path, cache, no_network, quick_cochlea):
@@ -346,18 +332,13 @@ def test_synthetic_digits_are_kept_and_split_by_voice(cache, monkeypatch):
 
     calls = []
 
-    def synthesise_digits(speakers, takes, seed, workers=None, **_):
+    def counted(speakers, takes, seed, workers=None):
         calls.append(speakers)
-        plan = [(s, w, t) for s in speakers for w in range(20) for t in range(takes)]
-        rng = np.random.default_rng(seed)
-        clips = [rng.integers(-999, 999, 300).astype(np.int16) for _ in plan]
-        return voices.Digits(
-            clips, np.array([w for _, w, _ in plan]), np.array([s for s, _, _ in plan]), 16000
-        )
+        return synthesise_digits(speakers, takes, seed)
 
-    monkeypatch.setattr(voices, "synthesise_digits", synthesise_digits)
-    first = speech.synthetic_digits(10, 2)
-    again = speech.synthetic_digits(10, 2)
+    monkeypatch.setattr(voices, "synthesise_digits", counted)
+    first = synthetic_digits(10, 2)
+    again = synthetic_digits(10, 2)
     assert len(calls) == 1
     equal(first, again)
     assert first.synthetic
@@ -366,9 +347,9 @@ def test_synthetic_digits_are_kept_and_split_by_voice(cache, monkeypatch):
     assert set(first.speaker_names.values()) == {voices.VARIANTS[i] for i in calls[0]}
     test, train = (set(first.speakers[first.rows(p)]) for p in ("test", "train"))
     assert (len(test), len(train), test & train) == (2, 8, set())
-    assert speech.synthetic_digits(10, 2, seed=1).digest != first.digest
+    assert synthetic_digits(10, 2, seed=1).digest != first.digest
     with pytest.raises(ParameterError, match="voices = 4: expected 5 to 75"):
-        speech.synthetic_digits(4)
+        synthetic_digits(4)
 
 
 @pytest.mark.slow
@@ -403,5 +384,5 @@ def test_digest_is_that_of_the_little_endian_samples():
 def test_a_cache_that_cannot_be_written_is_said_before_anything_is_encoded(cache, digits, quick_cochlea):
     cache.write_text("a file where the folder should be")
     with pytest.raises(DataError, match=r"spoken_digits-.*\.h5 could not be written"):
-        speech.encoded(digits, progress=False)
+        encoded(digits, progress=False)
     assert quick_cochlea == []

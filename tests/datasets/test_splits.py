@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from snnkit.datasets import leave_one_speaker_out, load
-from snnkit.datasets import splits as module
-from snnkit.datasets.splits import carve
+from snnkit.datasets import loading as module
+from snnkit.datasets.division import carve
 from snnkit.errors import ParameterError
 from tests.helpers.made_files import heidelberg, random_clips, write_wav
 

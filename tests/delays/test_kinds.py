@@ -13,6 +13,7 @@ from snnkit.delays import (
     DelayedLinear,
     DendriticDelay,
     RecurrentDelayedLinear,
+    Synapses,
     reference,
     window_weights,
 )
@@ -35,15 +36,15 @@ def made(kind, *args, **options):
 @pytest.mark.parametrize("version", ["gauss", "triangle"])
 @pytest.mark.parametrize(("T", "B", "N", "right"), [(1, 1, 1, 0), (17, 3, 19, 4), (30, 2, 33, 0)])
 def test_a_neurons_delay_is_a_diagonal_linear_layer(kernels, version, T, B, N, right):
-    module = made(AxonalDelay, N, max_delay=6, version=version, sigma=0.7, padding_right=right)
+    module = made(AxonalDelay, N, max_delay=6, version=version, sigma=0.7)
     x = spikes(T, B, N).requires_grad_()
     weight = torch.eye(N, dtype=torch.float64)[:, :, None]
 
     def diagonal(position):
         full = position[:, None, None].expand(N, N, 1)
-        return reference.delayed_product(x, weight, full, module._sigma, 7, version, right)
+        return reference.delayed_product(x, Synapses(weight, full, module._sigma, 7, version), right)
 
-    got, want = module(x), diagonal(module.position)
+    got, want = module(x, padding_right=right), diagonal(module.position)
     close(got, want, 1e-11)
     cotangent = torch.randn(want.shape, dtype=torch.float64)
     inputs = [x, module.position]
@@ -145,15 +146,17 @@ CONVOLUTIONS = [
 @pytest.mark.parametrize("options", CONVOLUTIONS, ids=str)
 @pytest.mark.parametrize("evaluate", [False, True])
 def test_a_convolution_with_delays_is_a_convolution_of_each_delay(kernels, options, evaluate):
+    options = dict(options)
+    right = options.pop("padding_right", 0)
     module = made(DelayedConv2d, 4, 8, max_delay=3, sigma=0.4, **options).train(not evaluate)
     x = spikes(9, 2, 4, 6, 5).requires_grad_()
     version = "max" if evaluate else "gauss"
     kernel = (module.weight * window_weights(module.position, module._sigma, 4, version)).sum(-1)
     geometry = (module.stride, module.padding, module.dilation, module.groups)
-    padded = torch.nn.functional.pad(x, (0,) * 8 + (3, module.padding_right))
+    padded = torch.nn.functional.pad(x, (0,) * 8 + (3, right))
     want = 0
     for d in range(4):
-        shifted = padded[3 - d : 3 - d + 9 + module.padding_right]
+        shifted = padded[3 - d : 3 - d + 9 + right]
         want = want + torch.nn.functional.conv2d(shifted.flatten(0, 1), kernel[d], None, *geometry).unflatten(
             0, (-1, 2)
         )
@@ -161,7 +164,7 @@ def test_a_convolution_with_delays_is_a_convolution_of_each_delay(kernels, optio
         module.bias.data.normal_()
         want = want + module.bias[:, None, None]
 
-    got = module(x)
+    got = module(x, padding_right=right)
     close(got, want, 1e-11)
     inputs = [x, module.weight] + [module.position] * (not evaluate)
     cotangent = torch.randn(want.shape, dtype=torch.float64)

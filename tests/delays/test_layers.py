@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from snnkit import backend
-from snnkit.delays import DelayedLinear, reference
+from snnkit.delays import DelayedLinear, Synapses, reference
 from snnkit.errors import ParameterError, ShapeError
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
@@ -53,7 +53,6 @@ def test_values_and_gradients_are_those_of_dcls(kernels, dtype, version, window,
         torch.set_default_dtype(torch.float32)
     ours = layer(
         11, 7, dtype, max_delay=window - 1, kernel_count=count, version=version, sigma=sigma,
-        padding_right=right,
     )  # fmt: skip
     with torch.no_grad():
         theirs.weight.copy_(ours.weight)
@@ -61,7 +60,7 @@ def test_values_and_gradients_are_those_of_dcls(kernels, dtype, version, window,
         theirs.SIG.fill_(sigma)
     x = spikes(40, 3, 11, dtype=dtype).requires_grad_()
 
-    got = ours(x)
+    got = ours(x, padding_right=right)
     y = x.detach().double().requires_grad_()
     padded = torch.nn.functional.pad(y.permute(1, 2, 0), (window - 1, right))
     want = theirs(padded).permute(2, 0, 1)
@@ -84,13 +83,13 @@ def test_values_and_gradients_are_those_of_dcls(kernels, dtype, version, window,
     ("T", "B", "n_in", "n_out"), [(1, 1, 1, 1), (1, 3, 5, 2), (17, 1, 33, 19), (40, 5, 3, 64)]
 )
 def test_a_backend_equals_the_reference_at_odd_shapes(version, right, T, B, n_in, n_out):
-    module = layer(n_in, n_out, max_delay=9, kernel_count=2, version=version, sigma=1.1, padding_right=right)
+    module = layer(n_in, n_out, max_delay=9, kernel_count=2, version=version, sigma=1.1)
     x = spikes(T, B, n_in).requires_grad_()
     inputs = [x, module.weight] + [module.position] * (version != "max")
     with backend.use("reference"):
-        want = module(x)
+        want = module(x, padding_right=right)
     with backend.use("numba"):
-        got = module(x)
+        got = module(x, padding_right=right)
     close(got, want, 1e-11)
     cotangent = torch.randn(want.shape, dtype=torch.float64)
     got, want = (torch.autograd.grad(y, inputs, cotangent) for y in (got, want))
@@ -102,19 +101,19 @@ def test_a_backend_equals_the_reference_at_odd_shapes(version, right, T, B, n_in
 def test_silence_and_a_full_raster(kernels, rate):
     module = layer(6, 5, max_delay=4, sigma=0.3)
     x = spikes(12, 2, 6, rate=rate)
-    want = reference.delayed_product(x, module.weight, module.position, module._sigma, 5)
+    want = reference.delayed_product(x, Synapses(module.weight, module.position, module._sigma, 5))
     close(module(x), want, 1e-11)
     assert bool(module(x).any()) == (rate > 0)
 
 
 @pytest.mark.parametrize("delay", [0, 1, 7, 9])
 def test_law_a_delay_of_d_shifts_by_d(kernels, delay):
-    module = layer(3, 3, max_delay=9, version="max", padding_right=9)
+    module = layer(3, 3, max_delay=9, version="max")
     with torch.no_grad():
         module.weight.copy_(torch.eye(3)[:, :, None])
         module.position.fill_(delay)
     x = spikes(20, 2, 3)
-    y = module(x)
+    y = module(x, padding_right=9)
     close(y[delay : delay + 20], x, 1e-12)
     assert y[:delay].abs().max() < 1e-12 if delay else True
 

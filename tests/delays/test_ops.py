@@ -5,7 +5,7 @@ import torch
 from test_layers import close, layer, spikes
 
 from snnkit import backend
-from snnkit.delays import DelayedLinear, fourier, ops, reference, taps_cpu
+from snnkit.delays import DelayedLinear, Synapses, fourier, ops, reference, taps_cpu
 from snnkit.delays.kernel import window_weights
 from snnkit.errors import ParameterError, ShapeError
 
@@ -25,13 +25,19 @@ def test_operators_pass_torchs_own_check(sigma):
 
 
 def test_a_compiled_model_gives_the_same():
-    module = layer(5, 4, torch.float32, max_delay=6, sigma=0.5, padding_right=3)
-    model = torch.nn.Sequential(module, torch.nn.ReLU(), layer(4, 2, torch.float32, max_delay=3))
+    layers = torch.nn.ModuleList(
+        [layer(5, 4, torch.float32, max_delay=6, sigma=0.5), layer(4, 2, torch.float32, max_delay=3)]
+    )
+
+    def model(x):
+        first, second = layers
+        return second(torch.relu(first(x, padding_right=3)))
+
     x = spikes(9, 3, 5, dtype=torch.float32)
     want = model(x)
     got = torch.compile(model, backend="aot_eager", fullgraph=True)(x)
     close(got, want, 1e-6)
-    a, b = (torch.autograd.grad(y.square().sum(), list(model.parameters())) for y in (got, want))
+    a, b = (torch.autograd.grad(y.square().sum(), list(layers.parameters())) for y in (got, want))
     for one, other in zip(a, b, strict=True):
         close(one, other, 1e-5)
 
@@ -65,7 +71,7 @@ def test_every_way_is_the_reference(
     monkeypatch, dtype, by_taps, binary, T, B, I, O, count, window, right, sigma
 ):
     _forced(monkeypatch, by_taps)
-    module = layer(I, O, dtype, max_delay=window - 1, kernel_count=count, sigma=sigma, padding_right=right)
+    module = layer(I, O, dtype, max_delay=window - 1, kernel_count=count, sigma=sigma)
     with torch.no_grad():  # both ends of the window and ties
         module.position.view(-1)[0] = window - 1
         module.position.view(-1)[-1] = 0
@@ -74,8 +80,8 @@ def test_every_way_is_the_reference(
     x = ((x > 0).to(dtype) / 0.6 if binary else x).requires_grad_()
     inputs = [x, module.weight, module.position]
     with backend.use("reference"):
-        want = module(x)
-    got = module(x)
+        want = module(x, padding_right=right)
+    got = module(x, padding_right=right)
     tolerance = 2e-5 if dtype == torch.float32 else 1e-10
     close(got, want, tolerance)
     cotangent = torch.randn(want.shape, generator=torch.Generator().manual_seed(1), dtype=dtype)
@@ -88,7 +94,9 @@ def test_every_way_is_the_reference(
 @pytest.mark.parametrize("outputs", [1, 3])
 def test_a_width_that_is_learned_gets_its_gradient(version, outputs):
     torch.manual_seed(0)
-    module = DelayedLinear(4, outputs, 8, 2, version, 0.6, learn_sigma=True).double()
+    module = DelayedLinear(
+        4, outputs, max_delay=8, kernel_count=2, version=version, sigma=0.6, learn_sigma=True
+    ).double()
     with torch.no_grad():
         module._sigma.mul_(torch.rand(outputs, 4, 2) + 0.5)
     x = spikes(15, 2, 4)
@@ -109,8 +117,9 @@ def test_neurons_delays_with_widths_of_their_own(neurons):
     )
     x = spikes(15, 2, neurons).requires_grad_()
     inputs = [x, weight, position, sigma]
-    want = reference.channel_delay(*inputs, 7, padding_right=3)
-    got = ops.channel_delay(*inputs, 7, padding_right=3)
+    synapses = Synapses(weight, position, sigma, 7)
+    want = reference.channel_delay(x, synapses, padding_right=3)
+    got = ops.channel_delay(x, synapses, padding_right=3)
     close(got, want, 1e-11)
     cotangent = torch.randn(want.shape, generator=g, dtype=torch.float64)
     for a, b in zip(*(torch.autograd.grad(y, inputs, cotangent) for y in (got, want)), strict=True):
@@ -216,15 +225,17 @@ def test_remembered_events_are_bounded(monkeypatch):
 def test_arguments_that_do_not_fit_are_named(changes, message):
     good = {"x": torch.zeros(9, 2, 6), "weight": torch.zeros(5, 6, 1), "position": torch.zeros(5, 6, 1),
             "sigma": torch.tensor(0.5), "window": 4}  # fmt: skip
+    given = good | changes
+    synapses = Synapses(**{name: given.pop(name) for name in Synapses._fields if name in given})
     with pytest.raises((ShapeError, ParameterError), match=message):
-        ops.delayed_product(**(good | changes))
+        ops.delayed_product(synapses=synapses, **given)
 
 
 @pytest.mark.parametrize("inputs", [5, 7])
 def test_a_channel_delay_needs_a_weight_a_channel(inputs):
     ones = torch.ones(6, 1)
     with pytest.raises(ShapeError, match=r"channel_delay expects x \[T, B, 6\]"):
-        ops.channel_delay(torch.zeros(9, 2, inputs), ones, ones, torch.tensor(0.5), 4)
+        ops.channel_delay(torch.zeros(9, 2, inputs), Synapses(ones, ones, torch.tensor(0.5), 4))
 
 
 @pytest.mark.parametrize("used", ["reference", "numba"])
@@ -264,9 +275,8 @@ def test_frequencies_give_a_convolution_and_its_gradients_in_pieces(monkeypatch)
         for s in ((12, 5, 7), (4, 3, 7), (14, 5, 3))
     )
     position = torch.arange(4.0, dtype=torch.float64).expand(3, 7, 4)
-    want = reference.delayed_product(
-        x, kernel.permute(1, 2, 0), position, torch.tensor(0.0), 4, "max", padding_right=2
-    )
+    synapses = Synapses(kernel.permute(1, 2, 0), position, torch.tensor(0.0), 4, "max")
+    want = reference.delayed_product(x, synapses, padding_right=2)
     close(fourier.product(x.detach(), kernel.detach(), 14), want, 1e-12)
     got = fourier.gradient(cotangent.detach(), x.detach(), kernel.detach(), 4, of_kernel=True)
     for a, b in zip(got, torch.autograd.grad(want, [x, kernel], cotangent), strict=True):

@@ -16,14 +16,16 @@ for T, B, I, O, count, window, right, version, sigma in (
     (6, 3, 4, 2, 1, 5, 4, "triangle", 0.5),
     (6, 3, 4, 2, 3, 5, 4, "max", 0.5),
 ):
-    layer = DelayedLinear(I, O, window - 1, count, version, sigma, right, tolerance=1e-13).double()
+    layer = DelayedLinear(
+        I, O, max_delay=window - 1, kernel_count=count, version=version, sigma=sigma, tolerance=1e-13
+    ).double()
     x = ((torch.rand(T, B, I) < 0.4) * torch.randint(1, 3, (T, B, I))).double().requires_grad_()
     inputs = [x, layer.weight] + [layer.position] * (version != "max")
     cotangent = torch.randn(T + right, B, O, dtype=torch.float64)
     results = []
     for used in ("reference", "cuda"):
         with backend.use(used):
-            y = layer(x)
+            y = layer(x, padding_right=right)
             results.append((y, *torch.autograd.grad(y, inputs, cotangent)))
     for want, got in zip(*results, strict=True):
         torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-11)

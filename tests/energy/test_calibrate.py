@@ -13,7 +13,7 @@ TRUE = {"synop_dense": 12.0, "soma_access": 30.0, "soma_update": 40.0}
 @pytest.fixture(scope="module")
 def networks():
     """Eight networks that differ in what they do most, placed on a chip."""
-    mesh = load_profile("loihi1_sanafe").mesh
+    chip = load_profile("loihi1_sanafe").chip
     settings = [
         {"rate": 0.02, "sizes": (20, 64, 5)},
         {"rate": 0.5, "sizes": (60, 16)},
@@ -27,7 +27,7 @@ def networks():
     found = []
     for i, s in enumerate(settings):
         graph, batch = chain(seed=i, **s)
-        found.append(measure(graph, batch, mapping=place(graph, mesh)))
+        found.append(measure(graph, batch, mapping=place(graph, chip, "neurons_only")))
     return found
 
 

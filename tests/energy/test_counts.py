@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from snnkit.energy import Placement, concatenate, count, estimates, measure
+from snnkit.energy import Mapping, concatenate, count, measure, measuring
 from snnkit.engine import simulate, synapses
 from snnkit.errors import ParameterError, ShapeError
 from snnkit.events import EventBatch
@@ -25,7 +25,7 @@ def run(graph, batch):
 
 def spread(graph):
     """Neurons dealt out over cores 0, 5 and 9."""
-    return Placement({n: np.array([0, 5, 9])[np.arange(p.size) % 3] for n, p in graph.populations.items()})
+    return Mapping({n: np.array([0, 5, 9])[np.arange(p.size) % 3] for n, p in graph.populations.items()})
 
 
 def by_definition(graph, result, mapping):
@@ -174,7 +174,7 @@ def test_pieces_of_a_batch_give_the_counts_of_the_whole(monkeypatch):
     batch, mapping = events(graph, batch=5), spread(graph)
     whole = measure(graph, batch, mapping=mapping)
 
-    monkeypatch.setattr(estimates, "RECORD_BYTES", 1)
+    monkeypatch.setattr(measuring, "RECORD_BYTES", 1)
     piecewise = measure(graph, batch, mapping=mapping)
 
     for name in ("steps", "synops", "spikes"):
@@ -218,11 +218,11 @@ def test_what_counting_refuses():
         count(graph, result.spikes, lengths=np.array([3]))
     place = {n: np.zeros(p.size, int) for n, p in graph.populations.items()}
     with pytest.raises(ShapeError, match="3 cores for 16 neurons of 'layer1'"):
-        count(graph, result.spikes, mapping=Placement({**place, "layer1": np.zeros(3, int)}))
+        count(graph, result.spikes, mapping=Mapping({**place, "layer1": np.zeros(3, int)}))
     with pytest.raises(ParameterError, match="neuron 2 of 'layer1' off the chip"):
-        count(graph, result.spikes, mapping=Placement({**place, "layer1": np.array([0, 1, -1] + [0] * 13)}))
+        count(graph, result.spikes, mapping=Mapping({**place, "layer1": np.array([0, 1, -1] + [0] * 13)}))
     with pytest.raises(ParameterError, match="no population 'layer2'"):
-        count(graph, result.spikes, mapping=Placement({k: v for k, v in place.items() if k != "layer2"}))
+        count(graph, result.spikes, mapping=Mapping({k: v for k, v in place.items() if k != "layer2"}))
     with pytest.raises(ParameterError, match="no samples"):
         measure(graph, EventBatch.from_dense(np.zeros((4, 0, 20))))
 

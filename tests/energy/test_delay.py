@@ -5,7 +5,7 @@ import pytest
 
 from snnkit.energy import compare_delays, load_profile, measure, price
 from snnkit.energy.delay import KINDS, entry_bits
-from snnkit.energy.models import access_pj
+from snnkit.energy.models.lemaire import access_pj
 from snnkit.energy.price import settings_of
 from snnkit.errors import ConfigError, ParameterError
 from tests.helpers.energy_networks import chain

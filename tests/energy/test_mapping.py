@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from snnkit.chips import CHIPS, LOIHI1, LOIHI2, Chip
-from snnkit.energy.mapping import LIMITS, OFF_CHIP, place
+from snnkit.energy import place
+from snnkit.energy.mapping import LIMITS, OFF_CHIP
 from snnkit.errors import ExportError, ParameterError
 from snnkit.graph import INPUT, Graph, Population, Projection
 from snnkit.hardware.quantise import quantise

@@ -7,8 +7,8 @@ import pytest
 
 from snnkit.chips import LOIHI1
 from snnkit.energy import (
+    Mapping,
     Mesh,
-    Placement,
     available,
     count,
     estimate,
@@ -18,7 +18,6 @@ from snnkit.energy import (
     price,
     sensitivity,
 )
-from snnkit.energy.mapping import place as hardware_place
 from snnkit.errors import ConfigError, ExportError, ParameterError
 from snnkit.events import EventBatch
 from snnkit.graph import Graph, Population, Projection
@@ -141,9 +140,7 @@ def test_a_core_that_is_split_in_two_takes_half_as_long():
     )
     one, two = (
         price(
-            measure(
-                graph, batch, mapping=Placement({"in": np.full(20, -1), "layer1": np.arange(64) % cores})
-            ),
+            measure(graph, batch, mapping=Mapping({"in": np.full(20, -1), "layer1": np.arange(64) % cores})),
             profile,
         )
         for cores in (1, 2)
@@ -162,7 +159,7 @@ def test_the_barrier_grows_with_the_tiles_in_use():
         if tiles == 32:
             graph, batch = chain(rate=0.0, sizes=(32, 32), batch=1)
             core = {n: np.arange(32) * 4 for n in graph.populations}
-        counts = measure(graph, batch, mapping=Placement(core))
+        counts = measure(graph, batch, mapping=Mapping(core))
         zero = {n: 0.0 for n in load_profile("loihi1_sanafe").constants if n.startswith("t_")}
         times[tiles] = price(counts, load_profile("loihi1_sanafe").with_constants(**zero)).latency_us[0] / 30
         davies = load_profile("loihi1_davies2018")
@@ -174,7 +171,7 @@ def test_the_barrier_grows_with_the_tiles_in_use():
 
 def test_static_power_is_power_times_time():
     graph, batch = chain()
-    counts = measure(graph, batch, mapping=place(graph, load_profile("loihi2_scaled").mesh))
+    counts = measure(graph, batch, mapping=place(graph, load_profile("loihi2_scaled").chip, "neurons_only"))
     off, on = price(counts, "loihi2_scaled"), price(counts, "loihi2_scaled", static=True)
     # 250 mW times the time in µs is so many nJ
     assert on.total_pj - off.total_pj == pytest.approx(250 * on.latency_us.mean() * 1000, rel=1e-9)
@@ -202,7 +199,7 @@ def test_an_shd_network_on_loihi_2_lies_near_the_published_energy():
 
 def test_the_placement_of_the_hardware_part_is_priced():
     graph, batch = chain(delay=5)
-    mapping = hardware_place(graph, LOIHI1)
+    mapping = place(graph, LOIHI1)
     for profile in ("loihi1_davies2018", "loihi1_sanafe"):
         e = estimate(graph, batch, profile, mapping=mapping)
         assert e.counts[profile].cores.cores.tolist() == list(range(mapping.cores))
@@ -213,7 +210,7 @@ def test_the_placement_of_the_hardware_part_is_priced():
 
 def test_inputs_off_the_chip_enter_at_the_first_tile():
     graph, batch = chain(sizes=(20, 16), batch=1)
-    counts = measure(graph, batch, mapping=Placement({"in": np.full(20, -1), "layer1": np.full(16, 21)}))
+    counts = measure(graph, batch, mapping=Mapping({"in": np.full(20, -1), "layer1": np.full(16, 21)}))
     by = price(counts, "loihi1_sanafe").table
     rows = {o: n for o, n, part in zip(by["operation"], by["count"], by["part"], strict=True) if part == "in"}
     spikes = len(batch.times)
@@ -231,7 +228,7 @@ def test_inputs_off_the_chip_enter_at_the_first_tile():
 def test_hops_are_the_tiles_between_two_cores(source, target, east_west, north_south):
     """Four cores a tile, tiles down columns of four: core 12 in tile 3 at (0, 3), 36 in tile 9 at (2, 1)."""
     graph, batch = chain(sizes=(20, 16), batch=1)
-    mapping = Placement({"in": np.full(20, source), "layer1": np.full(16, target)})
+    mapping = Mapping({"in": np.full(20, source), "layer1": np.full(16, target)})
     table = price(measure(graph, batch, mapping=mapping), "loihi1_davies2018").table
     hops = {
         o: n
@@ -246,11 +243,11 @@ def test_networks_that_are_too_large_are_refused_or_skipped():
     mesh = Mesh(tiles_x=1, tiles_y=1, cores_per_tile=2, neurons_per_core=8)
     graph, batch = chain()
     with pytest.raises(ExportError, match="needs 6 cores of 8 neurons, the chip has 2"):
-        place(graph, mesh)
+        place(graph, mesh.as_chip("small"), "neurons_only")
     big = load_profile("loihi1_sanafe").model_copy(update={"mesh": mesh})
     with pytest.raises(ExportError, match="needs 6 cores"):
         estimate(graph, batch, big)
-    counts = measure(graph, batch, mapping=place(graph, load_profile("loihi1_sanafe").mesh))
+    counts = measure(graph, batch, mapping=place(graph, load_profile("loihi1_sanafe").chip, "neurons_only"))
     with pytest.raises(ParameterError, match="uses core 2, the profile's chip has cores 0 to 1"):
         price(counts, big)
 
@@ -265,7 +262,7 @@ def test_hops_without_a_mapping_are_an_error():
 def test_idle_neurons_without_potentials_are_an_error():
     graph, batch = chain()
     spikes = {n: EventBatch([], [], [0] * 5, [30] * 4, p.size) for n, p in graph.populations.items()}
-    mapping = place(graph, load_profile("loihi1_sanafe").mesh)
+    mapping = place(graph, load_profile("loihi1_sanafe").chip, "neurons_only")
     with pytest.raises(ParameterError, match="neurons of 'layer1' were active is not known"):
         price(count(graph, {**spikes, "in": batch}, mapping=mapping), "loihi1_sanafe")
 

@@ -3,7 +3,7 @@
 import pytest
 
 from snnkit.energy import available, load_profile
-from snnkit.energy.profile import FOLDER
+from snnkit.energy.library import FOLDER
 from snnkit.errors import ConfigError
 
 

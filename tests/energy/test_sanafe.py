@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from snnkit.energy import Counts, Placement, count, measure, price
+from snnkit.energy import Counts, Mapping, count, measure, price
 from snnkit.energy.counts import NeuronCounts, SynapseCounts
 from snnkit.events import EventBatch
 from snnkit.graph import Graph, Population, Projection
@@ -78,7 +78,7 @@ def counted(spikes, weights, core_in, cores_out):
             "out": EventBatch.from_dense(fired[:, None].astype(int)),
         },
         {("out", "v"): potentials[:, None]},
-        mapping=Placement({"in": np.full(N_IN, core_in), "out": np.array(cores_out)}),
+        mapping=Mapping({"in": np.full(N_IN, core_in), "out": np.array(cores_out)}),
     )
 
 
@@ -256,7 +256,7 @@ def test_the_dvs_network_runs_here_as_it_does_there():
     graph = Graph(populations, projections, outputs=["l5"]).validate()
 
     silence = EventBatch([], [], [0, 0], [1000], 1)
-    counts = measure(graph, silence, mapping=Placement(core), dtype="float64")
+    counts = measure(graph, silence, mapping=Mapping(core), dtype="float64")
 
     got = {
         "spikes": int(counts.spikes[0]),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from snnkit.engine import EventFile, Poisson, Record, load_result, simulate
-from snnkit.engine import simulate as simulate_function
+from snnkit.engine.progress import Meter
 from snnkit.engine.recording import File
 from snnkit.errors import DataError, ParameterError
 from tests.helpers.engine_graphs import events, random_graph
@@ -97,7 +97,7 @@ def test_ctrl_c_returns_what_was_recorded_so_far(tmp_path, to_file):
 
 def test_a_bar_appears_only_once_a_run_takes_long(monkeypatch):
     shown = []
-    meter = simulate_function.__globals__["_Meter"]
+    meter = Meter
     monkeypatch.setattr(meter, "_show", lambda self, steps: shown.append(steps))
     graph = random_graph(2)
     simulate(graph, Poisson(300.0), 3000)
@@ -112,7 +112,7 @@ def test_a_bar_appears_only_once_a_run_takes_long(monkeypatch):
 
 
 def test_the_bar_counts_steps(capsys, monkeypatch):
-    meter = simulate_function.__globals__["_Meter"](100, True)
+    meter = Meter(100, True)
     with meter:
         meter._show(40)
         assert meter.bar.tasks[0].percentage == 40

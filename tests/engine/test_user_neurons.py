@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from snnkit.engine import simulate
-from snnkit.engine.kernels_cpu import step_source
 from snnkit.errors import ParameterError
 from snnkit.graph import Graph, Population, Projection
+from snnkit.neurons.equations import step_source
 from snnkit.neurons.neuron import NEURONS, Neuron, register
 from tests.helpers.engine_graphs import events
 
@@ -83,7 +83,7 @@ def test_functions_of_numpy_may_be_used(registered):
 
 def test_what_cannot_be_compiled_is_named():
     with pytest.raises(ParameterError, match="'needs_a_table' uses 'TABLE', a list"):
-        step_source(needs_a_table)
+        step_source(step=needs_a_table)
 
 
 SECOND = """

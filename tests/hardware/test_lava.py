@@ -153,7 +153,7 @@ def test_real_lava_computes_the_same(case, real_lava):
     else:
         events = networks.spikes(largest=4 if case == "counts" else 1)
         real = networks.network(bias=0.1) if case == "counts" else networks.network(longest=120, bias=0.0)
-        graph = quantise(real, calibration=events, relay_delays=case == "relays")
+        graph = quantise(real, calibration=events, long_delays="relay" if case == "relays" else "refuse")
         x = events.to_dense(dtype=np.int64)[:, 0]
     theirs, ours = lava.run(graph, x, python=real_lava), loihi.reference(graph, x[:, None])
     assert ours.spikes["conv" if case == "image" else "hidden0"].any()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from snnkit.errors import ExportError, ParameterError, ShapeError
 from snnkit.graph import INPUT, Graph, Population, Projection
-from snnkit.hardware import loihi, verify
+from snnkit.hardware import loihi, vectors
 from snnkit.neurons.loihi import step
 from tests.helpers import networks
 
@@ -21,7 +21,7 @@ FULL = 1 << 23
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("path", sorted(GOLDEN.rglob("*.npz")), ids=lambda p: p.stem)
 def test_u_v_and_spikes_equal_lavas_at_every_step(path, form):
-    assert verify.check_vector(path, FORMS[form]) is None
+    assert vectors.check_vector(path, FORMS[form]) is None
 
 
 def python_neuron(u, v, a, du, dv, vth, bias):

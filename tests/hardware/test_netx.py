@@ -111,7 +111,7 @@ def test_safe_weights_act_as_they_are(low, high):
     [
         (chain([[0, 0]]), r"layer 'n'.*all weights are 0"),
         (chain([[300, -300]]), r"layer 'n'.*300"),
-        (chain([[1, -1]], [[1, 64]]), r"layer 'n': delay 63 at \[0, 1\].*62.*1 of 2.*clip_delays"),
+        (chain([[1, -1]], [[1, 64]]), r"layer 'n': delay 63 at \[0, 1\].*62.*1 of 2.*long_delays='clip'"),
         (chain([[1, -1]], bias=65), r"bias 65 is no multiple of 64"),
         (chain([[1, -1]], bias=64 * 4096), r"bias 4096 is beyond the chip's 13 bits"),
         (chain([[1, -1], [1, 2]], [[1, 2], [3, 4]], recurrent=[[1, -1], [1, 1]]), r"recurrence with delays"),
@@ -258,3 +258,17 @@ def test_delays_of_one_value_a_neuron_are_spread_as_lava_dl_spreads_them(tmp_pat
         )
         graph = netx.read(path, num_layers=2)
         assert graph.projections[0].delays.tolist() == want
+
+
+def test_several_synapses_of_one_pair_are_refused_and_few_synapses_are_not(tmp_path):
+    graph = chain(np.ones((1, 1)), shape=6, source=6)
+    graph.projections[0] = Projection(
+        "p", "in", "n", np.arange(1, 8), np.array(1), "sparse", np.array([0, 2, 3, 4, 5, 6, 7]),
+        np.array([0, 0, 1, 2, 3, 4, 5]),
+    )  # fmt: skip
+    with pytest.raises(ExportError, match=r"projection 'p' joins a pair of neurons twice"):
+        netx.write(graph, tmp_path / "a.net")
+    graph = chain(np.ones((1, 1)), shape=2, source=2)
+    graph.projections[0] = Projection("p", "in", "n", np.array([3, -4]), np.array(1), "one_to_one")
+    netx.write(graph, tmp_path / "a.net")
+    assert netx.read(tmp_path / "a.net").projections[0].weight.tolist() == [[3, 0], [0, -4]]

@@ -9,9 +9,15 @@ from snnkit.engine import readout, simulate
 from snnkit.errors import ExportError, ParameterError
 from snnkit.graph import INPUT, Graph, Population, Projection
 from snnkit.hardware import loihi
-from snnkit.hardware.quantise import Report, coarser, coarser_events, latencies, quantise
-from snnkit.hardware.verify import compare, ladder, outcome
+from snnkit.hardware.cells import CELLS, Membrane
+from snnkit.hardware.coarser import coarser, coarser_events
+from snnkit.hardware.ladder import compare, ladder, outcome
+from snnkit.hardware.quantise import quantise
+from snnkit.hardware.report import Report
+from snnkit.hardware.timing import latencies
+from snnkit.neurons.neuron import NEURONS, Neuron
 from tests.helpers import networks
+from tests.helpers.graphs import assert_same_graph
 
 
 def equal_spikes(graph, integer, events):
@@ -201,21 +207,21 @@ def long_network():
 
 def test_long_delays_are_refused_clipped_or_relayed():
     graph, events = long_network(), networks.spikes(steps=90)
-    message = r"'input→hidden0': delay 149 at .* 62 steps \(4\d\d of 7\d\d are\).*clip_delays=True"
+    message = r"'input→hidden0': delay 149 at .* 62 steps \(4\d\d of 7\d\d are\).*long_delays='clip'"
     with pytest.raises(ExportError, match=message):
         quantise(graph)
-    clipped = quantise(graph, clip_delays=True, calibration=events)
+    clipped = quantise(graph, long_delays="clip", calibration=events)
     pairs = zip(graph.projections, clipped.projections, strict=True)
     total = sum(int(((p.delay > 62) & (q.weight != 0)).sum()) for p, q in pairs)
     assert Report.of(clipped).delays_clipped == total
     assert max(p.max_delay for p in clipped.projections) == 63
-    relayed = quantise(graph, relay_delays=True, calibration=events)
+    relayed = quantise(graph, long_delays="relay", calibration=events)
     assert Report.of(relayed).delays_clipped == 0
     assert 150 < Report.of(relayed).relays <= 2 * (21 + 34 + 33)
     assert max(p.max_delay for p in relayed.projections) == 63
     assert equal_spikes(graph, relayed, events) > 0.9 > equal_spikes(graph, clipped, events)
-    with pytest.raises(ParameterError, match="choose one"):
-        quantise(graph, clip_delays=True, relay_delays=True)
+    with pytest.raises(ParameterError, match="long_delays 'both' is none of refuse, clip, relay, rescale"):
+        quantise(graph, long_delays="both")
 
 
 def test_relays_lose_nothing():
@@ -224,7 +230,7 @@ def test_relays_lose_nothing():
     from snnkit.chips import LOIHI2
 
     plain = quantise(graph, calibration=events)
-    relayed = quantise(graph, calibration=events, relay_delays=True, chip=replace(LOIHI2, max_delay=10))
+    relayed = quantise(graph, calibration=events, long_delays="relay", chip=replace(LOIHI2, max_delay=10))
     assert max(p.max_delay for p in relayed.projections) == 11
     assert len(relayed.projections) > 10
     assert compare(outcome(plain, events).spikes, outcome(relayed, events).spikes) == (1.0, None)
@@ -232,12 +238,12 @@ def test_relays_lose_nothing():
 
 def test_relays_pass_no_counts():
     with pytest.raises(ExportError, match=r"carry counts, which a relay neuron cannot pass on"):
-        quantise(long_network(), relay_delays=True, calibration=networks.spikes(largest=4))
+        quantise(long_network(), long_delays="relay", calibration=networks.spikes(largest=4))
 
 
 def test_a_coarser_step_brings_delays_into_range():
     graph, events = long_network(), networks.spikes(steps=90)
-    integer = quantise(graph, rescale_time=True, calibration=events)
+    integer = quantise(graph, long_delays="rescale", calibration=events)
     assert Report.of(integer).time_factor == 3
     assert integer.dt == 30.0
     assert max(p.max_delay for p in integer.projections) == 51
@@ -394,3 +400,37 @@ def test_wrong_options_are_named():
         quantise(graph, bits=9)
     with pytest.raises(ParameterError, match="decays 'some'"):
         quantise(graph, decays="some")
+
+
+def fading(v, x, leak, theta):
+    h = (1 - leak) * v + 2 * x
+    return h >= theta, h, (h < theta) * h
+
+
+def test_a_neuron_from_outside_gets_its_cell_by_one_row(monkeypatch):
+    """As the "lif" that it is, to the last integer."""
+
+    def cell(p):
+        zero = np.zeros(p.size)
+        return Membrane(
+            keep_u=zero,
+            keep_v=1 - p.param("leak"),
+            gain=zero + 2,
+            rest=zero,
+            v_th=p.param("theta"),
+            v_reset=zero,
+        )
+
+    monkeypatch.setitem(NEURONS, "fading", lambda: Neuron("fading", ("leak", "theta"), ("v",), fading))
+    graph, events = networks.network(decay=0.75, gain=1.0), networks.spikes()
+    own = networks.network(decay=0.75, gain=1.0)
+    for name in ("hidden0", "hidden1"):
+        p = graph.populations[name]
+        p.params = p.params | {"gain": np.array(2.0)}
+        own.populations[name] = replace(p, neuron="fading", params={"leak": 0.25, "theta": 1.0})
+    with pytest.raises(
+        ExportError, match="kind 'fading' have no counterpart on Loihi; lif, if, cuba, li have"
+    ):
+        quantise(own, calibration=events)
+    monkeypatch.setitem(CELLS, "fading", cell)
+    assert_same_graph(quantise(graph, calibration=events), quantise(own, calibration=events), exact=True)

@@ -18,6 +18,7 @@ from snnkit.errors import ExportError, MissingExtraError, ParameterError
 from snnkit.events import EventBatch
 from snnkit.graph import Graph, Population, Projection
 from snnkit.interop import nest
+from snnkit.neurons.neuron import NEURONS, Neuron
 
 ROOT = Path(__file__).parents[2]
 PEERS = ROOT / ".venv-peers" / "bin" / "python"
@@ -221,3 +222,24 @@ def test_arguments_are_checked():
     if importlib.util.find_spec("nest") is not None:
         with pytest.raises(ParameterError, match="'v' can be recorded"):
             nest.simulate(recurrent("lif", LIF), counts(0), record=["i"])
+
+
+def fading(v, x, leak, v_th, v_reset):
+    h = (1 - leak) * v + x
+    return h >= v_th, h, (h < v_th) * h + (v_th <= h) * v_reset
+
+
+def test_a_neuron_from_outside_gets_its_model_by_one_row(monkeypatch):
+    def model(population, dt):
+        params = nest.membrane(population, dt, 1 - population.param("leak"))
+        return nest.Model("iaf_psc_delta", params, np.ones(population.size))
+
+    names = ("leak", "v_th", "v_reset")
+    monkeypatch.setitem(NEURONS, "fading", lambda: Neuron("fading", names, ("v",), fading))
+    graph = recurrent("fading", {"leak": 0.25, "v_th": 1.0, "v_reset": 0.0})
+    with pytest.raises(ExportError, match="'fading' has no NEST model here; lif, if, li and cuba have"):
+        nest.lateness(graph)
+    monkeypatch.setitem(nest.MODELS, "fading", model)
+    assert nest.lateness(graph) == {"in": 0, "a": 1, "b": 2, "out": 3}
+    made = nest._model(graph.populations["a"], 2.0)
+    np.testing.assert_allclose(made.params["tau_m"], -2.0 / np.log(0.75))

@@ -14,6 +14,8 @@ from snnkit.errors import DataError, ExportError, ParameterError
 from snnkit.events import EventBatch
 from snnkit.graph import INPUT, Graph, Population, Projection
 from snnkit.interop import nir as exchange
+from snnkit.interop.nir import convention, links, reading, writing
+from snnkit.neurons.neuron import NEURONS, Neuron
 from tests.helpers import networks
 from tests.helpers.graphs import assert_same_graph
 
@@ -355,3 +357,53 @@ def test_a_network_that_ends_in_weights_gets_a_memoryless_readout():
     x = np.eye(2, dtype=np.float32)[:, None]
     v = simulate(graph, EventBatch.from_dense(x), 3, record=["v"]).recorded[graph.outputs[0], "v"]
     assert v[:, 0, 0].tolist() == [2.5, 3.5, 0.5]
+
+
+def fading(v, x, leak, theta):
+    h = (1 - leak) * v + 2 * x
+    return h >= theta, h, (h < theta) * h
+
+
+def test_a_neuron_from_outside_gets_its_node_by_one_row_and_comes_back_by_another(monkeypatch):
+    def node(nir, p, dt):
+        leak, ones = writing.parameter(p, "leak"), np.ones(p.shape)
+        return nir.LIF(
+            tau=dt / leak,
+            r=2 / leak,
+            v_leak=0 * ones,
+            v_threshold=writing.parameter(p, "theta"),
+            v_reset=0 * ones,
+        )
+
+    def population(how, key, node, shape):
+        leak = 1 - reading.leak(how, node.tau, shape)[0]
+        params = {"leak": leak, "theta": reading.fit(node.v_threshold, shape)}
+        return Population(key, "fading", shape, params), np.ones(int(np.prod(shape)))
+
+    monkeypatch.setitem(NEURONS, "fading", lambda: Neuron("fading", ("leak", "theta"), ("v",), fading))
+    graph = networks.network((9, 8, 4), bias=0.0)
+    p = graph.populations["hidden0"]
+    graph.populations["hidden0"] = replace(p, neuron="fading", params={"leak": 0.25, "theta": 1.0})
+    with pytest.raises(ExportError, match="kind 'fading' have no NIR node; lif, if, li and cuba have"):
+        exchange.to_nir(graph)
+    monkeypatch.setitem(writing.NODES, "fading", node)
+    made = exchange.to_nir(graph)
+    back = exchange.from_nir(made, dt=graph.dt).populations["hidden0"]
+    assert (back.neuron, float(back.params["decay"])) == ("lif", pytest.approx(0.75))
+    monkeypatch.setitem(reading.NEURONS, "LIF", population)
+    back = exchange.from_nir(made, dt=graph.dt).populations["hidden0"]
+    assert back.neuron == "fading"
+    np.testing.assert_allclose(back.param("leak"), 0.25)
+    np.testing.assert_array_equal(back.param("theta"), 1.0)
+
+
+def test_a_node_between_neurons_and_a_framework_are_one_row_each(monkeypatch):
+    """A Threshold that passes all on; a framework that writes time constants in ms."""
+    lif = nir.LIF(*(np.full(1, v) for v in (10.0, 1.0, 0.0, 1.0)))
+    made = chain(nir.Threshold(np.zeros(2)), nir.Linear(np.ones((1, 2))), lif)
+    monkeypatch.setitem(links.LINKS, "Threshold", lambda key, node, link: link)
+    ours = replace(convention.CONVENTIONS["nir"], dt=1e-3, tau=lambda tau, dt: tau * 1e-3)
+    monkeypatch.setitem(convention.CONVENTIONS, "ours", ours)
+    graph = exchange.from_nir(made, "ours")
+    assert graph.dt == 1.0
+    assert float(graph.populations["2"].params["decay"]) == 0.9

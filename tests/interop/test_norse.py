@@ -9,6 +9,7 @@ from snnkit.engine import simulate
 from snnkit.errors import GraphError
 from snnkit.events import EventBatch
 from snnkit.interop import norse as interop
+from snnkit.neurons import LIF
 
 norse = pytest.importorskip("norse.torch")
 
@@ -72,3 +73,19 @@ def test_what_has_no_counterpart_is_named():
         interop.to_snnkit(norse.SequentialState(nn.Linear(2, 3), norse.LSNNCell()))
     with pytest.raises(GraphError, match=r"a LIF of Norse without weights before it"):
         interop.to_snnkit(norse.SequentialState(norse.LIFCell()))
+
+
+def test_a_cell_from_outside_is_one_row(monkeypatch):
+    class HalfCell(norse.LIFBoxCell):
+        """A LIFBoxCell of twice the threshold."""
+
+    def module(name, part):
+        decay = interop.number(1 - interop.leak(part, part.p.tau_mem_inv))
+        return LIF(decay=decay, v_th=2 * interop.number(part.p.v_th)), None
+
+    net = norse.SequentialState(nn.Linear(7, 3), HalfCell())
+    with pytest.raises(GraphError, match=r"\(HalfCell\) of Norse has no counterpart; .*LIBox and IAF have"):
+        interop.to_snnkit(net)
+    monkeypatch.setitem(interop.TO_SNNKIT, "Half", module)
+    made = interop.to_snnkit(net)
+    assert float(made[1].v_th) == 2 * float(norse.LIFBoxParameters().v_th)

@@ -84,3 +84,40 @@ def test_what_has_no_counterpart_is_named():
         interop.from_snnkit(nn.Sequential(CubaLIF(2.0, 2.0)))
     with pytest.raises(GraphError, match=r"refractory period"):
         interop.from_snnkit(nn.Sequential(IF(refractory=2)))
+
+
+def test_nodes_derived_from_others_are_not_taken_for_them():
+    """An ILIFNode is a LIFNode that sends counts."""
+    made = neuron.ILIFNode.__new__(neuron.ILIFNode)
+    nn.Module.__init__(made)
+    with pytest.raises(GraphError, match=r"\(ILIFNode\) of SpikingJelly has no counterpart"):
+        interop.to_snnkit(nn.Sequential(made))
+
+
+def test_a_node_from_outside_is_one_row_in_each_direction(monkeypatch):
+    class HalfNode(neuron.LIFNode):
+        """A LIFNode of twice the threshold."""
+
+    class Half(LIF):
+        pass
+
+    def module(part, dt):
+        return Half(tau_mem=part.tau * dt, **interop.options(part, dt) | {"v_th": 2 * part.v_threshold})
+
+    def node(name, part):
+        given = interop.node_options(name, part)
+        return HalfNode(tau=3.0, **given | {"v_threshold": given["v_threshold"] / 2})
+
+    net = nn.Sequential(layer.Linear(2, 3, step_mode="m"), HalfNode(tau=3.0, step_mode="m"))
+    with pytest.raises(GraphError, match=r"\(HalfNode\) of SpikingJelly has no counterpart"):
+        interop.to_snnkit(net)
+    monkeypatch.setitem(interop.TO_SNNKIT, "HalfNode", module)
+    monkeypatch.setitem(interop.FROM_SNNKIT, Half, node)
+    made = interop.to_snnkit(net, 2.0)
+    assert (type(made[1]), float(made[1].v_th), float(made[1].per_step()["decay"])) == (
+        Half,
+        2.0,
+        pytest.approx(2 / 3),
+    )
+    again = interop.from_snnkit(made)
+    assert (type(again[1]), again[1].v_threshold) == (HalfNode, 1.0)

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from snnkit import backend, neurons
 from snnkit.errors import ParameterError
-from snnkit.neurons import NEURONS, resolve, scan
+from snnkit.neurons import NEURONS, resolve
+from snnkit.neurons.neuron import encode
+from snnkit.neurons.run import run as run_neuron
 
 OPTIONS = {
     "lif": [
@@ -76,7 +78,7 @@ def test_gradients_of_everything_are_autograds(name, options, through, T, B, N, 
     results = []
     for used in ("reference", "numba"):
         with backend.use(used):
-            run = scan.run(name, x, start, params, options=options, detach_reset=not through, trace=True)
+            run = run_neuron(name, x, start, params, options=options, detach_reset=not through, trace=True)
         loss = (run.h * cotangents[1]).sum() + sum(
             (v * cotangents[2]).sum()
             for n, v in zip(neuron.state, run.state, strict=True)
@@ -103,8 +105,8 @@ def test_float32_spikes_are_the_references(name, options):
     x = inputs((60, 4, 33), torch.float32)
     params = parameters(neuron, dtype=torch.float32)
     with backend.use("reference"):
-        want = scan.run(name, x, None, params, options=options, trace=True)
-    got = scan.run(name, x, None, params, options=options, trace=True)
+        want = run_neuron(name, x, None, params, options=options, trace=True)
+    got = run_neuron(name, x, None, params, options=options, trace=True)
     assert torch.equal(got.s, want.s)
     assert torch.equal(got.h, want.h)
 
@@ -121,7 +123,7 @@ def test_running_in_two_pieces_changes_nothing(name, options, data):
     params = parameters(neuron)
 
     def run(x, state=None):
-        return scan.run(name, x, state, params, options=options, trace=True)
+        return run_neuron(name, x, state, params, options=options, trace=True)
 
     whole, first = run(x), run(x[:cut])
     second = run(x[cut:], first.state)
@@ -137,8 +139,8 @@ def test_neurons_do_not_know_their_neighbours(name, options):
     order = torch.randperm(21, generator=torch.Generator().manual_seed(0))
     params = parameters(neuron, 21)
     moved = {n: p[order] for n, p in params.items()}
-    want = scan.run(name, x, None, params, options=options, trace=True).h[..., order]
-    assert torch.equal(scan.run(name, x[..., order], None, moved, options=options, trace=True).h, want)
+    want = run_neuron(name, x, None, params, options=options, trace=True).h[..., order]
+    assert torch.equal(run_neuron(name, x[..., order], None, moved, options=options, trace=True).h, want)
 
 
 @each
@@ -148,7 +150,7 @@ def test_the_step_acts_alike_on_floats_and_arrays(name, options):
     params = {n: p.item() for n, p in parameters(neuron).items()}
     state = [np.zeros(7) for _ in neuron.state]
     scalars = [[0.0] * len(neuron.state) for _ in range(7)]
-    run = scan.run(name, torch.from_numpy(x)[:, None], None, params, options=options, trace=True)
+    run = run_neuron(name, torch.from_numpy(x)[:, None], None, params, options=options, trace=True)
     for t in range(25):
         _, h, *state = neuron.step(*state, x[t], *params.values())
         for j in range(7):
@@ -165,7 +167,7 @@ def test_the_operator_holds_torchs_contract(name, options):
     x = inputs((4, 2, 5)).requires_grad_()
     start = [torch.zeros(2, 5, dtype=torch.float64) for _ in neuron.state]
     learn = ",".join(n for n in neuron.params if n != "refractory")
-    text = scan.encode(options)
+    text = encode(options)
     torch.library.opcheck(
         torch.ops.snnkit.scan.default,
         (x, start, params, name, text, "atan", 2.0, True, True, True, learn, "numba"),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from snnkit.neurons import kernels_cuda, resolve
+from snnkit.neurons import SURROGATES, kernels_cuda, resolve
 
 CASES = [
     ("lif", {"reset": "hard"}, ()),
@@ -55,13 +55,13 @@ def test_kernels_compile_to_ptx(name, options, learn, dtype, ptx):
     taped = kernels_cuda.tape(neuron, bool(learn))
     number = from_dtype(np.dtype(dtype))
     plane, line = number[:, ::1], number[::1]
-    text = kernels_cuda.json.dumps(options)
 
-    module = kernels_cuda.forward(name, text, "atan", dtype, True, taped)
+    module = kernels_cuda.forward(neuron, dtype, True, taped)
     signature = (*[plane] * (3 + len(taped)), *[line] * (len(neuron.state) + len(neuron.params)))
     ptx(module.forward, signature, dtype)
 
-    module = kernels_cuda.backward(name, text, "atan", dtype, "s" if neuron.spiking else "h", learn, taped)
+    grads = "s" if neuron.spiking else "h"
+    module = kernels_cuda.backward(neuron, SURROGATES["atan"], dtype, grads, learn, taped)
     columns = 2 * len(neuron.state)
     signature = (
         *[plane] * (4 + len(taped)), *[line] * columns, plane, *[line] * (len(learn) + len(neuron.params)),

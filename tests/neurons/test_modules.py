@@ -7,7 +7,8 @@ import torch
 from snnkit import backend
 from snnkit.errors import BackendError, ParameterError, ShapeError
 from snnkit.graph import Graph
-from snnkit.neurons import IF, LI, LIF, AdLIF, CubaLIF, resolve, scan
+from snnkit.neurons import IF, LI, LIF, AdLIF, CubaLIF, resolve
+from snnkit.neurons.run import run
 
 MODULES = [
     LIF(5.0, v_reset=-0.2),
@@ -51,7 +52,7 @@ def test_a_population_steps_as_the_module_does(module, tmp_path):
     for x_t in x.double().numpy():
         s, h, *state = neuron.step(*state, x_t, *params)
         spikes.append(s if neuron.spiking else h)
-    got = scan.run(
+    got = run(
         population.neuron, x.double(), None, {k: torch.from_numpy(v) for k, v in population.params.items()},
         options=population.options, initial={k: torch.from_numpy(v) for k, v in population.initial.items()},
         trace=True,
@@ -170,7 +171,7 @@ def test_weights_and_state_dict_go_together():
         (lambda: LIF(2.0)(torch.zeros(4, 2, 5), []), ShapeError, r"state \(v\), got 0"),
         (lambda: LIF(2.0)(torch.zeros(0, 2)), ShapeError, "T ≥ 1"),
         (lambda: LIF(2.0)(torch.zeros(3, 2, dtype=torch.int64)), ShapeError, "float"),
-        (lambda: scan.run("lif", torch.zeros(3, 2), None, {"decay": 1.0}), ParameterError, "missing"),
+        (lambda: run("lif", torch.zeros(3, 2), None, {"decay": 1.0}), ParameterError, "missing"),
     ],
 )
 def test_refusals_say_what_would_be_right(make, error, words):

@@ -7,7 +7,8 @@ from torch import nn
 
 from snnkit.delays import DelayedLinear
 from snnkit.errors import ExportError
-from snnkit.hardware.quantise import Report, quantise
+from snnkit.hardware.quantise import quantise
+from snnkit.hardware.report import Report
 from snnkit.neurons import LI, LIF
 from snnkit.training import aware
 from snnkit.training.lowering import lower

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from snnkit.training.losses import READOUTS, rate_penalty, valid_steps
+from snnkit.readouts import READOUTS
+from snnkit.training.losses import rate_penalty, valid_steps
 
 
 @pytest.mark.parametrize("name", READOUTS)

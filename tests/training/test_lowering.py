@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from snnkit.commands.simulate import agreement
 from snnkit.delays import (
     AxonalDelay,
     DelayedConv1d,
@@ -21,7 +22,6 @@ from snnkit.graph import Graph
 from snnkit.neurons import LI, LIF
 from snnkit.training import Trainer, lower
 from snnkit.training.network import TimeBatchNorm
-from snnkit.training.run import compare
 
 
 @pytest.fixture
@@ -50,11 +50,11 @@ def trained(task, config, tmp_path):
 def test_the_engine_gives_the_networks_own_spikes(task, trained, model):
     network = trained(**model)
     graph = lower(network)
-    told = compare(network, graph, task.test, "float64")
+    told = agreement(network, graph, task.test, "float64")
     assert told["spikes"] > 0
     assert told["equal_spikes"] == 1
     assert told["network_accuracy"] == told["graph_accuracy"]
-    assert compare(network, graph, task.test, "float32")["equal_cells"] >= 0.999
+    assert agreement(network, graph, task.test, "float32")["equal_cells"] >= 0.999
 
 
 def test_scores_are_the_networks_to_rounding(task, trained, tmp_path):

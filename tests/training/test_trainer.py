@@ -10,8 +10,8 @@ import torch
 
 from snnkit.errors import CheckpointError, ParameterError
 from snnkit.training import Trainer, evaluate, load_network
-from snnkit.training.schedules import sigma_at
-from snnkit.training.trainer import Interrupted
+from snnkit.training.loop import Interrupted
+from snnkit.training.schedules import kernel_width
 
 
 def weights(network):
@@ -174,7 +174,7 @@ def test_sigma_shrinks_over_the_first_quarter_as_published(config):
     train = config(train={"epochs": 150, "sigma": 12.0}).train
     sigma, factor = 12.0, (0.23 / 12.0) ** (1 / (150 // 4))
     for epoch in range(150):
-        assert sigma_at(epoch, train, 24) == pytest.approx(sigma, rel=1e-9)
+        assert kernel_width(train, 24, epoch) == pytest.approx(sigma, rel=1e-9)
         if epoch < 150 // 4:
             sigma *= factor
 

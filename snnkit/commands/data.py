@@ -1,0 +1,64 @@
+"""`snnkit data`, and the samples that the commands after training run a network on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..datasets import Binned
+from ..datasets.splits import Data
+from ..errors import ParameterError
+from ..files import PathLike
+from ..graph import Graph
+from ..training.config import parse_overrides
+from ..training.run import graph_data, load_data
+
+
+def describe_data(name: str, root: PathLike | None = None, settings: Sequence[str] = ()) -> dict[str, Any]:
+    """Sizes, speakers and input statistics of a data set; encodes it if that was not done yet.
+
+    settings  key=value of the configuration's [data]
+    """
+    folder = [] if root is None else [f"data.root={str(root)!r}"]
+    config = parse_overrides([f"data.name={name!r}", *folder, *(f"data.{pair}" for pair in settings)])
+    splits = load_data(config)
+    about: dict[str, Any] = {
+        "dataset": splits.name,
+        "synthetic": splits.synthetic,
+        "classes": splits.classes,
+        "dt_ms": splits.dt,
+        "channels": splits.channels,
+    }
+    for part in ("train", "valid", "test"):
+        data = getattr(splits, part)
+        about[part] = {
+            "clips": len(data),
+            "speakers": [splits.speaker_names.get(s, s) for s in splits.speakers.get(part, [])],
+            "mean_steps": round(float(np.mean(data.lengths)), 1),
+        }
+    if isinstance(splits.train, Binned):
+        about["occupancy"] = splits.train.occupancy
+    return about | ({"attribution": splits.attribution} if splits.attribution else {})
+
+
+def data_of(graph: Graph, split: str, settings: Sequence[str], limit: int | None = None) -> Data:
+    """A split of the graph's data; `settings` are a name or key=value; `limit` samples spread over it.
+
+    Raises `DataError` if nothing says which data, `ParameterError` for a limit below 1.
+    """
+    pairs = [s if "=" in s else f"name={s!r}" for s in settings]
+    given = parse_overrides([f"data.{pair}" for pair in pairs]).data if pairs else None
+    chosen = given.model_dump(mode="json", exclude_unset=True) if given is not None else {}
+    if "images" in graph.metadata and not chosen:
+        from ..compression.run import image_data
+
+        data: Data = image_data(graph, split)
+    else:
+        data = graph_data(graph, split, chosen)
+    if limit is None or limit >= len(data):
+        return data
+    if limit < 1:
+        raise ParameterError(f"limit must be at least 1 sample, got {limit}.")
+    return data.subset(np.linspace(0, len(data) - 1, limit).astype(int))

@@ -1,0 +1,47 @@
+"""`snnkit energy`: what a Graph costs on real inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.table import Table
+
+from ..energy import Estimate, estimate, human, human_time
+from ..files import PathLike
+from ..graph import Graph
+from ..report import energy_page
+from .data import data_of
+
+
+def estimate_energy(
+    net: PathLike,
+    profiles: Sequence[str],
+    split: str = "valid",
+    settings: Sequence[str] = (),
+    *,
+    limit: int | None = None,
+    page: PathLike | None = None,
+) -> Estimate:
+    """Energy and latency of a graph file on its data; with `page`, also as an HTML page there."""
+    graph = Graph.load(net)
+    events = data_of(graph, split, settings, limit).events
+    found = estimate(graph, events, "all" if list(profiles) == ["all"] else list(profiles))
+    if page is not None:
+        energy_page(found, page, f"Energy and latency of {Path(net).name}")
+    return found
+
+
+def energy_table(found: Estimate) -> Table:
+    """One row a profile: energy with its range, latency."""
+    table = Table(title="an inference, mean over the samples", title_justify="left")
+    for column in ("profile", "energy", "low", "high", "latency"):
+        table.add_column(column, justify="left" if column == "profile" else "right")
+    for name, price in found.prices.items():
+        latency = found.latency_us[name]
+        table.add_row(
+            name,
+            *(human(value) for value in (price.total_pj, price.low_pj, price.high_pj)),
+            "–" if latency is None else human_time(latency),
+        )
+    return table

@@ -1,0 +1,114 @@
+"""`snnkit simulate`: a Graph run on real inputs, alone or beside the network that it came from."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from .. import engine
+from ..datasets.splits import Data
+from ..engine.readout import classify, recorded
+from ..errors import ParameterError
+from ..files import PathLike
+from ..graph import Graph
+from ..training.checkpoint import load_network
+from ..training.evaluation import as_tensors
+from ..training.network import SpikingClassifier
+from .data import data_of
+from .formats import load
+
+
+def simulate_on_data(
+    net: PathLike,
+    split: str = "valid",
+    settings: Sequence[str] = (),
+    *,
+    limit: int | None = None,
+    dtype: str | None = None,
+    against: PathLike | None = None,
+    engine: str = "snnkit",
+) -> dict[str, Any]:
+    """Accuracy, spikes and time of a graph file; with `against`, also the share of spikes in common."""
+    graph = load(net)
+    data = data_of(graph, split, settings, limit)
+    simulate = simulator(engine)
+    options = {} if dtype is None else {"dtype": dtype}
+    started = time.perf_counter()
+    scores, spikes, synops = [], 0, 0
+    for start in range(0, len(data), 64):
+        events = data.subset(np.arange(start, min(start + 64, len(data)))).events
+        result = simulate(graph, events, record=recorded(graph), **options)
+        scores.append(classify(result, graph, events.lengths))
+        spikes += sum(len(s.times) for n, s in result.spikes.items() if n not in graph.inputs)
+        synops += sum(int(n.sum()) for n in result.counts.get("synops", {}).values())
+    seconds = time.perf_counter() - started
+    guess = np.concatenate(scores).argmax(1)
+    summary: dict[str, Any] = {
+        "split": split,
+        "samples": len(data),
+        "accuracy": float((guess == data.labels).mean()),
+        "spikes_per_inference": spikes / len(data),
+        "synops_per_inference": synops / len(data),
+        "ms_per_inference": 1e3 * seconds / len(data),
+    }
+    if against is not None:
+        network, _, _ = load_network(against)
+        summary |= agreement(network, graph, data, dtype or "float32")
+    return summary
+
+
+def simulator(name: str) -> Any:
+    """`snnkit.engine.simulate`, or its twin that runs on NEST. Raises `ParameterError` for another name."""
+    if name == "snnkit":
+        return engine.simulate
+    if name == "nest":
+        from ..interop import nest
+
+        return nest.simulate
+    raise ParameterError(f"unknown engine {name!r}; known are snnkit and nest.")
+
+
+@torch.no_grad()
+def agreement(network: SpikingClassifier, graph: Graph, data: Data, dtype: str = "float32") -> dict[str, Any]:
+    """Hold the engine's spikes and predictions on `data` against the trained network's own.
+
+    With ``padding="grow"`` the network is run over all steps in every layer, as the Graph is.
+
+    Returns how many spikes of hidden neurons at least one of the two has, the share of them that both
+    have, the share of (step, neuron) cells that agree, and both accuracies.
+    """
+    network = network.eval()
+    was = next(network.parameters()).dtype
+    network = network.double() if dtype == "float64" else network
+    names = [name for name in graph.populations if name not in (*graph.inputs, *graph.outputs)]
+    cells = same = either = both = 0
+    right = {"network": 0, "graph": 0}
+    for start in range(0, len(data), 64):
+        indices = np.arange(start, min(start + 64, len(data)))
+        x, lengths, labels = as_tensors(data.batch(indices), network)
+        out = network(x, lengths, whole=True)
+        events = data.subset(indices).events
+        result = engine.simulate(graph, events, record=recorded(graph), dtype=dtype, progress=False)
+        scores = classify(result, graph, events.lengths)
+        right["network"] += int((out.scores.argmax(1) == labels).sum())
+        right["graph"] += int((scores.argmax(1) == labels.numpy()).sum())
+        for name, s in zip(names, out.spikes, strict=True):
+            ours = result.spikes[name].to_dense(s.shape[0], bool)
+            theirs = (s != 0).numpy() & out.mask[: s.shape[0], :, None].numpy()
+            cells += int(out.mask[: s.shape[0]].sum()) * s.shape[2]
+            same += int(out.mask[: s.shape[0]].sum()) * s.shape[2] - int((ours != theirs).sum())
+            either += int((ours | theirs).sum())
+            both += int((ours & theirs).sum())
+    network.to(was)
+    return {
+        "dtype": dtype,
+        "spikes": either,
+        "equal_spikes": both / either if either else 1.0,
+        "equal_cells": same / max(cells, 1),
+        "network_accuracy": right["network"] / len(data),
+        "graph_accuracy": right["graph"] / len(data),
+    }

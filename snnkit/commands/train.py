@@ -1,0 +1,53 @@
+"""`snnkit train`: a configuration becomes a checkpoint and a Graph."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..files import PathLike
+from ..training.config import load_config
+from ..training.lowering import lower
+from ..training.run import load_data, validation_of
+from ..training.trainer import Trainer
+
+
+def train_run(
+    config: PathLike,
+    folder: PathLike,
+    overrides: Sequence[str] = (),
+    *,
+    resume: bool = False,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Train what the TOML file `config` says and write the best epoch's Graph (graph.h5); a summary."""
+    plan, folder = load_config(config, list(overrides)), Path(folder)
+    data = load_data(plan, progress)
+    trainer = Trainer(plan, data, folder, progress=progress)
+    network = trainer.fit(resume=resume)
+    graph = lower(
+        network,
+        metadata={
+            "classes": data.classes,
+            "data": plan.data.model_dump(mode="json"),
+            "synthetic": data.synthetic,
+            "trained": trainer.record["started"],
+            "revision": trainer.record["revision"],
+        },
+    )
+    graph.save(folder / "graph.h5")
+    return {
+        "dataset": data.name,
+        "synthetic": data.synthetic,
+        "train_clips": len(data.train),
+        "valid_clips": len(data.valid),
+        "chosen_on": "test" if validation_of(plan) == "test" else "validation",
+        "epochs": trainer.epoch,
+        "best_epoch": trainer.best_epoch + 1,
+        "valid_accuracy": trainer.best_accuracy,
+        "parameters": trainer.record["parameters"],
+        "seconds": round(trainer.seconds, 1),
+        "checkpoint": str(folder / "last.pt"),
+        "graph": str(folder / "graph.h5"),
+    }

@@ -1,0 +1,50 @@
+"""`snnkit verify`: what an export changed, and Lava's vectors against the integer model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError
+from ..files import PathLike
+from ..graph import Graph
+from ..hardware.ladder import Ladder, ladder
+from ..hardware.vectors import vectors
+from .data import data_of
+from .formats import load
+
+
+def verify_export(
+    exported: PathLike,
+    net: PathLike,
+    split: str = "valid",
+    settings: Sequence[str] = (),
+    *,
+    limit: int | None = None,
+    tolerance: float = 0.005,
+) -> Ladder:
+    """The ladder from a float graph file to an exported one, on the data it was trained on."""
+    graph = Graph.load(net)
+    data = data_of(graph, split, settings, limit)
+    return ladder(graph, load(exported), data.events, data.labels, tolerance=tolerance)
+
+
+def ladder_json(found: Ladder) -> dict[str, Any]:
+    """A ladder as plain data."""
+    return {
+        "rungs": [vars(rung) for rung in found.rungs],
+        "drop": found.drop,
+        "tolerance": found.tolerance,
+        "status": found.status,
+    }
+
+
+def verify_vectors(folder: PathLike) -> int:
+    """Check a folder of Lava's vectors, a line each on standard output; 1 if one differs, else 0.
+
+    Raises `DataError` if there is no such folder.
+    """
+    if not Path(folder).is_dir():
+        raise DataError(f"{folder} is no folder of vectors.")
+    return vectors(Path(folder))

@@ -1,0 +1,192 @@
+"""Recordings in steps, given out as dense batches: `Binned` from spikes, `Frames` from analogue input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numba
+import numpy as np
+
+from ..errors import ParameterError
+from ..events import EventBatch
+from .event_data import ranges
+
+
+@dataclass
+class Binned:
+    """Recordings in steps of `dt` ms.
+
+    events    spikes of all recordings; values are counts, or None where binary
+    labels    int64 [B]
+    speakers  int64 [B]; −1 where unknown
+    classes   names in label order
+    dt        ms
+    channels  number of input neurons
+    dropped   spikes that `steps` cut off
+    """
+
+    events: EventBatch
+    labels: np.ndarray
+    speakers: np.ndarray
+    classes: list[str]
+    dt: float
+    channels: int
+    name: str = ""
+    dropped: int = 0
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Steps of each recording: up to and with its last spike. int64 [B]"""
+        return self.events.lengths
+
+    def batch(
+        self,
+        indices: Sequence[int] | np.ndarray,
+        steps: int | None = None,
+        augment: Callable[[EventBatch], EventBatch] | None = None,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Dense x float32 [T, B, N], lengths int64 [B] and labels int64 [B] of these recordings.
+
+        T is `steps`, or the longest of the recordings; shorter ones end in zeros. `augment` changes the
+        recordings' spikes first (`snnkit.datasets.augment`).
+
+        Raises `ParameterError` for recordings that there are not, or that are longer than `steps`.
+        """
+        if augment is not None:
+            changed = self.subset(indices)
+            changed.events = augment(changed.events)
+            return changed.batch(np.arange(len(changed)), steps)
+        rows = _rows(indices, len(self), self.name)
+        lengths = self.events.lengths[rows]
+        longest = _longest(lengths, steps)
+        x: np.ndarray = np.zeros((steps or longest, len(rows), self.channels), np.float32)
+        values = self.events.values
+        _scatter(
+            self.events.times,
+            self.events.neurons,
+            _NO_VALUES if values is None else values,
+            values is not None,
+            self.events.offsets[rows],
+            self.events.offsets[rows + 1],
+            x,
+        )
+        return x, lengths, self.labels[rows]
+
+    def subset(self, indices: Sequence[int] | np.ndarray) -> Binned:
+        """The recordings `indices` [R] (or bool [B]) alone, in this order."""
+        rows = _rows(indices, len(self), self.name)
+        counts = self.events.offsets[rows + 1] - self.events.offsets[rows]
+        index = ranges(self.events.offsets[rows], counts)
+        events = EventBatch(
+            times=self.events.times[index],
+            neurons=self.events.neurons[index],
+            offsets=np.concatenate([[0], np.cumsum(counts)]),
+            lengths=self.events.lengths[rows],
+            size=self.channels,
+            values=None if self.events.values is None else self.events.values[index],
+        )
+        return replace(self, events=events, labels=self.labels[rows], speakers=self.speakers[rows])
+
+    @property
+    def occupancy(self) -> float:
+        """Share of (step, channel) cells within the recordings' lengths that hold a spike."""
+        cells = int(self.events.lengths.sum()) * self.channels
+        return len(self.events.times) / cells if cells else 0.0
+
+
+@dataclass
+class Frames:
+    """Recordings as analogue frames (mel spectra): `Binned` with real-valued input in every cell.
+
+    frames       float16 or float32 [R, T, N], may lie on disk
+    mean, scale  a batch holds (frames − mean) / scale
+    lengths      int64 [B]
+    rows         int64 [B]: recording b is ``frames[rows[b]]``
+    """
+
+    frames: np.ndarray
+    lengths: np.ndarray
+    labels: np.ndarray
+    speakers: np.ndarray
+    classes: list[str]
+    dt: float
+    channels: int
+    name: str = ""
+    mean: float = 0.0
+    scale: float = 1.0
+    rows: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def events(self) -> EventBatch:
+        """The frames as spikes that carry values; made anew at each call, so keep it small by `subset`."""
+        return EventBatch.from_dense(self.batch(np.arange(len(self)))[0], self.lengths)
+
+    def batch(
+        self,
+        indices: Sequence[int] | np.ndarray,
+        steps: int | None = None,
+        augment: Callable[[EventBatch], EventBatch] | None = None,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Dense x float32 [T, B, N], lengths and labels, as `Binned.batch`."""
+        rows = _rows(indices, len(self), self.name)
+        lengths = self.lengths[rows]
+        longest = _longest(lengths, steps)
+        at = rows if self.rows is None else self.rows[rows]
+        order = np.argsort(at, kind="stable")  # in the order of the file, in case it lies on disk
+        x: np.ndarray = np.zeros((steps or longest, len(rows), self.channels), np.float32)
+        x[:longest, order] = self.frames[at[order], :longest].transpose(1, 0, 2)
+        x = (x - np.float32(self.mean)) / np.float32(self.scale)
+        x[np.arange(len(x))[:, None] >= lengths[None, :]] = 0
+        if augment is not None:
+            changed = augment(EventBatch.from_dense(x, lengths))
+            x, lengths = changed.to_dense(steps), changed.lengths
+        return x, lengths, self.labels[rows]
+
+    def subset(self, indices: Sequence[int] | np.ndarray) -> Frames:
+        """The recordings `indices` [R] alone, in this order; the frames themselves are not copied."""
+        rows = _rows(indices, len(self), self.name)
+        return replace(
+            self,
+            lengths=self.lengths[rows],
+            labels=self.labels[rows],
+            speakers=self.speakers[rows],
+            rows=rows if self.rows is None else self.rows[rows],
+        )
+
+
+def _rows(indices: Any, count: int, name: str) -> np.ndarray:
+    rows = np.asarray(indices)
+    if rows.dtype == bool:
+        rows = np.flatnonzero(rows)
+    rows = rows.astype(np.int64).reshape(-1)
+    if len(rows) and not 0 <= rows.min() <= rows.max() < count:
+        raise ParameterError(
+            f"{name or 'batch'}: indices {rows.min()}..{rows.max()} exceed its {count} recordings."
+        )
+    return rows
+
+
+def _longest(lengths: np.ndarray, steps: int | None) -> int:
+    longest = int(lengths.max(initial=0))
+    if steps is not None and steps < longest:
+        raise ParameterError(f"batch: steps = {steps}, but a recording of it has {longest} steps.")
+    return longest
+
+
+_NO_VALUES = np.ones(1, np.float32)
+
+
+@numba.njit(cache=True, nogil=True)
+def _scatter(times, neurons, values, weighted, starts, stops, x):  # type: ignore[no-untyped-def]
+    """Computes `EventBatch.to_dense` of the spikes starts[b]:stops[b] into column b of x [T, B, N]."""
+    for b in range(len(starts)):
+        for e in range(starts[b], stops[b]):
+            x[times[e], b, neurons[e]] += values[e] if weighted else np.float32(1)

@@ -1,0 +1,278 @@
+"""Data sets by name: `load` gives any row of the table, binned and split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ..errors import DataError, ParameterError
+from ..files import PathLike
+from . import mel
+from .binning import bin_events
+from .division import Division, Pool, Who
+from .download import Unreachable
+from .encoding import encoded
+from .event_data import EventDataset
+from .images import Images, as_frames, checked
+from .recordings import PARTS, Recordings, first_of_each
+from .splits import Data, Splits
+from .table import DATASETS, VALIDATION, Dataset, dataset
+
+
+def load(
+    name: str,
+    *,
+    root: PathLike | None = None,
+    dt: float = 10.0,
+    channels: int = 140,
+    binary: bool = False,
+    steps: int | None = None,
+    validation: str = "auto",
+    valid_speakers: Who | None = None,
+    held_out: Who | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    features: str = "cochlea",
+    workers: int | None = None,
+    fetch: bool = True,
+    progress: bool = True,
+    cache: bool = True,
+    **options: Any,
+) -> Splits:
+    """A dataset by name, binned and split.
+
+    name            a row of `DATASETS`
+    root            folder of the data; None: ``SNNKIT_DATA``, then the cache, then the network
+    dt              length of a step, ms
+    channels        input neurons; neighbours of the 700 channels are summed (mel bands for `features`
+                    "mel"; for images as many as an image has values)
+    binary          0/1 instead of counts
+    steps           cut every recording after so many steps; None: keep all. Images are shown for so many
+                    steps, or one
+    validation      "official", "speakers" (whole speakers taken from train), "random" (a tenth of every
+                    class, from train), "none", or "test" (validate on the test part, as some published
+                    code does: the figures are then optimistic). "auto": what the row says, but
+                    "speakers" where some are named
+    valid_speakers  how many speakers, or which, "speakers" takes; None: 15 %, at least one
+    held_out        speaker or speakers that are the test part, instead of the official one
+    limit           at most so many recordings of every class, speaker and part
+    seed            of the cochlea and of the choice of validation speakers
+    features        "cochlea", or "mel" (GSC only): log mel bands
+    workers         clips that are encoded at a time; None: one a core
+    fetch           download what is missing
+    cache           keep binned events on disk
+    options         of this data set alone, as "synthetic_digits" has ``voices`` and ``takes``
+
+    Raises `ParameterError` for an unknown name or option, with the nearest, and for one out of its range;
+    `DataError` for data that are nowhere, damaged or not what they should be.
+    """
+    row = dataset(name)
+    if validation not in VALIDATION:
+        raise ParameterError(f"validation = {validation!r}; it is one of {', '.join(VALIDATION)}.")
+    if features not in row.features:
+        others = ", ".join(other.name for other in DATASETS.values() if "mel" in other.features)
+        raise ParameterError(f"features = {features!r} for {name}; 'cochlea', or 'mel' for {others}.")
+    if limit is not None and limit < 1:
+        raise ParameterError(f"limit = {limit}; it must be at least 1, or None for all.")
+    general = {
+        "root": root, "dt": dt, "channels": channels, "binary": binary, "steps": steps, "limit": limit,
+        "seed": seed, "features": features, "workers": workers, "fetch": fetch, "progress": progress,
+        "cache": cache,
+    }  # fmt: skip
+    pools, names = _POOLS[row.kind](row, row.open(general, options), general)
+    if validation == "auto":
+        validation = row.validation if held_out is None and valid_speakers is None else "speakers"
+    parts = Division(
+        name=name,
+        validation=validation,
+        valid_speakers=valid_speakers,
+        held_out=held_out,
+        seed=seed,
+        names=names,
+    ).parts(pools)
+
+    def maker(part: str) -> Callable[[], Data]:
+        def make() -> Data:
+            if part not in parts:
+                raise ParameterError(f"{name} was loaded with validation = 'none'; it has no {part} part.")
+            pool, rows = parts[part]
+            data = pool.data
+            whole = len(rows) == len(data) and (np.diff(rows) == 1).all()
+            return data if whole else data.subset(rows)
+
+        return make
+
+    return Splits(
+        make={part: maker(part) for part in PARTS},
+        classes=pools[0].classes,
+        dt=dt,
+        channels=channels,
+        name=name,
+        synthetic=row.synthetic,
+        attribution=row.attribution,
+        speaker_names=names,
+        speakers={
+            part: sorted({int(s) for s in pool.speakers[rows] if s >= 0})
+            for part, (pool, rows) in parts.items()
+        },
+        sizes={part: len(rows) for part, (_, rows) in parts.items()},
+    )
+
+
+def sound(
+    name: str,
+    *,
+    root: PathLike | None = None,
+    fetch: bool = True,
+    progress: bool = True,
+    seed: int = 0,
+    **options: Any,
+) -> Recordings:
+    """The sound recordings of a dataset, a row of kind "sound".
+
+    `seed` is for synthetic voices only; options are those of this data set alone.
+
+    Raises `ParameterError` for a name without sound and for an unknown option, and what reading raises.
+    """
+    row = DATASETS.get(name)
+    if row is None or row.kind != "sound":
+        known = ", ".join(other.name for other in DATASETS.values() if other.kind == "sound")
+        raise ParameterError(f"no sound for {name!r}; known are {known}.")
+    general = {"root": root, "fetch": fetch, "progress": progress, "seed": seed}
+    recordings: Recordings = row.open(general, options)
+    return recordings
+
+
+def leave_one_speaker_out(name: str, **options: Any) -> Iterator[tuple[str, Splits]]:
+    """For every speaker in turn: the name, and splits that have this speaker alone as test part."""
+    recordings = sound(name, **{k: options[k] for k in ("root", "fetch", "progress", "seed") if k in options})
+    for number, speaker in recordings.speaker_names.items():
+        yield speaker, load(name, held_out=number, **options)
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Which data there are: `name` for `load`, whether they are synthetic, and where they lie or why.
+
+    `where` is "" for a data set that no other stands in for: it was not looked for.
+    """
+
+    name: str
+    synthetic: bool
+    where: str
+
+
+def resolve(name: str, root: PathLike | None = None, *, fetch: bool = True, **options: Any) -> Resolved:
+    """The data set of this name if its files can be reached, else the row that stands in for it.
+
+    Raises `ParameterError` for an unknown name, with the nearest, and what reading raises.
+    """
+    row = dataset(name)
+    if row.stand_in is None:
+        return Resolved(name, row.synthetic, "")
+    try:
+        found = row.open({"root": root, "fetch": fetch}, options)
+    except Unreachable as error:
+        other = dataset(row.stand_in)
+        return Resolved(other.name, other.synthetic, f"{other.title}, since {error}")
+    return Resolved(name, row.synthetic, getattr(found, "where", ""))
+
+
+# ------------------------------------------------------------------------- what each kind of row gives
+
+_Pools = tuple[list[Pool], dict[int, str]]
+_Options = Mapping[str, Any]
+
+
+def _event_pools(row: Dataset, parts: dict[str, EventDataset], general: _Options) -> _Pools:
+    right = isinstance(parts, dict) and set(parts) <= set(PARTS)
+    _expect(row, right, parts, "a dictionary of EventDatasets: train, test and perhaps valid")
+    limit = general["limit"]
+    pools = [
+        Pool(
+            labels=data.labels,
+            speakers=data.speakers,
+            classes=data.classes,
+            make=partial(_binned, data, general),
+            official={
+                part: np.arange(len(data))
+                if limit is None
+                else first_of_each(limit, data.labels, data.speakers)
+            },
+        )
+        for part, data in parts.items()
+    ]
+    return pools, {}
+
+
+def _sound_pools(row: Dataset, whole: Recordings, general: _Options) -> _Pools:
+    _expect(row, isinstance(whole, Recordings), whole, "Recordings")
+    recordings = whole.limited(general["limit"])
+
+    def make() -> Data:
+        if general["features"] == "mel":
+            return mel.mel_frames(recordings, general["dt"], general["channels"], cache=general["cache"])
+        some = {key: general[key] for key in ("seed", "workers", "progress")}
+        return _binned(encoded(recordings, **some), general)
+
+    pool = Pool(
+        labels=recordings.labels,
+        speakers=recordings.speakers,
+        classes=recordings.classes,
+        make=make,
+        official={part: recordings.rows(part) for part in PARTS if len(recordings.rows(part))},
+    )
+    return [pool], recordings.speaker_names
+
+
+def _image_pools(row: Dataset, images: Images, general: _Options) -> _Pools:
+    _expect(row, isinstance(images, Images), images, "Images")
+    if general["binary"]:
+        raise ParameterError(f"{row.name}: binary has no meaning for images.")
+    checked(row.name, images)
+    dt, steps, limit = (general[key] for key in ("dt", "steps", "limit"))
+    pools = []
+    for part, (x, y) in (("train", images.train), ("test", images.test)):
+        shape = x.shape[1:]
+        if general["channels"] != np.prod(shape):
+            raise ParameterError(
+                f"{row.name}: channels = {general['channels']}, but an image of {'×'.join(map(str, shape))} "
+                f"has {np.prod(shape)} values; take channels = {np.prod(shape)}."
+            )
+        rows = np.arange(len(y)) if limit is None else first_of_each(limit, y)
+        pool = Pool(
+            labels=y,
+            speakers=np.full(len(y), -1),
+            classes=images.classes,
+            make=partial(as_frames, row.name, (x, y), images.classes, dt, steps or 1),
+            official={part: rows},
+        )
+        pools.append(pool)
+    return pools, {}
+
+
+_POOLS: dict[str, Callable[[Dataset, Any, _Options], _Pools]] = {
+    "events": _event_pools,
+    "sound": _sound_pools,
+    "images": _image_pools,
+}
+
+
+def _expect(row: Dataset, right: bool, got: Any, expected: str) -> None:
+    if not right:
+        raise DataError(f"{row.name} is of kind {row.kind!r}: its data should be {expected}, got {got!r}.")
+
+
+def _binned(data: EventDataset, general: _Options) -> Data:
+    return bin_events(
+        data,
+        general["dt"],
+        general["channels"],
+        binary=general["binary"],
+        steps=general["steps"],
+        cache=general["cache"],
+    )

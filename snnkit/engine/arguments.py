@@ -1,0 +1,180 @@
+"""What a run is given: checked, and made into what the cores take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .. import backend as backends
+from ..errors import DataError, ParameterError
+from ..events import EventBatch
+from ..graph import INPUT, Graph
+from ..machine import cores
+from ..metadata import Timing
+from ..neurons.neuron import resolve
+from .core import Core
+from .generators import Generator
+from .plan import Plan
+from .recording import Recording, Watch
+
+Events = EventBatch | Generator
+
+
+@dataclass(frozen=True)
+class Record:
+    """What to record: a variable of chosen neurons.
+
+    variable  a state variable of the neuron, "h" (before the reset), "x" (summed input) or "rate"
+              (spikes a neuron and step)
+    neurons   flat indices; None for all
+    every     keep one step in so many, the first of each; "rate" is averaged over them
+    """
+
+    population: str
+    variable: str
+    neurons: Sequence[int] | None = None
+    every: int = 1
+
+
+def by_input(graph: Graph, events: Any) -> dict[str, Events]:
+    """{input population: what it gets}. Raises `ParameterError` naming the input, `DataError` on sizes."""
+    inputs = graph.inputs
+    if events is None:
+        given: dict[str, Events] = {}
+    elif isinstance(events, dict):
+        given = events
+    elif len(inputs) == 1:
+        given = {inputs[0]: events}
+    else:
+        raise ParameterError(
+            f"the graph has {len(inputs)} inputs, {inputs}; give events as {{input: events}}."
+        )
+    for name, e in given.items():
+        if name not in inputs:
+            raise ParameterError(f"events for {name!r}, which is no input population; inputs are {inputs}.")
+        if isinstance(e, EventBatch):
+            if e.size != graph.populations[name].size:
+                raise DataError(
+                    f"events of {e.size} neurons for input {name!r} of {graph.populations[name].size}."
+                )
+            e.validate()
+        elif not hasattr(e, "source"):
+            raise ParameterError(
+                f"events for {name!r} are a {type(e).__name__}; give an EventBatch or a generator."
+            )
+    lengths = {len(e) for e in given.values() if isinstance(e, EventBatch)} - {1}
+    if len(lengths) > 1:
+        raise DataError(f"the inputs have different numbers of samples: {sorted(lengths)}.")
+    return given
+
+
+def durations_of(graph: Graph, given: dict[str, Events], steps: int | None, batch: int) -> np.ndarray:
+    """Steps that each sample runs, int64 [B]. Raises `ParameterError` where nothing says how many."""
+    if steps is not None:
+        if steps < 0:
+            raise ParameterError(f"steps must not be negative, got {steps}.")
+        return np.full(batch, steps, np.int64)
+    lengths = [e.lengths for e in given.values() if isinstance(e, EventBatch)]
+    if not lengths:
+        raise ParameterError("without an EventBatch there is no length; say how many steps to run.")
+    tail = Timing.of(graph.metadata).steps_tail
+    return np.max([np.broadcast_to(n, batch) for n in lengths], axis=0) + tail
+
+
+def recording_of(
+    graph: Graph, spikes: Iterable[str] | None, record: Iterable[str | tuple | Record]
+) -> Recording:
+    """What is kept, see `simulate`. Raises `ParameterError` that says what there is."""
+    return Recording(spikes=_kept(graph, spikes), watches=tuple(_watches(graph, record)))
+
+
+def _kept(graph: Graph, spikes: Iterable[str] | None) -> frozenset[str]:
+    if spikes is None:
+        return frozenset(n for n, p in graph.populations.items() if p.neuron != INPUT)
+    kept = frozenset([spikes] if isinstance(spikes, str) else spikes)
+    unknown = kept - graph.populations.keys()
+    if unknown:
+        raise ParameterError(
+            f"spikes of {sorted(unknown)}: no such population; there are {list(graph.populations)}."
+        )
+    return kept
+
+
+def threads_of(threads: int | None, batch: int) -> int:
+    """Threads that a run of `batch` samples takes; None: see `simulate`. Raises `ParameterError` below 1."""
+    if threads is None:
+        return 1 if batch == 1 else cores()
+    if threads < 1:
+        raise ParameterError(f"threads must be at least 1, got {threads}.")
+    return threads
+
+
+def _watches(graph: Graph, record: Iterable[str | tuple | Record]) -> list[Watch]:
+    watches: dict[tuple[str, str], Watch] = {}
+    for item in [record] if isinstance(record, str | Record) else record:
+        if isinstance(item, str):
+            having = [n for n in graph.populations if item in _variables(graph, n)]
+            if not having:
+                raise ParameterError(f"record: no population has a variable {item!r}.")
+            entries = [Record(name, item) for name in having]
+        else:
+            entries = [item if isinstance(item, Record) else Record(*item)]
+        for r in entries:
+            neurons = None if r.neurons is None else np.asarray(r.neurons, np.int64)
+            watches[r.population, r.variable] = _checked(
+                graph, Watch(r.population, r.variable, neurons, r.every)
+            )
+    return list(watches.values())
+
+
+def _variables(graph: Graph, name: str) -> tuple[str, ...]:
+    """What can be recorded of a population."""
+    population = graph.populations[name]
+    if population.neuron == INPUT:
+        return ("rate",)
+    return (*resolve(population.neuron, population.options).state, "h", "x", "rate")
+
+
+def _checked(graph: Graph, watch: Watch) -> Watch:
+    """`watch`, or a `ParameterError` that says what there is."""
+    if watch.population not in graph.populations:
+        raise ParameterError(
+            f"record: there is no population {watch.population!r}; there are {list(graph.populations)}."
+        )
+    known = _variables(graph, watch.population)
+    if watch.variable not in known:
+        raise ParameterError(
+            f"record: population {watch.population!r} has no variable {watch.variable!r}; it has "
+            f"{', '.join(known)}."
+        )
+    size = graph.populations[watch.population].size
+    chosen = watch.neurons
+    if chosen is not None and len(chosen) and not 0 <= chosen.min() <= chosen.max() < size:
+        raise ParameterError(
+            f"record: neurons of {watch.population!r} must lie in 0..{size - 1}, got {chosen.min()}.."
+            f"{chosen.max()}."
+        )
+    if watch.every < 1:
+        raise ParameterError(f"record: every must be at least 1 step, got {watch.every}.")
+    return watch
+
+
+def backend_of(name: str | None) -> str:
+    """The backend asked for, here or by `snnkit.backend`; "numba" if none was."""
+    wanted = name or backends.requested()
+    if wanted == "auto":
+        return "numba"
+    with backends.use(wanted):
+        return backends.choose("simulate", "cuda" if wanted == "cuda" else "cpu")
+
+
+def core_of(chosen: str, threads: int) -> tuple[Callable[[Plan, Recording], Core], int]:
+    """What runs a sample, and in how many partitions the populations are cut for it."""
+    if chosen != "cuda":
+        return Core, threads
+    from .kernels_cuda import PARTS, CudaCore
+
+    return CudaCore, PARTS

@@ -1,0 +1,213 @@
+"""A float Graph as NIR nodes and as a file; `NODES` says by a neuron's name which node it becomes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import h5py
+import numpy as np
+
+from ...engine import synapses
+from ...errors import ExportError, listed, require
+from ...files import PathLike, atomic
+from ...graph import INPUT, Graph, Population, Projection, conv_geometry
+
+
+def write(graph: Graph, path: PathLike) -> None:
+    """Write a float graph as a NIR file; snnkit reads it back to the same graph.
+
+    Neurons: lif (hard reset), if, li, cuba. Raises `ExportError` for what NIR has no node for, and for
+    integer graphs, whose meaning NIR cannot carry.
+    """
+    nir = require("nir", "nir")
+    made = to_nir(graph)
+    notes = {
+        "dt": graph.dt,
+        "outputs": graph.outputs,
+        "metadata": graph.metadata,
+        "populations": {n: list(p.shape) for n, p in graph.populations.items()},
+        "projections": [[p.name, p.source, p.target, p.kind, p.options] for p in graph.projections],
+    }
+    with atomic(path) as temporary:
+        nir.write(temporary, made)
+        with h5py.File(temporary, "a") as file:
+            file["snnkit/notes"] = json.dumps(notes)
+            for p in graph.projections:
+                if p.delay.any():
+                    file[f"snnkit/delay/{p.name}"] = p.delay
+
+
+def to_nir(graph: Graph) -> Any:
+    """The `nir.NIRGraph` of a float graph; times in seconds. Raises as `write` does."""
+    nir = require("nir", "nir")
+    graph.validate()
+    made = _Nodes(nir, graph, graph.dt * 1e-3)
+    order = {n: i for i, n in enumerate(graph.order())}
+    for name, p in graph.populations.items():
+        made.nodes[name] = (
+            nir.Input(input_type=np.array(p.shape)) if p.neuron == INPUT else _neuron_node(nir, p, made.dt)
+        )
+    biased = {n: p.bias for n, p in graph.populations.items() if np.any(p.bias)}
+    loop = graph.components()
+    for s in graph.projections:
+        back = int(loop[s.source] == loop[s.target] and order[s.source] >= order[s.target])
+        made.add(s, back, biased.pop(s.target, None))
+    if biased:
+        raise ExportError(
+            f"population {next(iter(biased))!r} has a bias and no synapses, which NIR cannot hold."
+        )
+    for i, name in enumerate(graph.outputs):
+        key = "output" if not i else f"output_{i}"
+        made.nodes[key] = nir.Output(output_type=np.array(graph.populations[name].shape))
+        made.edges.append((name, key))
+    return nir.NIRGraph(made.nodes, made.edges, type_check=False)
+
+
+def _neuron_node(nir: Any, p: Population, dt: float) -> Any:
+    where = f"population {p.name!r}"
+    if p.neuron == "loihi":
+        raise ExportError(f"{where} is in the chip's integers; write the float graph, or NetX for the chip.")
+    if p.options.get("reset", "hard") != "hard":
+        raise ExportError(f"{where}: reset {p.options['reset']!r}; NIR's neurons reset to a value (hard).")
+    if p.options.get("refractory"):
+        raise ExportError(f"{where}: a refractory period, which NIR's neurons do not have.")
+    if p.neuron not in NODES:
+        raise ExportError(f"{where}: neurons of kind {p.neuron!r} have no NIR node; {listed(NODES)} have.")
+    return NODES[p.neuron](nir, p, dt)
+
+
+def parameter(p: Population, name: str) -> np.ndarray:
+    """Parameter `name` of each neuron, float64 in the population's shape."""
+    return np.broadcast_to(p.params[name], p.shape).astype(np.float64)
+
+
+def _gain(p: Population) -> np.ndarray:
+    return parameter(p, "gain") if "gain" in p.params else np.ones(p.shape)
+
+
+def _leaky(nir: Any, p: Population, dt: float) -> Any:
+    decay, gain = parameter(p, "decay"), _gain(p)
+    threshold = {"v_threshold": parameter(p, "v_th"), "v_reset": parameter(p, "v_reset")}
+    if (decay == 1).all():
+        return nir.IF(r=gain / dt, **threshold)
+    _needs_leak(p, "decay", decay)
+    rest = parameter(p, "v_rest")
+    return nir.LIF(tau=dt / (1 - decay), r=gain / (1 - decay), v_leak=rest, **threshold)
+
+
+def _integrator(nir: Any, p: Population, dt: float) -> Any:
+    decay, gain = parameter(p, "decay"), _gain(p)
+    if (decay == 1).all():
+        return nir.I(r=gain / dt)
+    _needs_leak(p, "decay", decay)
+    return nir.LI(tau=dt / (1 - decay), r=gain / (1 - decay), v_leak=np.zeros(p.shape))
+
+
+def _current_based(nir: Any, p: Population, dt: float) -> Any:
+    syn, mem = parameter(p, "decay_syn"), parameter(p, "decay_mem")
+    _needs_leak(p, "decay_syn", syn)
+    _needs_leak(p, "decay_mem", mem)
+    return nir.CubaLIF(
+        tau_syn=dt / (1 - syn),
+        tau_mem=dt / (1 - mem),
+        r=1 / (1 - mem),
+        v_leak=np.zeros(p.shape),
+        v_threshold=parameter(p, "v_th"),
+        v_reset=parameter(p, "v_reset"),
+        w_in=1 / (1 - syn),
+    )
+
+
+def _needs_leak(p: Population, name: str, decay: np.ndarray) -> None:
+    if (decay >= 1).any() or (decay < 0).any():
+        wrong = decay[(decay >= 1) | (decay < 0)].flat[0]
+        raise ExportError(
+            f"population {p.name!r}: {name} is {wrong}; NIR takes decays in [0, 1), or 1 for all neurons "
+            "alike."
+        )
+
+
+NODES: dict[str, Callable[[Any, Population, float], Any]] = {
+    "lif": _leaky,
+    "if": _leaky,
+    "li": _integrator,
+    "cuba": _current_based,
+}
+"""Neuron name → function of the `nir` module, a population with hard reset and the step (s) → its node."""
+
+
+@dataclass
+class _Nodes:
+    """The nodes and edges of `graph`, gathered; dt in seconds."""
+
+    nir: Any
+    graph: Graph
+    dt: float
+    nodes: dict[str, Any] = field(default_factory=dict)
+    edges: list[tuple[str, str]] = field(default_factory=list)
+
+    def add(self, p: Projection, back: int, bias: np.ndarray | None) -> None:
+        """One group [Delay →] [Flatten →] weights for each delay of the projection.
+
+        back  steps that the connection takes by itself
+        bias  of the target, which goes with the first group
+        """
+        source = self.graph.populations[p.source]
+        weight, delay = self._weights(p, back)
+        if delay.min(initial=0) < 0:
+            raise ExportError(f"projection {p.name!r} leads back with a delay of 0 steps.")
+        values = np.unique(delay[weight != 0]) if weight.any() else np.zeros(1, np.int64)
+        for d in values:
+            key = p.name if len(values) == 1 else f"{p.name}.d{int(d)}"
+            here = p.source
+            if d:
+                here = self._put(here, f"{key}.delay", self.nir.Delay(np.full(source.shape, d * self.dt)))
+            if len(source.shape) == 3 and p.kind in ("dense", "sparse"):
+                here = self._put(here, f"{key}.flatten", self.nir.Flatten(np.array(source.shape), 0, -1))
+            here = self._put(here, key, self._weights_node(p, np.where(delay == d, weight, 0), bias))
+            self.edges.append((here, p.target))
+            bias = None
+
+    def _put(self, before: str, key: str, node: Any) -> str:
+        """Add a node behind another; its name."""
+        self.nodes[key] = node
+        self.edges.append((before, key))
+        return key
+
+    def _weights(self, p: Projection, back: int) -> tuple[np.ndarray, np.ndarray]:
+        """Weights, and delays less `back` steps; those of a sparse projection as matrices [O, I]."""
+        if p.kind != "sparse":
+            return p.weight, p.delays - back
+        size = self.graph.populations[p.target].size, self.graph.populations[p.source].size
+        s = synapses(self.graph, p)
+        weight, delay = np.zeros(size), np.zeros(size, np.int64)
+        if len(np.unique(s.target * size[1] + s.source)) < len(s.source):
+            raise ExportError(
+                f"projection {p.name!r} joins a pair of neurons twice; NIR holds one synapse a pair."
+            )
+        weight[s.target, s.source], delay[s.target, s.source] = s.weight, s.delay - back
+        return weight, delay
+
+    def _weights_node(self, p: Projection, weight: np.ndarray, bias: np.ndarray | None) -> Any:
+        nir, source, target = self.nir, self.graph.populations[p.source], self.graph.populations[p.target]
+        if p.kind == "conv":
+            stride, padding, dilation = conv_geometry(p)
+            offset = np.zeros(target.shape[0])
+            if bias is not None:
+                full = np.broadcast_to(bias, target.shape).reshape(target.shape[0], -1)
+                if (full != full[:, :1]).any():
+                    raise ExportError(
+                        f"population {target.name!r}: bias differs within a channel; Conv2d has one each."
+                    )
+                offset = full[:, 0].copy()
+            groups = int(p.options.get("groups", 1))
+            return nir.Conv2d(source.shape[1:], weight, stride, padding, dilation, groups, offset)
+        if p.kind == "one_to_one" and bias is None:
+            return nir.Scale(weight.reshape(source.shape))
+        matrix = np.diag(weight) if p.kind == "one_to_one" else weight
+        if bias is None:
+            return nir.Linear(matrix)
+        return nir.Affine(matrix, np.broadcast_to(bias, target.shape).reshape(-1).astype(np.float64))
