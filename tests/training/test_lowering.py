@@ -179,9 +179,8 @@ def test_every_kind_of_delay_lowers_to_the_same_spikes(kind):
         ([AxonalDelay(4), nn.Linear(3, 2)], "has 3 sources, and there are 4 delays"),
         ([nn.Linear(3, 2), nn.Tanh()], r"layer '1' \(Tanh\) has no place in a Graph"),
         ([nn.Linear(3, 2), nn.Linear(2, 2)], "no neuron between"),
-        ([TimeBatchNorm(3)], "follows no synapses"),
+        ([TimeBatchNorm(3)], "ends in synapses"),
         ([nn.Linear(3, 2), TimeBatchNorm(2)], "ends in synapses"),
-        ([LIF(tau_mem=2.0)], "follows no synapses"),
         ([nn.Linear(3, 2), nn.BatchNorm1d(2, track_running_stats=False)], "keeps no running statistics"),
     ],
 )
