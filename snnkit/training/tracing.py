@@ -225,8 +225,8 @@ class Tracer:
         except Exception as error:  # whatever a user's forward does with a tensor that has no numbers yet
             raise GraphError(
                 f"{type(module).__name__}.forward can't be followed "
-                f"({_first_line(error)}){_place_of(error)}; what goes to a Graph must not loop or branch on the "
-                "values of its input."
+                f"({_first_line(error)}){_place_of(error)}; what goes to a Graph must not loop or branch "
+                "on the values of its input."
             ) from error
         if (left := next(follower.inputs, None)) is not None:
             raise GraphError(
