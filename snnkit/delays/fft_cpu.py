@@ -203,11 +203,15 @@ def _blocks_of(task, tasks, blocks):  # type: ignore[no-untyped-def]
 
 
 @njit(parallel=True, cache=True)
-def analyse(x, origin, pitch, steps, columns, length, adjoint, radices, starts, table, out):  # type: ignore[no-untyped-def]
+def analyse(x, part, length, adjoint, plan, out):  # type: ignore[no-untyped-def]
     """A x (``adjoint`` False) or C x (True): ``[steps, columns] → [points, columns]``, both flat.
 
-    Entry (t, c) of the input lies at ``x[origin + t · pitch + c]``. `out` of uint16 holds bfloat16.
+    part  (origin, pitch, steps, columns): entry (t, c) of the input lies at ``x[origin + t · pitch + c]``
+    plan  `plan` of the length in the dtype of x
+    out   flat; of uint16 holds bfloat16
     """
+    origin, pitch, steps, columns = part
+    radices, starts, table = plan
     blocks = (columns + 2 * WIDE - 1) // (2 * WIDE)
     whole = (length - 1) // 2
     half = length // 2 + 1 - whole
@@ -254,11 +258,15 @@ def analyse(x, origin, pitch, steps, columns, length, adjoint, radices, starts, 
 
 
 @njit(parallel=True, cache=True)
-def synthesise(m, steps, columns, length, adjoint, radices, starts, table, out, origin, pitch):  # type: ignore[no-untyped-def]
+def synthesise(m, part, length, adjoint, plan, out):  # type: ignore[no-untyped-def]
     """Cᵀ m (``adjoint`` False) or Aᵀ m (True): ``[points, columns] → [steps, columns]``, both flat.
 
-    Entry (t, c) of the output goes to ``out[origin + t · pitch + c]``. `m` of uint16 holds bfloat16.
+    m     flat; of uint16 holds bfloat16
+    part  (origin, pitch, steps, columns): entry (t, c) of the output goes to ``out[origin + t · pitch + c]``
+    plan  `plan` of the length in the dtype of `out`
     """
+    origin, pitch, steps, columns = part
+    radices, starts, table = plan
     blocks = (columns + 2 * WIDE - 1) // (2 * WIDE)
     whole = (length - 1) // 2
     half = length // 2 + 1 - whole
