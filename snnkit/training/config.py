@@ -216,6 +216,10 @@ class Config(Section):
         return self
 
 
+MACHINE = frozenset({("data", "root"), ("data", "workers"), ("train", "threads"), ("train", "device")})
+"""Settings, by section and key, of where a run takes place: they are no part of what it is."""
+
+
 def load_config(path: PathLike, overrides: tuple[str, ...] | list[str] = ()) -> Config:
     """Read a TOML file; `overrides` are ``"train.epochs=3"`` strings, values in TOML's notation.
 
@@ -294,6 +298,14 @@ def _fields(parents: list[Any], kind: type[BaseModel], tree: dict[str, Any]) -> 
     for parent in parents:
         section, tree = section.model_fields[parent].annotation, tree[parent]
     return list((section.of_values(tree) if issubclass(section, DataSection) else section).model_fields)
+
+
+def overridden(config: Config, overrides: tuple[str, ...] | list[str]) -> Config:
+    """The configuration with ``"data.root=NEW"`` strings."""
+    tree = config.model_dump(mode="json")
+    for override in overrides:
+        _override(tree, override, "data.root=NEW")
+    return parse_config(tree, "command line")
 
 
 def parse_overrides(overrides: list[str]) -> Config:
