@@ -123,3 +123,49 @@ def load_weights(network: torch.nn.Module, state: dict[str, torch.Tensor], path:
             "Give the configuration that the checkpoint was trained with."
         )
     network.load_state_dict(state)
+
+
+@torch.no_grad()
+def start_weights(network: torch.nn.Module, path: PathLike) -> dict[str, str]:
+    """Give a network the best weights of another run's checkpoint, by name: parameters and statistics.
+
+    Roundings for a chip aside, a name is the same in a network trained for one and in a float one. What
+    neither learns nor measures (time constants, σ) stays as the network's own configuration says.
+
+    Returns what did not come over, name → why. Raises `CheckpointError` if nothing did.
+    """
+    content = load_checkpoint(path)
+    theirs = {_plain(name): value for name, value in (content["best"] or content["last"]).items()}
+    learned = {_plain(name) for name, _ in network.named_parameters()}
+    left: dict[str, str] = {}
+    taken = 0
+    state = network.state_dict()
+    for full, mine in state.items():
+        name = _plain(full)
+        given = theirs.pop(name, None)
+        if given is None:
+            left[name] = "absent in the file"
+        elif given.shape != mine.shape:
+            left[name] = f"{tuple(given.shape)} in the file, {tuple(mine.shape)} in the network"
+        elif name in learned or name.rpartition(".")[2] in STATISTICS:
+            mine.copy_(given)
+            taken += 1
+        elif not torch.equal(given.to(mine), mine):
+            left[name] = "as this configuration says"
+    left |= dict.fromkeys(theirs, "only in the file")
+    if not taken:
+        some = "; ".join(f"{name}: {why}" for name, why in list(left.items())[:3])
+        raise CheckpointError(
+            f"train.start_from = {str(path)!r}: no weight of it has the name and shape of one of this "
+            f"network ({some}); give a run of the same architecture."
+        )
+    return left
+
+
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+"""Buffers that are measured in training, by their last names."""
+
+
+def _plain(name: str) -> str:
+    """The name of a weight without a rounding around it."""
+    return name.replace("parametrizations.", "").removesuffix(".original")

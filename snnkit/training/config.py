@@ -184,6 +184,7 @@ class Train(Section):
         "epoch chosen on the test set, padded steps counted, accuracy a mean of batch means",
     )
     hardware_aware: str = Field("none", description="none, or the chip that the forward pass rounds for")
+    start_from: Path | None = Field(None, description="checkpoint whose weights, by name, are the first ones")
     threads: int | None = Field(None, ge=1)
     device: Literal["auto", "cpu", "cuda"] = "auto"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -23,7 +24,7 @@ from ..events import EventBatch
 from ..files import PathLike, atomic
 from ..graph import Graph
 from .aware import builder
-from .checkpoint import check_configuration, check_data
+from .checkpoint import check_configuration, check_data, start_weights
 from .config import Config, Model
 from .evaluation import Evaluation, as_tensors, evaluate
 from .facts import KEY, Facts
@@ -33,6 +34,8 @@ from .lowering import lower
 from .network import SpikingClassifier
 from .record import run_record
 from .schedules import kernel_width, optimisers
+
+_log = logging.getLogger("snnkit.training")
 
 
 class Trainer(Loop):
@@ -118,6 +121,13 @@ class Trainer(Loop):
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise DataError(f"{self.folder} can't be made a folder for the run ({error}).") from error
+        start = self.config.train.start_from
+        if start is not None and not self.folder.joinpath("last.pt").exists():
+            left = start_weights(self.network, start)
+            self.network.clamp_()
+            self.record["start_from"] = {"checkpoint": str(start), "left": left}
+            for name, why in left.items():
+                _log.warning("start_from %s: %s did not come over: %s", start, name, why)
         self.run(resume)
         self._board.finalize("success")
         self._write_record()
