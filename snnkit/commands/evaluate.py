@@ -37,7 +37,7 @@ def evaluate_run(
     if known is not None:
         known.checked(chosen, section.name, None if data else split)
     paper = config.train.protocol == "paper"
-    result = evaluate(network, chosen, config.train.batch, count_padding=paper)
+    result = evaluate(network, chosen, config.train.batch, count_padding=paper, model=config.model)
     worst = result.confusion.copy()
     np.fill_diagonal(worst, 0)
     label, guess = np.unravel_index(worst.argmax(), worst.shape)

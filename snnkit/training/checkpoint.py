@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn.utils import parametrize
 
+from ..chips import CHIPS
 from ..errors import CheckpointError, ConfigError
 from ..files import PathLike, atomic
-from .aware import builder
+from .aware import builder, prepare
 from .config import MACHINE, Config, parse_config
 from .facts import KEY, Facts
-from .network import SpikingClassifier
+from .own import build_named
 
 FORMAT = "snnkit-checkpoint"
 FORMAT_VERSION = 1
@@ -89,22 +91,46 @@ def facts_of(content: dict[str, Any]) -> Facts | None:
     return Facts.from_json(content.get(KEY))
 
 
-def load_network(path: PathLike, which: str = "best") -> tuple[SpikingClassifier, Config, dict[str, Any]]:
+def load_network(
+    path: PathLike, which: str = "best", *, network: torch.nn.Module | None = None
+) -> tuple[Any, Config, dict[str, Any]]:
     """The network of a checkpoint in evaluation mode, its configuration, and the whole content.
 
-    which  "best" for the epoch chosen on validation, "last" for the newest
+    which    "best" for the epoch chosen on validation, "last" for the newest
+    network  the module that gets the weights, for a run whose network was handed over in Python
 
     Its step is that of the data it was trained on. Raises `CheckpointError` for a file that is damaged or
-    of another architecture.
+    of another architecture, or whose network has to be handed over.
     """
     content = load_checkpoint(path)
     config = parse_config(content["record"]["configuration"], str(path))
-    make = builder(config.train.hardware_aware)
-    facts = facts_of(content)
-    dt = config.data.dt if facts is None else facts.dt
-    network = make(config.model, content["inputs"], len(content["classes"]), dt)
+    network = _made(path, config, content) if network is None else handed(network, config)
     load_weights(network, content[which] or content["last"], path)
     return network.eval(), config, content
+
+
+def _made(path: PathLike, config: Config, content: dict[str, Any]) -> torch.nn.Module:
+    """A network for the weights of a checkpoint, as its configuration says."""
+    facts, classes = facts_of(content), len(content["classes"])
+    dt = config.data.dt if facts is None else facts.dt
+    if content.get("network") is not None:
+        raise CheckpointError(
+            f"{path} was trained with a network of one's own, a {content['network']} that was handed over "
+            "in Python: load_network(path, network=module); or train with model.network = "
+            "'package.module:build'."
+        )
+    if config.model.network is not None:
+        shape = (content["inputs"],) if facts is None else facts.shape
+        return handed(build_named(config.model.network, shape, classes, dt), config)
+    return builder(config.train.hardware_aware)(config.model, content["inputs"], classes, dt)
+
+
+def handed(network: torch.nn.Module, config: Config) -> torch.nn.Module:
+    """A network of one's own as a run trains it: with the chip's roundings if it is trained for one."""
+    chip = config.train.hardware_aware
+    if chip != "none" and not any(parametrize.is_parametrized(part) for part in network.modules()):
+        prepare(network, CHIPS[chip])
+    return network
 
 
 def load_weights(network: torch.nn.Module, state: dict[str, torch.Tensor], path: PathLike) -> None:

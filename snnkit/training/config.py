@@ -136,6 +136,9 @@ class Model(Section):
         "grow: every layer adds (window − 1)//2 steps, as published",
     )
     tail: int | None = Field(None, ge=0, description="steps; (window − 1)//2 a layer if not given")
+    network: str | None = Field(
+        None, description="package.module:build of a network of one's own, build(shape, classes, dt)"
+    )
     readout: str = Field("softmax_sum", description="a name of `snnkit.readouts.READOUTS`")
 
     @field_validator("readout")

@@ -177,7 +177,7 @@ _USE = {"train": "train on", "valid": "validate on"}
 
 def shape_of(data: Data) -> tuple[int, ...]:
     """Shape of one step of input: (N,) or (C, H, W)."""
-    return (int(data.channels),)
+    return tuple(data.shape)
 
 
 def other_classes(known: Sequence[Any], name: str, its: Sequence[Any]) -> str:
