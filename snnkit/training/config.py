@@ -136,6 +136,9 @@ class Model(Section):
         "grow: every layer adds (window − 1)//2 steps, as published",
     )
     tail: int | None = Field(None, ge=0, description="steps; (window − 1)//2 a layer if not given")
+    network: str | None = Field(
+        None, description="package.module:build of a network of one's own, build(shape, classes, dt)"
+    )
     readout: str = Field("softmax_sum", description="a name of `snnkit.readouts.READOUTS`")
 
     @field_validator("readout")
@@ -184,6 +187,7 @@ class Train(Section):
         "epoch chosen on the test set, padded steps counted, accuracy a mean of batch means",
     )
     hardware_aware: str = Field("none", description="none, or the chip that the forward pass rounds for")
+    start_from: Path | None = Field(None, description="checkpoint whose weights, by name, are the first ones")
     threads: int | None = Field(None, ge=1)
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
@@ -214,6 +218,10 @@ class Config(Section):
         if self.model.reset != "hard" and chip != "none":
             raise ValueError(f"train.hardware_aware = {chip!r} needs model.reset = 'hard'; Loihi resets to 0")
         return self
+
+
+MACHINE = frozenset({("data", "root"), ("data", "workers"), ("train", "threads"), ("train", "device")})
+"""Settings, by section and key, of where a run takes place: they are no part of what it is."""
 
 
 def load_config(path: PathLike, overrides: tuple[str, ...] | list[str] = ()) -> Config:
@@ -294,6 +302,14 @@ def _fields(parents: list[Any], kind: type[BaseModel], tree: dict[str, Any]) -> 
     for parent in parents:
         section, tree = section.model_fields[parent].annotation, tree[parent]
     return list((section.of_values(tree) if issubclass(section, DataSection) else section).model_fields)
+
+
+def overridden(config: Config, overrides: tuple[str, ...] | list[str]) -> Config:
+    """The configuration with ``"data.root=NEW"`` strings."""
+    tree = config.model_dump(mode="json")
+    for override in overrides:
+        _override(tree, override, "data.root=NEW")
+    return parse_config(tree, "command line")
 
 
 def parse_overrides(overrides: list[str]) -> Config:
