@@ -127,13 +127,14 @@ def prepare(module: nn.Module, chip: Chip = LOIHI2, bits: int | dict[str, int] =
     Raises `ExportError` naming the layer whose delays or neurons the chip does not have. `finish` makes
     the roundings permanent.
     """
-    for name, synapse, norm, neuron in layers(module):
-        longest = int(getattr(synapse, "max_delay", 0) or 0)
+    for name, part in module.named_modules():
+        longest = int(getattr(part, "max_delay", 0) or 0)
         if longest > chip.max_delay:
             raise ExportError(
                 f"layer {name!r}: delays up to {longest} steps; {chip.name} holds {chip.max_delay}. "
                 f"Train with max_delay={chip.max_delay}."
             )
+    for name, synapse, norm, neuron in layers(module):
         reset = getattr(neuron, "options", {}).get("reset", "hard")
         if reset != "hard":
             raise ExportError(f"layer {name!r}: reset {reset!r}; {chip.name}'s neuron resets to 0 (hard).")
