@@ -21,7 +21,7 @@ from ..errors import ExportError, ParameterError
 from ..neurons.loihi import ONE
 from . import network
 from .config import Model
-from .network import SpikingClassifier
+from .network import Shape, SpikingClassifier
 
 
 class _Fold:
@@ -151,8 +151,8 @@ def prepare(module: nn.Module, chip: Chip = LOIHI2, bits: int | dict[str, int] =
                 value.copy_(torch.round(value * 4096) / 4096)
 
 
-Builder = Callable[[Model, int, int, float], SpikingClassifier]
-"""(model configuration, inputs, classes, dt in ms) → a network with the weights that the torch seed gives."""
+Builder = Callable[[Model, int | Shape, int, float], SpikingClassifier]
+"""(model configuration, channels or (C, H, W), classes, dt in ms) → a network whose weights the seed gives."""
 
 
 def builder(hardware_aware: str) -> Builder:
@@ -169,7 +169,7 @@ def builder(hardware_aware: str) -> Builder:
 def prepared(make: Builder, chip: Chip) -> Builder:
     """A builder whose networks train for the chip, see `prepare`."""
 
-    def build(model: Model, inputs: int, classes: int, dt: float) -> SpikingClassifier:
+    def build(model: Model, inputs: int | Shape, classes: int, dt: float) -> SpikingClassifier:
         made = make(model, inputs, classes, dt)
         prepare(made, chip)
         return made
@@ -203,7 +203,7 @@ def layers(module: nn.Module) -> Iterator[tuple[str, nn.Module, nn.Module | None
 def fine_tuned(state: dict[str, Tensor], chip: Chip = LOIHI2) -> Builder:
     """A builder for `snnkit.training.Trainer(make=…)` that starts from the weights of a float network."""
 
-    def loaded(model: Model, inputs: int, classes: int, dt: float) -> SpikingClassifier:
+    def loaded(model: Model, inputs: int | Shape, classes: int, dt: float) -> SpikingClassifier:
         made = network.build(model, inputs, classes, dt)
         made.load_state_dict(state)
         return made

@@ -334,6 +334,12 @@ def _given(plan: Plan, shape: Shape) -> Shape:
     return (plan.conv.channels, height, width)
 
 
+def inputs_of(data: Any) -> int | Shape:
+    """What `build` takes as inputs for `data`: its channels, or the shape (C, H, W) of a step."""
+    shape = tuple(int(n) for n in getattr(data, "shape", ()))
+    return shape if len(shape) > 1 else int(data.channels)
+
+
 def build(model: Model, inputs: int | Sequence[int], classes: int, dt: float) -> SpikingClassifier:
     """A network with the weights that the torch seed gives."""
     return SpikingClassifier(model, inputs, classes, dt)

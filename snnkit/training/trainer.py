@@ -26,7 +26,7 @@ from .config import Config, Model
 from .evaluation import Evaluation, as_tensors, evaluate
 from .loop import Loop
 from .losses import rate_penalty, readout_loss
-from .network import SpikingClassifier
+from .network import SpikingClassifier, inputs_of
 from .record import run_record
 from .schedules import kernel_width, optimisers
 
@@ -53,7 +53,7 @@ class Trainer(Loop):
         data: Splits,
         folder: PathLike,
         progress: bool = True,
-        make: Callable[[Model, int, int, float], Any] | None = None,
+        make: Callable[[Model, Any, int, float], Any] | None = None,
     ) -> None:
         self.config, self.data, self.folder = config, data, Path(folder)
         if config.train.threads:
@@ -73,7 +73,8 @@ class Trainer(Loop):
         self.fabric = Fabric(accelerator=config.train.device, devices=1)
         make = make or builder(config.train.hardware_aware)
         torch.manual_seed(config.train.seed)
-        network = make(config.model, self.train_set.channels, len(self.train_set.classes), self.train_set.dt)
+        inputs = inputs_of(self.train_set)
+        network = make(config.model, inputs, len(self.train_set.classes), self.train_set.dt)
         network = cast(SpikingClassifier, self.fabric.to_device(network))
         super().__init__(
             network, config.train.epochs, self.folder / "last.pt", patience=config.train.patience,
@@ -196,7 +197,7 @@ class Trainer(Loop):
         return {
             "record": self.record,
             "classes": list(self.train_set.classes),
-            "inputs": self.train_set.channels,
+            "inputs": inputs_of(self.train_set),
             "optimisers": {k: o.state_dict() for k, (o, _) in self.groups.items()},
             "schedules": {k: s.state_dict() for k, (_, s) in self.groups.items()},
         }
