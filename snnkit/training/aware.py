@@ -152,7 +152,7 @@ def prepare(module: nn.Module, chip: Chip = LOIHI2, bits: int | dict[str, int] =
 
 
 Builder = Callable[[Model, int | Shape, int, float], SpikingClassifier]
-"""(model configuration, channels or (C, H, W), classes, dt in ms) → a network whose weights the seed gives."""
+"""(model configuration, channels or (C, H, W), classes, dt in ms) → a network, weights as seeded."""
 
 
 def builder(hardware_aware: str) -> Builder:
