@@ -8,7 +8,6 @@ from typing import Any
 
 from ..files import PathLike
 from ..training.config import load_config
-from ..training.lowering import lower
 from ..training.run import load_data, validation_of
 from ..training.trainer import Trainer
 
@@ -25,16 +24,14 @@ def train_run(
     plan, folder = load_config(config, list(overrides)), Path(folder)
     data = load_data(plan, progress)
     trainer = Trainer(plan, data, folder, progress=progress)
-    network = trainer.fit(resume=resume)
-    graph = lower(
-        network,
-        metadata={
-            "classes": data.classes,
-            "data": plan.data.model_dump(mode="json"),
+    trainer.named = True
+    trainer.fit(resume=resume)
+    graph = trainer.graph(
+        {
             "synthetic": data.synthetic,
             "trained": trainer.record["started"],
             "revision": trainer.record["revision"],
-        },
+        }
     )
     graph.save(folder / "graph.h5")
     return {

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .images import Images
     from .loading import Resolved, leave_one_speaker_out, load, resolve, sound
     from .recordings import Recordings
+    from .rules import SplitRule
     from .speech_commands import GSC
     from .splits import Splits
     from .spoken_digits import SpokenDigits
@@ -37,6 +38,7 @@ __all__ = [
     "Images",
     "Recordings",
     "Resolved",
+    "SplitRule",
     "Splits",
     "SpokenDigits",
     "SpokenWords",
@@ -64,6 +66,7 @@ _FILES = {
     "loading": ("Resolved", "leave_one_speaker_out", "load", "resolve", "sound"),
     "recordings": ("Recordings",),
     "speech_commands": ("GSC",),
+    "rules": ("SplitRule",),
     "splits": ("Splits",),
     "spoken_digits": ("SpokenDigits",),
     "spoken_words": ("SpokenWords",),

@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from ..errors import ParameterError
-from .splits import Data
+from .batches import Data
 
 _log = logging.getLogger("snnkit.datasets")
 

@@ -134,6 +134,7 @@ class Train(Section):
     hardware_aware: Annotated[str, one_of(lambda: ("none", *CHIPS))] = Field(
         "none", description="none, or the chip that the forward pass rounds for"
     )
+    start_from: Path | None = Field(None, description="checkpoint whose weights, by name, are the first ones")
     threads: int | None = Field(None, ge=1)
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
@@ -183,6 +184,10 @@ class Config(Section):
                     f"{what}: {layer.where} is recurrent, and recurrent weights are not rounded; "
                     "use recurrent = 'none'"
                 )
+
+
+MACHINE = frozenset({("data", "root"), ("data", "workers"), ("train", "threads"), ("train", "device")})
+"""Settings, by section and key, of where a run takes place: they are no part of what it is."""
 
 
 def load_config(path: PathLike, overrides: tuple[str, ...] | list[str] = ()) -> Config:
@@ -272,6 +277,14 @@ def _fields(parents: list[Any], kind: type[BaseModel], tree: dict[str, Any]) -> 
 def _inner(annotation: Any) -> Any:
     """The section in ``Section | None`` and ``tuple[Section, ...]``."""
     return next((a for a in get_args(annotation) if a not in (type(None), ...)), annotation)
+
+
+def overridden(config: Config, overrides: tuple[str, ...] | list[str]) -> Config:
+    """The configuration with ``"data.root=NEW"`` strings."""
+    tree = config.model_dump(mode="json")
+    for override in overrides:
+        _override(tree, override, "data.root=NEW")
+    return parse_config(tree, "command line")
 
 
 def parse_overrides(overrides: list[str]) -> Config:

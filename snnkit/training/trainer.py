@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -20,15 +22,20 @@ from ..datasets.splits import Data
 from ..errors import DataError, ParameterError
 from ..events import EventBatch
 from ..files import PathLike, atomic
+from ..graph import Graph
 from .aware import builder
-from .checkpoint import check_configuration
+from .checkpoint import check_configuration, check_data, start_weights
 from .config import Config, Model
 from .evaluation import Evaluation, as_tensors, evaluate
+from .facts import KEY, Facts
 from .loop import Loop
 from .losses import rate_penalty, readout_loss
+from .lowering import lower
 from .network import SpikingClassifier, inputs_of
 from .record import run_record
 from .schedules import kernel_width, optimisers
+
+_log = logging.getLogger("snnkit.training")
 
 
 class Trainer(Loop):
@@ -43,6 +50,9 @@ class Trainer(Loop):
     progress  show a progress bar
     make      builds the network from (model configuration, inputs, classes, dt), called after seeding;
               None: as ``train.hardware_aware`` says
+
+    named     whether the configuration's ``[data]`` gives `data` again, as the commands say; checkpoint and
+              Graph then find them by it. False: they must be handed over again
     """
 
     network: SpikingClassifier
@@ -66,6 +76,7 @@ class Trainer(Loop):
                 f"training needs samples: {len(self.train_set)} to train and {len(self.valid_set)} to "
                 "validate on; check [data] split and held_out."
             )
+        self.facts, self.named = Facts.of(data), data.name == config.data.name
         if config.train.device == "cuda" and not torch.cuda.is_available():
             raise ParameterError(
                 "train.device = 'cuda', but torch sees no GPU here; 'auto' takes what there is."
@@ -90,6 +101,18 @@ class Trainer(Loop):
         """The network itself."""
         return self.network
 
+    @property
+    def known(self) -> dict[str, Any]:
+        """What checkpoint and Graph know of the data, as plain data."""
+        return replace(self.facts, named=self.named).to_json()
+
+    def graph(self, metadata: dict[str, Any] | None = None) -> Graph:
+        """The network lowered, with what the run knows of its data and its outputs; raises as `lower`."""
+        about: dict[str, Any] = {"classes": list(self.facts.classes), KEY: self.known}
+        if self.named:
+            about["data"] = self.config.data.model_dump(mode="json")
+        return lower(self.network, metadata=about | (metadata or {}))
+
     def fit(self, resume: bool = False) -> SpikingClassifier:
         """Train to the last epoch (or until patience ends) and return the best network.
 
@@ -99,6 +122,13 @@ class Trainer(Loop):
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise DataError(f"{self.folder} can't be made a folder for the run ({error}).") from error
+        start = self.config.train.start_from
+        if start is not None and not self.folder.joinpath("last.pt").exists():
+            left = start_weights(self.network, start)
+            self.network.clamp_()
+            self.record["start_from"] = {"checkpoint": str(start), "left": left}
+            for name, why in left.items():
+                _log.warning("start_from %s: %s did not come over: %s", start, name, why)
         self.run(resume)
         self._board.finalize("success")
         self._write_record()
@@ -198,11 +228,13 @@ class Trainer(Loop):
             "record": self.record,
             "classes": list(self.train_set.classes),
             "inputs": inputs_of(self.train_set),
+            KEY: self.known,
             "optimisers": {k: o.state_dict() for k, (o, _) in self.groups.items()},
             "schedules": {k: s.state_dict() for k, (_, s) in self.groups.items()},
         }
 
     def _checked(self, content: dict[str, Any]) -> dict[str, Any]:
+        check_data(self.folder / "last.pt", content, self.facts)
         check_configuration(self.folder / "last.pt", content, self.config)
         return content
 
@@ -210,7 +242,7 @@ class Trainer(Loop):
         for name, (optimiser, schedule) in self.groups.items():
             optimiser.load_state_dict(content["optimisers"][name])
             schedule.load_state_dict(content["schedules"][name])
-        self.record = content["record"]
+        self.record = content["record"] | {"configuration": self.record["configuration"]}
 
     def _write_record(self) -> None:
         self.record |= {
