@@ -274,7 +274,8 @@ def _tapped(kernel: DelayKernel) -> ModuleType:
     return build("delay_kernel", source)
 
 
-def _forward(pointer, at, value, table, first, width, batch, inputs, count, stride, block, group, y):  # type: ignore[no-untyped-def]
+def _forward(events, table, first, width, sizes, tiling, y):  # type: ignore[no-untyped-def]
+    (pointer, at, value), (batch, inputs, count), (stride, block, group) = events, sizes, tiling
     steps, _, outputs = y.shape
     blocks = (batch + block - 1) // block
     groups = (outputs + group - 1) // group
@@ -326,7 +327,8 @@ def _forward(pointer, at, value, table, first, width, batch, inputs, count, stri
                         y[t, k * block + b, o] = tile[(o - o0) * row + b * stride + t]
 
 
-def _gradient(pointer, at, value, first, width, batch, inputs, count, stride, block, group, g, sums):  # type: ignore[no-untyped-def]
+def _gradient(events, first, width, sizes, tiling, g, sums):  # type: ignore[no-untyped-def]
+    (pointer, at, value), (batch, inputs, count), (stride, block, group) = events, sizes, tiling
     steps, _, outputs = g.shape
     blocks = (batch + block - 1) // block
     row = block * stride + width
@@ -404,6 +406,11 @@ def _group(outputs: int) -> int:
     return 4 * -(-outputs // (4 * tasks))
 
 
+def _tiling(events: Events, outputs: int) -> tuple[int, int, int]:
+    """Steps from sample to sample in a tile, samples of a tile, outputs of a task."""
+    return events.stride, min(BATCH_BLOCK, max(events.batch, 1)), _group(outputs)
+
+
 def tables(taps: Taps) -> tuple[np.ndarray, np.ndarray]:
     """The first of the taps of every synapse, int32 ``[O, I, K]``, and w·K at each, ``[O, I, K, width]``."""
     first = np.empty(taps.weight.shape, np.int32)
@@ -431,9 +438,8 @@ def forward(events: Events, taps: Taps, steps_out: int) -> np.ndarray:
     if y.nbytes >= memory.LARGE:
         memory.huge_pages(y.ctypes.data, y.nbytes)
     _kernels(taps.width).forward(
-        events.pointer, events.at, events.value, table.reshape(-1), first.reshape(-1), taps.width,
-        events.batch, inputs, count, events.stride, min(BATCH_BLOCK, max(events.batch, 1)),
-        _group(outputs), y,
+        (events.pointer, events.at, events.value), table.reshape(-1), first.reshape(-1), taps.width,
+        (events.batch, inputs, count), _tiling(events, outputs), y,
     )  # fmt: skip
     return y
 
@@ -448,8 +454,8 @@ def gradient(events: Events, g: np.ndarray, taps: Taps) -> tuple[np.ndarray, np.
     first = _starts(taps.position, width, taps.window)
     sums = np.zeros((*taps.weight.shape, width), taps.weight.dtype)
     _kernels(width).gradient(
-        events.pointer, events.at, events.value, first.reshape(-1), width, events.batch, inputs, count,
-        events.stride, min(BATCH_BLOCK, max(events.batch, 1)), _group(outputs), g, sums.reshape(-1),
+        (events.pointer, events.at, events.value), first.reshape(-1), width, (events.batch, inputs, count),
+        _tiling(events, outputs), g, sums.reshape(-1),
     )  # fmt: skip
     if not math.isnan(events.uniform) and events.uniform != 1:
         sums *= sums.dtype.type(events.uniform)
