@@ -42,7 +42,7 @@ class Trace:
 
 
 def sign_mode(weight: np.ndarray) -> str:
-    """The mode that the chip's compiler picks for these weights; all zero counts as excitatory."""
+    """The mode that the chip's compiler picks for weights of any shape; all zero counts as excitatory."""
     if weight.size == 0 or weight.min() >= 0:
         return "excitatory"
     return "inhibitory" if weight.max() <= 0 else "mixed"

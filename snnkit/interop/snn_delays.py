@@ -63,7 +63,10 @@ def read(
 
 
 def write(network: SpikingClassifier) -> dict[str, Tensor]:
-    """The state_dict that SNN-delays loads with ``load_state_dict``."""
+    """The state_dict that SNN-delays loads with ``load_state_dict``.
+
+    Raises `CheckpointError` for a layer without delays at its synapses.
+    """
     state: dict[str, Tensor] = {}
     index = 0
     parts: list[tuple[Any, Any]] = [(part.synapses, part.norm) for part in network.layers]
