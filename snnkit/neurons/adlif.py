@@ -76,7 +76,10 @@ def rewind(h: Any, decay: Any, decay_w: Any, a: Any, b: Any, v_th: Any, v_reset:
 
 
 def make(discretisation: str = "se") -> Neuron:
-    """The equations with these options."""
+    """The equations with these options.
+
+    Raises `ParameterError` for another discretisation than those of `DISCRETISATIONS`.
+    """
     if discretisation not in DISCRETISATIONS:
         raise ParameterError(
             f"neuron 'adlif': discretisation {discretisation!r} is none of {', '.join(DISCRETISATIONS)}."

@@ -11,12 +11,15 @@ def valid_steps(steps: int, lengths: Tensor) -> Tensor:
 
 
 def readout_loss(scores: Tensor, labels: Tensor) -> Tensor:
-    """Cross entropy of the scores, mean over the batch."""
+    """Cross entropy of the scores [B, C] against labels int64 [B], mean over the batch."""
     return F.cross_entropy(scores, labels)
 
 
 def rate_penalty(spikes: list[Tensor], mask: Tensor, target: float) -> Tensor:
-    """Σ_layers mean over neurons of max(0, rate − target)²; rate in spikes per neuron and valid step."""
+    """Σ_layers mean over neurons of max(0, rate − target)²; rate in spikes per neuron and valid step.
+
+    spikes [T, B, N] of each layer, mask bool [T, B] of the steps that count.
+    """
     penalty = torch.zeros((), device=mask.device)
     for s in spikes:
         inside = mask[: s.shape[0], :, None]
