@@ -259,7 +259,7 @@ def _heidelberg(path: Path, shape: Shape | None, groups: str, origin: str) -> So
         channels=math.prod(shape),
         shape=shape,
         allow_empty=True,
-        durations=None if duration is None else np.rint(1000 * duration).astype(np.int64),
+        durations=None if duration is None else np.floor(1000 * duration + 1e-6).astype(np.int64),
         name=path.stem,
         key=f"{store.key}|{shape}|{origin}",
     )

@@ -1,16 +1,20 @@
 """Data sets of one's own by name: files of events, folders of sound, tonic's classes, a function."""
 
+import json
 import sys
 import types
 
 import h5py
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
-from snnkit.datasets import Splits, images, load, table
+from snnkit import cli
+from snnkit.datasets import Splits, images, load, table, write_splits
 from snnkit.datasets.own_events import read_bin
 from snnkit.datasets.table import DATASETS, Dataset, lookup
 from snnkit.errors import ConfigError, DataError, MissingExtraError, ParameterError, SnnkitError
+from snnkit.report.samples import samples_picture
 from snnkit.training.config import parse_config
 from snnkit.training.run import load_data
 from tests.helpers.made_files import bin_file, heidelberg, nmnist, own_audio, own_events, write_wav
@@ -516,3 +520,78 @@ def test_a_row_may_keep_all_channels(monkeypatch):
     assert lookup("mine") is row
     with pytest.raises(SnnkitError, match="mine has any, where images are needed"):
         images.load("mine")
+
+
+# one file of it
+
+
+def everything(splits):
+    """What a network can see of a data set."""
+    facts = [splits.classes, splits.shape, splits.dt, splits.speaker_names, splits.speakers, splits.sizes]
+    for part in splits.sizes:
+        data = getattr(splits, part)
+        x, lengths, labels = data.batch(range(len(data)))
+        who = [splits.speaker_names.get(int(s), -1) for s in data.speakers]
+        facts += [x.tolist(), lengths.tolist(), labels.tolist(), who]
+    return facts
+
+
+def written(kind, root):
+    if kind == "sound":
+        own_audio(root)
+        return load("audio", root=root, groups=r"_(\w+)_", channels=70, dt=16.1, progress=False)
+    if kind == "camera":
+        np.savez(root / "a.npz", **camera()[0])
+        return load("events", root=root, file="a.npz", dt=1 / 3, polarity=False)
+    if kind == "late":
+        x = np.random.default_rng(0).integers(0, 3, (20, 40, 5))
+        x[:, :30], x[3] = 0, 0
+        return Splits.from_arrays(all=(x, np.array(list("ba"))[np.arange(20) % 2]), dt=1000.0)
+    x = np.random.default_rng(0).random((20, 7, 2, 3, 3)) < 0.2
+    return Splits.from_arrays(all=(x, np.arange(20) % 2), split="speakers", groups=np.arange(20) // 4, dt=2.5)
+
+
+@pytest.mark.parametrize("kind", ["sound", "camera", "late", "arrays"])
+def test_what_was_written_reads_back_equal(tmp_path, cache, quick_cochlea, kind):
+    splits = written(kind, tmp_path)
+    write_splits(tmp_path / "mine.h5", splits)
+    again = load("events", file=str(tmp_path / "mine.h5"), dt=splits.dt)
+    for want, got in zip(everything(splits), everything(again), strict=True):
+        assert want == got
+    with h5py.File(tmp_path / "mine.h5") as file:
+        assert len(file["spikes/times"]) == len(file["labels"]) == sum(splits.sizes.values())
+
+
+def test_frames_cannot_be_written(tmp_path, cache):
+    x, y = np.random.default_rng(0).normal(size=(20, 7, 3)), np.arange(20) % 2
+    with pytest.raises(DataError, match="train holds values that are no counts of spikes"):
+        write_splits(tmp_path / "mine.h5", Splits.from_arrays(all=(x, y), dt=1.0))
+    with pytest.raises(DataError, match="the targets of train are no classes"):
+        write_splits(tmp_path / "mine.h5", Splits.from_arrays(train=(x > 1, x), dt=1.0))
+    assert not (tmp_path / "mine.h5").exists()
+
+
+def test_the_command_describes_draws_and_writes(tmp_path, cache, quick_cochlea):
+    np.savez(tmp_path / "a.npz", **camera(30)[0])
+    root, picture, file = str(tmp_path), tmp_path / "a.png", tmp_path / "b.h5"
+    given = ["data", "events", "--root", root, "-s", "file=a.npz", "-s", "dt=5.0", "--json"]
+    done = CliRunner().invoke(cli.app, [*given, "--write", str(file), "--picture", str(picture)])
+    assert done.exit_code == 0, done.output
+    about = json.loads(done.output)
+    assert about["shape"] == [2, 4, 6]
+    assert about["train"]["clips"] == 22
+    assert about["train"]["of_each_class"] == {"0": 11, "1": 11}
+    assert about["spikes_per_recording"] == 40
+    splits = load("events", root=tmp_path, file="a.npz", dt=5.0)
+    seconds = splits.train.lengths.sum() * 0.005
+    assert about["rate_hz"] == pytest.approx(22 * 40 / (48 * seconds), abs=1e-3)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    same(load("events", file=str(file), dt=5.0), splits)
+
+
+def test_a_picture_shows_three_samples_of_every_class(tmp_path):
+    x, y = np.random.default_rng(0).integers(0, 2, (20, 9, 5)), np.array([0, 1, 1, 1, 1] * 4)
+    data = Splits.from_arrays(train=(x, y), dt=1.0, classes=["a", "b", "none"]).train
+    assert samples_picture(data, tmp_path / "a.svg") == [0, 5, 10, 1, 2, 3]
+    text = (tmp_path / "a.svg").read_text()
+    assert text.count("PathCollection") == 6
