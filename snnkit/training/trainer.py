@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import numba
 import numpy as np
@@ -20,7 +20,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ..datasets import Splits, augment
 from ..datasets.splits import Data
-from ..errors import DataError, ParameterError
+from ..errors import DataError, NonFiniteError, ParameterError
 from ..events import EventBatch
 from ..files import PathLike, atomic
 from ..graph import Graph
@@ -244,17 +244,24 @@ class Trainer(Loop):
         for part, start in enumerate(range(0, len(rows), train.batch)):
             chosen = rows[start : start + train.batch]
             seed = [train.seed, self.epoch, index, part] if part else [train.seed, self.epoch, index]
-            self._backward(chosen, np.random.default_rng(seed), len(chosen) / len(rows))
+            self._backward(index, chosen, np.random.default_rng(seed), len(chosen) / len(rows))
         if train.clip_grad is not None:
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), train.clip_grad)
         for optimiser, _ in self.groups.values():
             optimiser.step()
         self.runner.clamp_()
+        broken = [name for name, p in self.network.named_parameters() if not torch.isfinite(p).all()]
+        if broken:
+            self._stop_at(index, f"{broken[0]} is not finite after the step")
 
-    def _backward(self, chosen: np.ndarray, rng: np.random.Generator, share: float) -> None:
-        """Add the gradients of a batch to those there are, times its share of the step's samples."""
+    def _backward(self, index: int, chosen: np.ndarray, rng: np.random.Generator, share: float) -> None:
+        """Add the gradients of a batch of step `index` to those there are, times its share of the step's
+        samples."""
         train = self.config.train
         x, lengths, labels = as_tensors(self._augmented(self.train_set, chosen, rng), self.network)
+        if not torch.isfinite(x).all():  # a neuron that is given NaN is silent, and the loss finite
+            sample = int(chosen[int((~torch.isfinite(x)).flatten(2).any(2).any(0).nonzero()[0])])
+            self._stop_at(index, f"the input is not finite in sample {sample} of the training part")
         if train.protocol == "paper":
             lengths = torch.full_like(lengths, x.shape[0])
         out = self._forward(x, lengths)
@@ -262,11 +269,44 @@ class Trainer(Loop):
         total = loss
         if train.rate_strength:
             total = loss + train.rate_strength * rate_penalty(out.spikes, out.mask, train.rate_target)
+        if not torch.isfinite(total):
+            self._stop_at(index, f"the loss is {total.item()}: {self._culprit(x, lengths)}")
         self.fabric.backward(total if share == 1 else total * share)
         if self.goal.accuracy:
             self._count(loss, out.scores, labels)
         else:
             self._count_metric(loss, self.goal.metric(out, labels), len(labels))
+
+    def _stop_at(self, index: int, what: str) -> NoReturn:
+        """Raise `NonFiniteError` for a step of the epoch at hand; the checkpoint stays as it is."""
+        path = self.folder / "last.pt"
+        kept = f"{path} holds the run before it" if path.exists() else "no epoch was finished before it"
+        raise NonFiniteError(
+            f"epoch {self.epoch + 1}, batch {index + 1}: {what}; {kept}. Look at the input, lower "
+            "train.weights.lr_max, or set train.clip_grad."
+        )
+
+    def _culprit(self, x: Tensor, lengths: Tensor) -> str:
+        """Where in the network the first number that is not finite comes up, for this batch."""
+        found: list[str] = []
+
+        def look(name: str, module: nn.Module, given: Any) -> None:
+            values = given if isinstance(given, tuple) else (given,)
+            if any(isinstance(v, Tensor) and not torch.isfinite(v).all() for v in values):
+                found.append(f"{name} ({type(module).__name__})")
+
+        handles = [
+            module.register_forward_hook(lambda m, _, given, name=name: look(name, m, given))
+            for name, module in self.network.named_modules()
+            if name
+        ]
+        with torch.no_grad():
+            self._forward(x, lengths)
+        for handle in handles:
+            handle.remove()
+        if not found:
+            return "every layer's output is finite, the loss of it is not"
+        return f"the first layer whose output is not finite is {found[0]}"
 
     def _forward(self, x: Tensor, lengths: Tensor) -> Output:
         """What the network makes of a batch; what is read of it is in float32."""
