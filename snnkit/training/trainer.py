@@ -32,7 +32,7 @@ from .facts import KEY, Facts
 from .loop import Loop
 from .losses import Objective, Score, balanced_order, class_weights, objective, rate_penalty
 from .lowering import lower
-from .network import Output
+from .network import Output, inputs_of
 from .own import build_named, imported, runner
 from .record import run_record
 from .schedules import kernel_width, optimisers
@@ -71,7 +71,7 @@ class Trainer(Loop):
         data: Splits,
         folder: PathLike,
         progress: bool = True,
-        make: Callable[[Model, int, int, float], Any] | None = None,
+        make: Callable[[Model, Any, int, float], Any] | None = None,
         network: nn.Module | None = None,
         loss: Score | None = None,
         metric: Score | None = None,
@@ -99,7 +99,7 @@ class Trainer(Loop):
         made = own
         if made is None:
             make = make or builder(config.train.hardware_aware)
-            made = make(config.model, self.train_set.channels, len(self.facts.classes), self.facts.dt)
+            made = make(config.model, inputs_of(self.train_set), len(self.facts.classes), self.facts.dt)
         super().__init__(
             self.fabric.to_device(made), config.train.epochs, self.folder / "last.pt",
             patience=config.train.patience, progress=progress,
@@ -354,7 +354,7 @@ class Trainer(Loop):
         return {
             "record": self.record,
             "classes": list(self.train_set.classes),
-            "inputs": self.train_set.channels,
+            "inputs": inputs_of(self.train_set),
             KEY: self.known,
             "network": self.handed,
             "optimisers": {k: o.state_dict() for k, (o, _) in self.groups.items()},
