@@ -45,6 +45,10 @@ class ExportError(SnnkitError, ValueError):
     """A network that the target format or chip cannot hold."""
 
 
+class NonFiniteError(SnnkitError, FloatingPointError):
+    """A loss or weight that became NaN or infinite in training."""
+
+
 class BackendError(SnnkitError, RuntimeError):
     """No kernel for what was asked on this machine."""
 

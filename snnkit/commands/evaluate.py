@@ -11,6 +11,7 @@ from ..files import PathLike
 from ..training.checkpoint import facts_of, load_network
 from ..training.evaluation import evaluate
 from ..training.facts import unnamed
+from ..training.own import scores
 from ..training.run import load_data, on_machine, other_data
 from .data import parse_pairs
 
@@ -36,8 +37,10 @@ def evaluate_run(
     chosen = getattr(load_data(config.model_copy(update={"data": section})), split)
     if known is not None:
         known.checked(chosen, section.name, None if data else split)
-    paper = config.train.protocol == "paper"
-    result = evaluate(network, chosen, config.train.batch, count_padding=paper, model=config.model)
+    how = {"model": config.model, "count_padding": config.train.protocol == "paper", **scores(config)}
+    result = evaluate(network, chosen, config.train.batch, **how)
+    if result.metric is not None:
+        return {"split": split, **result.summary()}
     worst = result.confusion.copy()
     np.fill_diagonal(worst, 0)
     label, guess = np.unravel_index(worst.argmax(), worst.shape)

@@ -143,8 +143,36 @@ class Train(Section):
         "none", description="none, or the chip that the forward pass rounds for"
     )
     start_from: Path | None = Field(None, description="checkpoint whose weights, by name, are the first ones")
+    loss: str | None = Field(
+        None,
+        description="package.module:function of a loss of one's own, f(out, targets)",
+    )
+    metric: str | None = Field(None, description="likewise what epochs are chosen by; more is better")
+    class_weights: Literal["balanced"] | tuple[float, ...] | None = Field(
+        None, description="weights of the classes in the cross entropy; balanced: one over their samples"
+    )
+    sampling: Literal["shuffled", "balanced"] = Field(
+        "shuffled", description="balanced: of every class equally many samples an epoch"
+    )
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32",
+        description="bfloat16: products of matrices under autocast; weights stay float32",
+    )
+    gradient_accumulation: int = Field(
+        1, ge=1, description="batches whose gradients make one step of the optimiser"
+    )
+    validate_every: int = Field(1, ge=1, description="epochs from one validation to the next")
     threads: int | None = Field(None, ge=1)
     device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    @model_validator(mode="after")
+    def _patience_sees_a_validation(self) -> Train:
+        if self.patience is not None and self.patience < self.validate_every:
+            raise ValueError(
+                f"patience = {self.patience} epochs end before there is a validation every "
+                f"{self.validate_every}; give at least as many"
+            )
+        return self
 
 
 class Config(Section):

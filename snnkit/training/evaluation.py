@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..datasets.splits import Data
 from .config import Model
-from .losses import readout_loss
+from .losses import Objective, Score, objective
 from .own import Runner, runner
 
 
@@ -26,6 +26,8 @@ class Evaluation:
     spikes       spikes of each hidden layer per sample, [layers, B]
     rates        spikes per neuron and valid step of each hidden layer
     confusion    int64 [classes, classes], rows are labels
+    metric       mean of the objective's own, where it is not the accuracy; with targets that are no classes
+                 accuracy, confusion and predictions have no meaning
     """
 
     labels: np.ndarray
@@ -35,6 +37,7 @@ class Evaluation:
     rates: list[float]
     classes: list[str]
     batch_accuracies: list[float]
+    metric: float | None = None
 
     @property
     def correct(self) -> np.ndarray:
@@ -55,8 +58,9 @@ class Evaluation:
 
     def summary(self) -> dict[str, Any]:
         """Plain numbers for JSON."""
+        measure = {"accuracy": self.accuracy} if self.metric is None else {"metric": self.metric}
         return {
-            "accuracy": self.accuracy,
+            **measure,
             "loss": self.loss,
             "samples": len(self.labels),
             "rates": self.rates,
@@ -91,23 +95,29 @@ def evaluate(
     *,
     count_padding: bool = False,
     model: Model | None = None,
+    loss: Score | None = None,
+    metric: Score | None = None,
 ) -> Evaluation:
     """Run the network in evaluation mode (rounded delays, fixed batch norm) on all of `data`.
 
     count_padding  read out over the batch's longest sample, as SNN-delays was published
     model          for a module of one's own: the configuration's, whose read-out and tail are its
+    loss, metric   ``f(out, targets)`` instead of those of `snnkit.training.losses.TARGETS`
 
     Raises `ParameterError` for a module of one's own without it, `ShapeError` where it gives another shape
     than [T, B, C].
     """
-    run = runner(network, model, data.shape, len(data.classes))
-    return measured(run, data, batch, count_padding=count_padding)
+    run = runner(network, model, data.shape, len(data.classes) or None)
+    goal = objective(data.labels, loss=loss, metric=metric)
+    return measured(run, data, batch, goal, count_padding=count_padding)
 
 
 @torch.no_grad()
-def measured(network: Runner, data: Data, batch: int = 256, *, count_padding: bool = False) -> Evaluation:
+def measured(
+    network: Runner, data: Data, batch: int, goal: Objective, *, count_padding: bool = False
+) -> Evaluation:
     """What `evaluate` gives, of a network with the way it is run."""
-    predictions, losses, spikes, batch_accuracies = [], 0.0, [], []
+    predictions, losses, spikes, batch_accuracies, metrics = [], 0.0, [], [], 0.0
     neuron_steps: dict[int, float] = {}
     with evaluating(network.network):
         for start in range(0, len(data), batch):
@@ -118,8 +128,11 @@ def measured(network: Runner, data: Data, batch: int = 256, *, count_padding: bo
             out = network(x, lengths)
             predicted = out.scores.argmax(1)
             predictions.append(predicted.cpu().numpy())
-            batch_accuracies.append((predicted == labels).float().mean().item())
-            losses += readout_loss(out.scores, labels).item() * len(indices)
+            if goal.classes:
+                batch_accuracies.append((predicted == labels).float().mean().item())
+            if not goal.accuracy:
+                metrics += goal.metric(out, labels).item() * len(indices)
+            losses += goal.loss(out, labels).item() * len(indices)
             counted = []
             for i, s in enumerate(out.spikes):
                 inside = out.mask[: s.shape[0], :, None]
@@ -128,11 +141,12 @@ def measured(network: Runner, data: Data, batch: int = 256, *, count_padding: bo
             spikes.append(np.stack(counted) if counted else np.zeros((0, len(indices))))
     total = np.concatenate(spikes, 1)
     return Evaluation(
-        np.asarray(data.labels, np.int64),
+        np.asarray(data.labels, np.int64) if goal.classes else np.asarray(data.labels),
         np.concatenate(predictions),
         losses / len(data),
         total,
         (total.sum(1) / np.array(list(neuron_steps.values()))).tolist(),
         list(data.classes),
         batch_accuracies,
+        None if goal.accuracy else metrics / len(data),
     )

@@ -85,7 +85,7 @@ class Loop(ABC):
 
     @abstractmethod
     def _finish_epoch(self) -> dict[str, Any]:
-        """A row for the history, with "valid_accuracy"."""
+        """A row for the history, with "valid_accuracy": None in an epoch without validation."""
 
     @abstractmethod
     def _tell(self, row: dict[str, Any]) -> None:
@@ -140,8 +140,9 @@ class Loop(ABC):
                 self.save()
                 raise Interrupted(f"stopped in epoch {self.epoch + 1}; {self.path} holds all of it")
         row = self._finish_epoch()
-        if row["valid_accuracy"] > self.best_accuracy:
-            self.best_accuracy, self.best_epoch = row["valid_accuracy"], self.epoch
+        measured = row["valid_accuracy"]
+        if measured is not None and measured > self.best_accuracy:
+            self.best_accuracy, self.best_epoch = measured, self.epoch
             self.best = {k: v.detach().clone() for k, v in self.kept.state_dict().items()}
         self.history.append(row)
         self.epoch, self.batch_index = self.epoch + 1, 0
@@ -154,6 +155,12 @@ class Loop(ABC):
         self.running["loss"] += loss.item() * len(labels)
         self.running["correct"] += (scores.argmax(1) == hard).sum().item()
         self.running["samples"] += len(labels)
+
+    def _count_metric(self, loss: Tensor, metric: Tensor, samples: int) -> None:
+        """As `_count`, where something else than correct classes is counted."""
+        self.running["loss"] += loss.item() * samples
+        self.running["correct"] += metric.item() * samples
+        self.running["samples"] += samples
 
     def save(self) -> None:
         """Write the checkpoint, if there is a path for it."""
@@ -186,10 +193,11 @@ class Loop(ABC):
 
     def _note(self) -> str:
         samples = max(self.running["samples"], 1)
-        valid = f"  valid {self.history[-1]['valid_accuracy']:.3f}" if self.history else ""
+        measured = [r["valid_accuracy"] for r in self.history if r["valid_accuracy"] is not None]
+        valid = f"  valid {measured[-1]:.3f}" if measured else ""
         return (
             f"loss {self.running['loss'] / samples:.3f}  train {self.running['correct'] / samples:.3f}"
-            f"{valid}  best {max(self.best_accuracy, 0):.3f}"
+            f"{valid}  best {self.best_accuracy if measured else 0:.3f}"
         )
 
     @contextmanager

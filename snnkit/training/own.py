@@ -31,7 +31,7 @@ from ..errors import ConfigError, ParameterError, ShapeError, nearest
 from ..metadata import Readout, Timing
 from ..neurons import NeuronModule
 from ..readouts import READOUTS
-from .config import Model, Train
+from .config import Config, Model, Train
 from .losses import valid_steps
 from .network import Layer, Output, SpikingClassifier
 from .schedules import kernel_width
@@ -257,3 +257,15 @@ def build_named(text: str, shape: tuple[int, ...], classes: int, dt: float) -> n
             f"{_described(network)}."
         )
     return network
+
+
+def scores(config: Config) -> dict[str, Any]:
+    """The loss and metric of one's own that a configuration names, for `evaluate`; None: the targets' own.
+
+    Raises `ConfigError` where there is no such function.
+    """
+    train = config.train
+    return {
+        "loss": None if train.loss is None else imported(train.loss, "train.loss"),
+        "metric": None if train.metric is None else imported(train.metric, "train.metric"),
+    }

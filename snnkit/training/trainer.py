@@ -8,19 +8,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import numba
 import numpy as np
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.loggers.tensorboard import TensorBoardLogger
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ..datasets import Splits, augment
 from ..datasets.splits import Data
-from ..errors import DataError, ParameterError
+from ..errors import DataError, NonFiniteError, ParameterError
 from ..events import EventBatch
 from ..files import PathLike, atomic
 from ..graph import Graph
@@ -30,10 +30,10 @@ from .config import Config, Model
 from .evaluation import Evaluation, as_tensors, measured
 from .facts import KEY, Facts
 from .loop import Loop
-from .losses import rate_penalty, readout_loss
+from .losses import Objective, Score, balanced_order, class_weights, objective, rate_penalty
 from .lowering import lower
-from .network import inputs_of
-from .own import build_named, runner
+from .network import Output, inputs_of
+from .own import build_named, imported, runner
 from .record import run_record
 from .schedules import kernel_width, optimisers
 
@@ -55,6 +55,9 @@ class Trainer(Loop):
     network   a module of one's own instead: x [T, B, *shape], time first, to potentials or spikes of its
               outputs [T, B, C], which `model.readout` reads; or (x, lengths) to an `Output`. Its neurons'
               rates are penalised, the positions and σ of its delays learned as those of ours
+    loss      ``f(out, targets)`` → what is minimised, a scalar, instead of that of `TARGETS` for targets of
+              this kind; or ``train.loss`` names it
+    metric    likewise what epochs are chosen by, more is better; the history calls it valid_accuracy
 
     named     whether the configuration's ``[data]`` gives `data` again, as the commands say; checkpoint and
               Graph then find them by it. False: they must be handed over again
@@ -70,6 +73,8 @@ class Trainer(Loop):
         progress: bool = True,
         make: Callable[[Model, Any, int, float], Any] | None = None,
         network: nn.Module | None = None,
+        loss: Score | None = None,
+        metric: Score | None = None,
     ) -> None:
         self.config, self.data, self.folder = config, data, Path(folder)
         if config.train.threads:
@@ -99,7 +104,10 @@ class Trainer(Loop):
             self.fabric.to_device(made), config.train.epochs, self.folder / "last.pt",
             patience=config.train.patience, progress=progress,
         )  # fmt: skip
-        outputs = len(self.facts.classes)
+        self.goal = self._objective(loss, metric)
+        if not self.goal.accuracy:
+            self.best_accuracy = -float("inf")
+        outputs = len(self.facts.classes) or None
         self.runner = runner(self.network, config.model, self.facts.shape, outputs, made=own is None)
         self.groups = optimisers(cast(Any, self.runner), config)
         self.record = run_record(config)
@@ -114,6 +122,28 @@ class Trainer(Loop):
         if named is not None:
             network = build_named(named, self.facts.shape, len(self.facts.classes), self.facts.dt)
         return None if network is None else handed(network, self.config)
+
+    def _objective(self, loss: Score | None, metric: Score | None) -> Objective:
+        """What is minimised and chosen by, for training."""
+        train, labels = self.config.train, self.train_set.labels
+        for name, given in (("loss", loss), ("metric", metric)):
+            if given is not None and getattr(train, name) is not None:
+                raise ParameterError(f"give one of {name}= and train.{name}.")
+        loss = loss if train.loss is None else imported(train.loss, "train.loss")
+        metric = metric if train.metric is None else imported(train.metric, "train.metric")
+        plain = objective(labels, loss=loss, metric=metric)
+        weights = None
+        if train.class_weights is not None and plain.classes:
+            weights = class_weights(train.class_weights, labels, len(self.facts.classes))
+        elif train.class_weights is not None or (train.sampling == "balanced" and not plain.classes):
+            raise ParameterError(
+                "train.class_weights and train.sampling = 'balanced' need targets that are classes [B], "
+                f"these have shape {list(labels.shape)}."
+            )
+        if self.config.augment.cutmix and not plain.classes:
+            raise ParameterError("augment.cutmix mixes classes [B]; these targets are none. Set it to 0.")
+        self.validation_goal = plain  # of unweighted samples
+        return objective(labels, loss=loss, metric=metric, weights=weights)
 
     @property
     def kept(self) -> Any:
@@ -163,59 +193,129 @@ class Trainer(Loop):
     def _start_epoch(self) -> int:
         train = self.config.train
         self.runner.set_sigma(train, self.epoch)
-        self._order = np.random.default_rng([train.seed, self.epoch]).permutation(len(self.train_set))
-        return -(-len(self._order) // train.batch)
+        rng = np.random.default_rng([train.seed, self.epoch])
+        if train.sampling == "balanced":
+            self._order = balanced_order(self.train_set.labels, rng)
+        else:
+            self._order = rng.permutation(len(self.train_set))
+        return -(-len(self._order) // (train.batch * train.gradient_accumulation))
 
     def _sigma(self) -> float:
         return kernel_width(self.config.train, self.config.model.max_delay, self.epoch)
 
     def _finish_epoch(self) -> dict[str, Any]:
-        train = self.config.train
-        paper = train.protocol == "paper"
-        result = measured(self.runner, self.valid_set, train.batch, count_padding=paper)
-        accuracy = self._score(result)
+        result = self._validated()
+        accuracy = None if result is None else self._score(result)
         for _, schedule in self.groups.values():
-            if isinstance(schedule, ReduceLROnPlateau):
-                schedule.step(accuracy)
-            else:
+            if not isinstance(schedule, ReduceLROnPlateau):
                 schedule.step()
+            elif accuracy is not None:
+                schedule.step(accuracy)
         samples = self.running["samples"]
         return {
             "epoch": self.epoch,
             "sigma": self._sigma(),
             "train_loss": self.running["loss"] / samples,
             "train_accuracy": self.running["correct"] / samples,
-            "valid_loss": result.loss,
+            "valid_loss": None if result is None else result.loss,
             "valid_accuracy": accuracy,
-            **{f"rate_{i}": rate for i, rate in enumerate(result.rates)},
+            **{f"rate_{i}": rate for i, rate in enumerate([] if result is None else result.rates)},
         }
 
+    def _validated(self) -> Evaluation | None:
+        """What validation gives in this epoch; None where `validate_every` passes it over."""
+        train, done = self.config.train, self.epoch + 1
+        if done % train.validate_every and done < self.epochs:
+            return None
+        paper = train.protocol == "paper"
+        return measured(self.runner, self.valid_set, train.batch, self.validation_goal, count_padding=paper)
+
     def _tell(self, row: dict[str, Any]) -> None:
-        self._board.log_metrics(row, step=row["epoch"])
+        self._board.log_metrics({k: v for k, v in row.items() if v is not None}, step=row["epoch"])
         self._board.save()
         self._write_table()
 
     def _train_batch(self, index: int) -> None:
         train = self.config.train
-        chosen = self._order[index * train.batch : (index + 1) * train.batch]
-        rng = np.random.default_rng([train.seed, self.epoch, index])
-        x, lengths, labels = as_tensors(self._augmented(self.train_set, chosen, rng), self.network)
-        if train.protocol == "paper":
-            lengths = torch.full_like(lengths, x.shape[0])
-        out = self.runner(x, lengths, rates=train.rate_strength > 0)
-        loss = readout_loss(out.scores, labels)
-        total = loss
-        if train.rate_strength:
-            total = loss + train.rate_strength * rate_penalty(out.spikes, out.mask, train.rate_target)
+        whole = train.batch * train.gradient_accumulation
+        rows = self._order[index * whole : (index + 1) * whole]
         for optimiser, _ in self.groups.values():
             optimiser.zero_grad(set_to_none=True)
-        self.fabric.backward(total)
+        for part, start in enumerate(range(0, len(rows), train.batch)):
+            chosen = rows[start : start + train.batch]
+            seed = [train.seed, self.epoch, index, part] if part else [train.seed, self.epoch, index]
+            self._backward(index, chosen, np.random.default_rng(seed), len(chosen) / len(rows))
         if train.clip_grad is not None:
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), train.clip_grad)
         for optimiser, _ in self.groups.values():
             optimiser.step()
         self.runner.clamp_()
-        self._count(loss, out.scores, labels)
+        broken = [name for name, p in self.network.named_parameters() if not torch.isfinite(p).all()]
+        if broken:
+            self._stop_at(index, f"{broken[0]} is not finite after the step")
+
+    def _backward(self, index: int, chosen: np.ndarray, rng: np.random.Generator, share: float) -> None:
+        """Add the gradients of a batch of step `index` to those there are, times its share of the step's
+        samples."""
+        train = self.config.train
+        x, lengths, labels = as_tensors(self._augmented(self.train_set, chosen, rng), self.network)
+        if not torch.isfinite(x).all():  # a neuron that is given NaN is silent, and the loss finite
+            sample = int(chosen[int((~torch.isfinite(x)).flatten(2).any(2).any(0).nonzero()[0])])
+            self._stop_at(index, f"the input is not finite in sample {sample} of the training part")
+        if train.protocol == "paper":
+            lengths = torch.full_like(lengths, x.shape[0])
+        out = self._forward(x, lengths)
+        loss = self.goal.loss(out, labels)
+        total = loss
+        if train.rate_strength:
+            total = loss + train.rate_strength * rate_penalty(out.spikes, out.mask, train.rate_target)
+        if not torch.isfinite(total):
+            self._stop_at(index, f"the loss is {total.item()}: {self._culprit(x, lengths)}")
+        self.fabric.backward(total if share == 1 else total * share)
+        if self.goal.accuracy:
+            self._count(loss, out.scores, labels)
+        else:
+            self._count_metric(loss, self.goal.metric(out, labels), len(labels))
+
+    def _stop_at(self, index: int, what: str) -> NoReturn:
+        """Raise `NonFiniteError` for a step of the epoch at hand; the checkpoint stays as it is."""
+        path = self.folder / "last.pt"
+        kept = f"{path} holds the run before it" if path.exists() else "no epoch was finished before it"
+        raise NonFiniteError(
+            f"epoch {self.epoch + 1}, batch {index + 1}: {what}; {kept}. Look at the input, lower "
+            "train.weights.lr_max, or set train.clip_grad."
+        )
+
+    def _culprit(self, x: Tensor, lengths: Tensor) -> str:
+        """Where in the network the first number that is not finite comes up, for this batch."""
+        found: list[str] = []
+
+        def look(name: str, module: nn.Module, given: Any) -> None:
+            values = given if isinstance(given, tuple) else (given,)
+            if any(isinstance(v, Tensor) and not torch.isfinite(v).all() for v in values):
+                found.append(f"{name} ({type(module).__name__})")
+
+        handles = [
+            module.register_forward_hook(lambda m, _, given, name=name: look(name, m, given))
+            for name, module in self.network.named_modules()
+            if name
+        ]
+        with torch.no_grad():
+            self._forward(x, lengths)
+        for handle in handles:
+            handle.remove()
+        if not found:
+            return "every layer's output is finite, the loss of it is not"
+        return f"the first layer whose output is not finite is {found[0]}"
+
+    def _forward(self, x: Tensor, lengths: Tensor) -> Output:
+        """What the network makes of a batch; what is read of it is in float32."""
+        train = self.config.train
+        if train.precision == "float32":
+            return self.runner(x, lengths, rates=train.rate_strength > 0)
+        with torch.autocast(x.device.type, torch.bfloat16):
+            out = self.runner(x, lengths, rates=train.rate_strength > 0)
+        return Output(out.scores.float(), out.v.float(), [s.float() for s in out.spikes], out.mask)
 
     def _augmented(
         self, data: Data, chosen: np.ndarray, rng: np.random.Generator
@@ -244,6 +344,8 @@ class Trainer(Loop):
         return events.to_dense(), events.lengths, labels
 
     def _score(self, result: Evaluation) -> float:
+        if result.metric is not None:
+            return result.metric
         if self.config.train.protocol == "paper":
             return float(np.mean(result.batch_accuracies))
         return result.accuracy
@@ -284,8 +386,9 @@ class Trainer(Loop):
 
     def _write_table(self) -> None:
         """The history as ``metrics.csv``, one row an epoch."""
-        columns = list(self.history[0])
-        lines = [",".join(columns), *(",".join(str(row[c]) for c in columns) for row in self.history)]
+        columns = list(dict.fromkeys(column for row in self.history for column in row))
+        rows = [["" if row.get(c) is None else str(row[c]) for c in columns] for row in self.history]
+        lines = [",".join(columns), *(",".join(row) for row in rows)]
         with atomic(self.folder / "metrics.csv") as temporary:
             temporary.write_text("\n".join(lines) + "\n")
 
