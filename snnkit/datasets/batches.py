@@ -1,7 +1,13 @@
-"""Recordings in steps, given out as dense batches: `Binned` from spikes, `Frames` from analogue input."""
+"""Recordings in steps, given out as dense batches: `Binned` from spikes, `Frames` from analogue input.
+
+A batch is flat, [T, B, N], whatever the `shape` of one step is: spikes, augmentation, Graphs and the engine
+all number neurons in one row. A network of images asks `shape` and takes ``x.unflatten(2, shape)``, which
+copies nothing: neuron n is the n-th value of [C, H, W], row by row.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,7 +15,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from ..errors import ParameterError
+from ..errors import ParameterError, ShapeError
 from ..events import EventBatch
 from .event_data import ranges
 
@@ -25,6 +31,9 @@ class Binned:
     dt        ms
     channels  number of input neurons
     dropped   spikes that `steps` cut off
+    shape     of one step, (N,) or (C, H, W), of `channels` values; () stands for (channels,)
+
+    Raises `ShapeError` for a shape of another number of values.
     """
 
     events: EventBatch
@@ -35,6 +44,10 @@ class Binned:
     channels: int
     name: str = ""
     dropped: int = 0
+    shape: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.shape = fitting_shape(self.name, self.shape, self.channels)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -107,6 +120,7 @@ class Frames:
     mean, scale  a batch holds (frames − mean) / scale
     lengths      int64 [B]
     rows         int64 [B]: recording b is ``frames[rows[b]]``
+    shape        of one step, as `Binned.shape`
     """
 
     frames: np.ndarray
@@ -120,6 +134,10 @@ class Frames:
     mean: float = 0.0
     scale: float = 1.0
     rows: np.ndarray | None = None
+    shape: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.shape = fitting_shape(self.name, self.shape, self.channels)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -160,6 +178,20 @@ class Frames:
             speakers=self.speakers[rows],
             rows=rows if self.rows is None else self.rows[rows],
         )
+
+
+Data = Binned | Frames
+
+
+def fitting_shape(name: str, shape: tuple[int, ...], channels: int) -> tuple[int, ...]:
+    """`shape`, or (channels,) for (). Raises `ShapeError` unless it has `channels` values."""
+    shape = tuple(int(n) for n in shape) or (channels,)
+    if math.prod(shape) != channels:
+        raise ShapeError(
+            f"{name or 'data'}: a step of shape {list(shape)} has {math.prod(shape)} values, but there are "
+            f"{channels} channels."
+        )
+    return shape
 
 
 def _rows(indices: Any, count: int, name: str) -> np.ndarray:

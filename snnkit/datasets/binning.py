@@ -29,22 +29,32 @@ def bin_events(
     *,
     binary: bool = False,
     steps: int | None = None,
+    duration: float | None = None,
     cache: bool = True,
 ) -> Binned:
     """Count the spikes of every step and channel.
 
     A spike at t µs belongs to step ⌊t / (1000·dt)⌋. `channels` neurons are left: neighbours
     ``dataset.channels / channels`` at a time are summed. A recording's length is the step of its last
-    spike plus one, at most `steps`; spikes after that are counted in `dropped`.
+    spike plus one, at most `steps`; spikes after that are counted in `dropped`. A width 1000·dt within
+    10⁻⁶ µs of a whole number of µs is that number. Channels of a sensor with a shape (C, H, W) are not
+    summed to fewer.
 
     dt        ms
     binary    1 where there was at least one spike, instead of the count
+    duration  ms that every recording lasts: shorter ones end in silence, later spikes are dropped
     cache     keep the result under `files.cache_folder()` (only for a dataset that has a `key`)
 
     Raises `ParameterError` for a `dt`, `channels` or `steps` that cannot be, `DataError` for a recording
     that cannot be.
     """
-    channels = dataset.channels if channels is None else channels
+    if channels is None:
+        channels = dataset.channels
+    elif len(dataset.shape) > 1 and channels != dataset.channels:
+        raise ParameterError(
+            f"channels = {channels}, but {dataset.name} has the shape {list(dataset.shape)}; leave channels "
+            f"out, or take {dataset.channels}."
+        )
     if not (isinstance(dt, int | float) and math.isfinite(dt) and dt >= 0.001):
         raise ParameterError(f"dt = {dt} ms; it must be a number of at least 0.001 ms (1 µs).")
     if channels < 1 or dataset.channels % channels:
@@ -54,10 +64,16 @@ def bin_events(
         )
     if steps is not None and steps < 1:
         raise ParameterError(f"steps = {steps}; it must be at least 1, or None for all.")
+    if duration is not None:
+        if not (math.isfinite(duration) and duration >= dt):
+            raise ParameterError(f"duration = {duration} ms; it must be at least one step of {dt} ms.")
+        last = math.ceil(duration / dt - 1e-9)
+        steps = last if steps is None else min(steps, last)
+    floor = None if duration is None else steps
     if dataset.transform is not None or dataset.key is None or not cache:
-        return _bin(dataset, dt, channels, binary, steps)
+        return _bin(dataset, dt, channels, binary, steps, floor)
     settings = {
-        "version": _VERSION,
+        "version": _VERSION if _kept_by_version_1(dt) else 2,
         "source": dataset.key,
         "dt": float(dt),
         "channels": channels,
@@ -67,6 +83,8 @@ def bin_events(
         if len(dataset) == len(dataset.store) and (np.diff(dataset.rows) == 1).all()
         else hashlib.sha256(dataset.rows.astype("<i8").tobytes()).hexdigest(),
     }
+    if floor is not None:
+        settings["at_least"] = floor
     text = json.dumps(settings, sort_keys=True)
     path = cache_folder() / "binned" / f"{dataset.name}-{hashlib.sha256(text.encode()).hexdigest()[:20]}.h5"
     if path.is_file():
@@ -74,7 +92,7 @@ def bin_events(
             return _load(path, dataset, dt)
         except DataError as error:
             _log.warning("%s is made anew: %s", path, error)
-    binned = _bin(dataset, dt, channels, binary, steps)
+    binned = _bin(dataset, dt, channels, binary, steps, floor)
     try:
         _save(path, binned, text)
     except DataError as error:
@@ -82,17 +100,33 @@ def bin_events(
     return binned
 
 
-def _bin(dataset: EventDataset, dt: float, channels: int, binary: bool, steps: int | None) -> Binned:
-    """`bin_events` without looking on disk, a chunk of recordings at a time."""
+def _kept_by_version_1(dt: float) -> bool:
+    """Whether version 1 of the cache, which divided by ``dt * 1000``, binned this width as now."""
+    return _width(dt) == dt * 1000
+
+
+def _width(dt: float) -> int | float:
+    """Length of a step of `dt` ms, µs: a whole number where the product misses one by its rounding."""
+    width = dt * 1000
+    return round(width) if abs(width - round(width)) < 1e-6 else width
+
+
+def _bin(
+    dataset: EventDataset, dt: float, channels: int, binary: bool, steps: int | None, floor: int | None
+) -> Binned:
+    """`bin_events` without looking on disk, a chunk of recordings at a time.
+
+    floor  steps that a recording has at least
+    """
     pool = dataset.channels // channels
-    width = dt * 1000  # µs
+    width = _width(dt)
     times, neurons, values, counts, lengths = [], [], [], [], []
     dropped = 0
     lo, chunk = 0, 64
     while lo < len(dataset):
         part = np.arange(lo, min(lo + chunk, len(dataset)))
         t, x, per = _transformed(dataset, part) if dataset.transform is not None else dataset.read(part)
-        step = (t // int(width)) if width == int(width) else np.floor(t / width).astype(np.int64)
+        step = t // width if isinstance(width, int) else np.floor(t / width).astype(np.int64)
         sample = np.repeat(np.arange(len(part)), per)
         if steps is not None:
             late = step >= steps
@@ -100,6 +134,11 @@ def _bin(dataset: EventDataset, dt: float, channels: int, binary: bool, steps: i
             step, x, sample = step[~late], x[~late], sample[~late]
         last = np.zeros(len(part), np.int64)
         np.maximum.at(last, sample, step)
+        if floor is not None:
+            last = np.maximum(last, floor - 1)
+        if dataset.durations is not None:
+            until = np.ceil(dataset.durations[part] / width - 1e-9).astype(np.int64) - 1
+            last = np.maximum(last, until if steps is None else np.minimum(until, steps - 1))
         longest = int(last.max(initial=0)) + 1
         cell = (sample * longest + step) * channels + x // pool
         size = len(part) * longest * channels
@@ -137,6 +176,7 @@ def _binned(dataset: EventDataset, events: EventBatch, dt: float, dropped: int) 
         dt=dt,
         channels=events.size,
         name=dataset.name,
+        shape=dataset.shape if events.size == dataset.channels else (),
         dropped=dropped,
     )
 

@@ -50,6 +50,9 @@ class EventDataset:
     key               identifies the content for caches; None: not cached
     transform         applied to the events of ``dataset[i]``
     target_transform  applied to its label
+    shape             of one step, (N,) or (C, H, W), of `channels` values; () stands for (channels,)
+    allow_empty       whether a recording may have no events
+    durations         int64 [B]   µs that each recording lasts at least; None: up to its last event
 
     Raises `DataError` naming the first recording whose label has no class, `ShapeError` where labels,
     speakers and rows are not equally many.
@@ -65,6 +68,9 @@ class EventDataset:
     key: str | None = None
     transform: Transform | None = None
     target_transform: Transform | None = None
+    shape: tuple[int, ...] = ()
+    allow_empty: bool = False
+    durations: np.ndarray | None = None
 
     dtype: ClassVar = EVENT_DTYPE
     ordering: ClassVar = EVENT_DTYPE.names
@@ -121,7 +127,7 @@ class EventDataset:
         """
         rows = self.rows[indices]
         times, neurons, counts = self.store.read(rows)
-        if (counts == 0).any():
+        if (counts == 0).any() and not self.allow_empty:
             row = int(rows[np.argmax(counts == 0)])
             raise DataError(f"{self.store.where(row)}: it has no events; a recording needs at least one.")
         wrong = (neurons < 0) | (neurons >= self.channels)
@@ -138,8 +144,26 @@ class EventDataset:
         """The recordings `indices` [R] (in that order) of the same store."""
         indices = np.asarray(indices, np.int64)
         return replace(
-            self, rows=self.rows[indices], labels=self.labels[indices], speakers=self.speakers[indices]
+            self,
+            rows=self.rows[indices],
+            labels=self.labels[indices],
+            speakers=self.speakers[indices],
+            durations=None if self.durations is None else self.durations[indices],
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parted:
+    """All recordings of a data set, and which of them are in which part.
+
+    data   the recordings
+    rows   part → int64 [R], rows of `data`
+    names  speaker number → name
+    """
+
+    data: EventDataset
+    rows: dict[str, np.ndarray]
+    names: dict[int, str]
 
 
 class ArrayStore:

@@ -149,4 +149,5 @@ def as_frames(name: str, pair: Pair, classes: list[str], dt: float, steps: int =
         dt=dt,
         channels=size,
         name=name,
+        shape=x.shape[1:],
     )

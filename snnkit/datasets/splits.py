@@ -1,16 +1,28 @@
-"""Train, valid and test of a data set, each made when it is first asked for."""
+"""Train, valid and test of a data set, each made when it is first asked for.
+
+`Splits.from_arrays`, `from_events` and `from_dataset` take data as people have them, samples first. Here and
+nowhere else: what comes out is time first, [T, B, N].
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from .batches import Binned, Frames
+from ..errors import DataError, ParameterError
+from .batches import Binned
+from .batches import Data as Data
+from .given import parts_of_arrays, parts_of_events
+from .labels import as_array
+from .rules import SplitRule, numbered_groups, rule_of
 
-Data = Binned | Frames
+PARTS = ("train", "valid", "test")
+Pair = tuple[Any, Any]
+"""Samples and their labels."""
 
 
 @dataclass
@@ -21,6 +33,7 @@ class Splits:
 
     speakers  who is in each part: part → sorted speaker numbers
     sizes     recordings in each part; neither makes the part
+    shape     of one step, (N,) or (C, H, W), of `channels` values; () stands for (channels,)
     """
 
     make: dict[str, Callable[[], Data]]
@@ -33,7 +46,133 @@ class Splits:
     speaker_names: dict[int, str] = field(default_factory=dict)
     speakers: dict[str, list[int]] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
+    shape: tuple[int, ...] = ()
     _made: dict[str, Data] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        self.shape = tuple(self.shape) or (self.channels,)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        *,
+        train: Pair | None = None,
+        valid: Pair | None = None,
+        test: Pair | None = None,
+        all: Pair | None = None,
+        dt: float,
+        classes: Sequence[str] | None = None,
+        lengths: Any = None,
+        split: str | SplitRule | Mapping[str, Any] = "random",
+        groups: Any = None,
+        name: str = "arrays",
+    ) -> Splits:
+        """Splits of arrays of NumPy or torch, samples first.
+
+        train, valid, test  x and y of each part; valid and test may be left out
+        all      x and y of everything, divided by `split` and `groups`, instead of parts
+        x        [B, T, N] or [B, T, C, H, W], or a list of arrays [T, …] that differ in length
+        y        whole numbers [B] or names [B]; or other targets: reals [B], or anything of more axes
+        dt       length of a step, ms
+        classes  names in label order; None: the names sorted, over all parts, or the numbers from 0
+        lengths  steps of each sample that count, [B] (a dictionary of parts where there are parts)
+        split    "random", "speakers", "kfold", or a `SplitRule`
+        groups   [B] who or what each sample of `all` belongs to: speaker, session; numbers or names
+
+        Counts (0, 1, 2 …) become events, everything else stays dense, in its own dtype and, if it is a
+        memory map, on disk.
+
+        Raises `ParameterError`, `ShapeError` and `DataError` that name part, sample and step.
+        """
+        given = _given(name, train=train, valid=valid, test=test, all=all)
+        limits: Mapping[str, Any] = {} if lengths is None else {"all": lengths}
+        if isinstance(lengths, Mapping):
+            limits = lengths
+        if unknown := [part for part in limits if part not in given]:
+            raise ParameterError(
+                f"{name}: lengths has {unknown[0]!r}, the samples are in {', '.join(given)}; give "
+                "a dictionary of these."
+            )
+        made = parts_of_arrays(given, dt, classes, limits, name)
+        return cls._of_parts(made, split, groups, name)
+
+    @classmethod
+    def from_events(
+        cls,
+        *,
+        train: Pair | None = None,
+        valid: Pair | None = None,
+        test: Pair | None = None,
+        all: Pair | None = None,
+        dt: float,
+        classes: Sequence[str] | None = None,
+        split: str | SplitRule | Mapping[str, Any] = "random",
+        groups: Any = None,
+        name: str = "events",
+        **sensor: Any,
+    ) -> Splits:
+        """Splits of events: x is a list of structured arrays t (µs), x[, y][, p], one a recording.
+
+        The other arguments are those of `from_arrays`. Of the sensor may be said
+
+        shape     (N,), or (C, H, W) where events have y; C is 1 (both polarities together) or 2; None: the
+                  smallest that holds all events of all parts
+        origin    "zero": times count from 0; "first": from the first event of each recording
+        duration  ms that every recording lasts; None: as long as its last event. One without events is a
+                  silent step
+        binary    1 where there was at least one spike in a step, instead of the count
+
+        Raises as `from_arrays`.
+        """
+        given = _given(name, train=train, valid=valid, test=test, all=all)
+        made = parts_of_events(given, dt, classes, name=name, **sensor)
+        return cls._of_parts(made, split, groups, name)
+
+    @classmethod
+    def from_dataset(cls, dataset: Any = None, *, dt: float, **options: Any) -> Splits:
+        """Splits of a `torch.utils.data.Dataset` whose items are (sample, label), read into memory once.
+
+        A sample is events, as for `from_events`, or dense, [T, N] or [T, C, H, W], as for `from_arrays`; the
+        options are theirs. `train`, `valid` and `test` are data sets as well; `dataset` alone is divided as
+        `all` is.
+
+        Raises as `from_arrays`, and `DataError` for an item that is no pair.
+        """
+        parts = {"all": dataset, **{part: options.pop(part, None) for part in PARTS}}
+        source = next((one for one in parts.values() if one is not None), None)
+        name = options.setdefault("name", type(source).__name__)
+        given = {part: _read(one, f"{name}: {part}") for part, one in parts.items() if one is not None}
+        first = next((xs[0] for xs, _ in given.values() if len(xs)), None)
+        of_events = getattr(getattr(first, "dtype", None), "names", None) is not None
+        make = cls.from_events if of_events else cls.from_arrays
+        return make(**given, dt=dt, **options)  # type: ignore[arg-type]
+
+    @classmethod
+    def _of_parts(cls, made: dict[str, Data], split: Any, groups: Any, name: str) -> Splits:
+        """Splits of parts, or of "all" that the rule `split` divides."""
+        names: dict[int, str] = {}
+        if groups is not None:
+            if "all" not in made:
+                raise ParameterError(f"{name}: groups divide all=(x, y); parts given as such need none.")
+            made["all"].speakers, names = numbered_groups(groups)
+        first = next(iter(made.values()))
+        if "all" in made:
+            whole = made["all"]
+            who = whole.speakers if groups is not None else None
+            rows = rule_of(split).rows(whole.labels, who, name)
+            made = {part: whole.subset(some) for part, some in rows.items()}
+        check_classes(name, made["train"].labels, first.classes)
+        return cls(
+            make={part: partial(_itself, data) for part, data in made.items()},
+            classes=first.classes,
+            dt=first.dt,
+            channels=first.channels,
+            shape=first.shape,
+            name=name,
+            speaker_names=names,
+            speakers={p: sorted({int(s) for s in data.speakers if s >= 0}) for p, data in made.items()},
+            sizes={part: len(data) for part, data in made.items()},
+        )
 
     @property
     def train(self) -> Data:
@@ -77,5 +216,52 @@ class Splits:
 
     def _get(self, part: str) -> Data:
         if part not in self._made:
+            if part not in self.make:
+                raise ParameterError(
+                    f"{self.name} has no {part} part; it has {', '.join(self.make)}. Give {part}=(x, y)."
+                )
             self._made[part] = self.make[part]()
         return self._made[part]
+
+
+def check_classes(name: str, labels: np.ndarray, classes: Sequence[str]) -> None:
+    """Raise `DataError` unless the labels of train [B] are of at least two classes, or other targets."""
+    if len(labels) == 0:
+        raise DataError(f"{name}: the train part has no samples.")
+    if labels.ndim == 1 and labels.dtype.kind in "iu" and len(np.unique(labels)) < 2:
+        raise DataError(
+            f"{name}: all {len(labels)} samples of train are of one class, {classes[int(labels[0])]!r}; "
+            "there is nothing to learn. Give samples of two at least."
+        )
+
+
+def _itself(data: Data) -> Data:
+    return data
+
+
+def _given(name: str, **parts: Pair | None) -> dict[str, Pair]:
+    """The parts that were given: all alone, or train and perhaps valid and test."""
+    given = {part: pair for part, pair in parts.items() if pair is not None}
+    if ("all" in given) == ("train" in given) or ("all" in given and len(given) > 1):
+        got = ", ".join(given) or "nothing"
+        raise ParameterError(
+            f"{name}: give train=(x, y), and valid and test, or all=(x, y) alone; got {got}."
+        )
+    for part, pair in given.items():
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise ParameterError(f"{name}: {part} should be a pair (x, y), got {type(pair).__name__}.")
+    return given
+
+
+def _read(dataset: Any, where: str) -> Pair:
+    """All samples and labels of a torch data set."""
+    samples, labels = [], []
+    for i in range(len(dataset)):
+        item = dataset[i]
+        if not isinstance(item, tuple | list) or len(item) != 2:
+            raise DataError(f"{where}, item {i}: expected (sample, label), got {type(item).__name__}.")
+        samples.append(as_array(item[0]))
+        labels.append(item[1])
+    if labels and np.ndim(labels[0]) > 0:
+        return samples, np.stack([as_array(label) for label in labels])
+    return samples, labels

@@ -1,7 +1,10 @@
 """Counting spikes per step and channel equals counting them one by one, and is kept on disk."""
 
+import json
 import math
+from decimal import Decimal
 
+import h5py
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -265,3 +268,40 @@ def test_frames_are_standardised_and_parts_of_parts_stay_in_order():
     x, lengths, _ = part.batch([1, 0], augment=cut)
     np.testing.assert_array_equal(x, (frames[[4, 3], :2].transpose(1, 0, 2) - 2) / 4)
     assert lengths.tolist() == [2, 2]
+
+
+@pytest.mark.parametrize("dt", [16.1, 1.1, 0.7, 8.2, 4.35, 2.3])
+def test_a_spike_on_the_border_of_a_step_begins_it(dt):
+    """Whole microseconds, counted exactly: 16.1 · 1000 is a little more than 16,100 in floating point."""
+    width = int((Decimal(str(dt)) * 1000).to_integral_exact())
+    times = [k * width + d for k in range(1, 400, 7) for d in (-1, 0, 1)]
+    binned = bin_events(from_events(as_events([[(t, 0) for t in times]]), [0], 1), dt)
+    (events,) = binned.events
+    want = np.bincount([t // width for t in times])
+    np.testing.assert_array_equal(events.to_dense()[:, 0, 0], want)
+
+
+def test_only_widths_that_were_binned_otherwise_have_a_new_key(tmp_path, cache):
+    """Caches of whole milliseconds, of which there are many, are found again."""
+    settings_of = {}
+    for dt in (10.0, 4.0, 0.5, 3.7, 1 / 3, 16.1):
+        bin_events(read_events(heidelberg(tmp_path / f"{dt}.h5", [[0.1, 0.2]], [[5, 6]], [0])), dt)
+        (path,) = (cache / "binned").glob(f"{dt}-*.h5")
+        with h5py.File(path) as file:
+            settings_of[dt] = json.loads(file.attrs["settings"])
+    assert {dt: one["version"] for dt, one in settings_of.items()} == {
+        10.0: 1, 4.0: 1, 0.5: 1, 3.7: 1, 1 / 3: 1, 16.1: 2,
+    }  # fmt: skip
+    assert set(settings_of[10.0]) == {"version", "source", "dt", "channels", "binary", "steps", "rows"}
+
+
+def test_a_duration_makes_recordings_equally_long(tmp_path, cache):
+    times, units, labels = random_clips(3)
+    dataset = read_events(heidelberg(tmp_path / "clips.h5", times, units, labels))
+    whole = bin_events(dataset, 10.0, 140)
+    for again in range(2):
+        for duration, steps in ((505.0, 51), (2000.0, 200)):
+            fixed = bin_events(dataset, 10.0, 140, duration=duration)
+            assert (fixed.lengths == steps).all(), again
+            x, want = fixed.batch(range(7))[0], whole.batch(range(7), steps=200)[0]
+            np.testing.assert_array_equal(x, want[:steps])
