@@ -28,6 +28,7 @@ class Chip:
     bias_bits, bias_exponent        signed mantissa; largest exponent
     state_bits                      of u and of v
     axon_bits                       memory of one input axon
+    cells                           the neurons that it computes, by their names in `snnkit.neurons`
     unverified                      fields whose value no primary source was found for; what a placement
                                     says of them is a warning, no proof
     """
@@ -48,6 +49,7 @@ class Chip:
     bias_exponent: int = 7
     state_bits: int = 24
     axon_bits: int = 64
+    cells: tuple[str, ...] = ("lif", "if", "cuba", "li")
     column_major: bool = True
     unverified: tuple[str, ...] = ()
 

@@ -126,12 +126,25 @@ def train(
 def evaluate(
     checkpoint: Annotated[Path, typer.Argument(help="last.pt of a run.")],
     split: SplitOption = Split.valid,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--data", "-d", help="Other data that the network fits: a name, or key=value of \\[data]."
+        ),
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", "-s", help="Where the run's data are now: data.root=FOLDER.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Accuracy and spike rates of a trained network."""
     from .commands.evaluate import evaluate_run
 
-    show(evaluate_run(checkpoint, split.value), f"{checkpoint}, {split.value}", as_json)
+    show(
+        evaluate_run(checkpoint, split.value, settings or [], data or []),
+        f"{checkpoint}, {split.value}",
+        as_json,
+    )
 
 
 @app.command()
@@ -173,7 +186,10 @@ DataSet = Annotated[
     typer.Option(
         "--data",
         "-d",
-        help="Data if not the network's own: a name, or key=value of \\[data]. May be repeated.",
+        "--set",
+        "-s",
+        help="Data if not the network's own: a name, or key=value of \\[data]; root=FOLDER where they moved. "
+        "May be repeated.",
     ),
 ]
 Limit = Annotated[int | None, typer.Option(help="Only so many samples, spread over the split.")]

@@ -78,14 +78,21 @@ def _rates(train: Binned) -> dict[str, float]:
     }
 
 
+def parse_pairs(settings: Sequence[str]) -> dict[str, Any]:
+    """What was asked of the data, checked: each of `settings` a name, or key=value of [data]."""
+    if not settings:
+        return {}
+    pairs = [s.removeprefix("data.") if "=" in s else f"name={s!r}" for s in settings]
+    given = parse_overrides([f"data.{pair}" for pair in pairs]).data
+    return given.model_dump(mode="json", exclude_unset=True)
+
+
 def data_of(graph: Graph, split: str, settings: Sequence[str], limit: int | None = None) -> Data:
     """A split of the graph's data; `settings` are a name or key=value; `limit` samples spread over it.
 
     Raises `DataError` if nothing says which data, `ParameterError` for a limit below 1.
     """
-    pairs = [s if "=" in s else f"name={s!r}" for s in settings]
-    given = parse_overrides([f"data.{pair}" for pair in pairs]).data if pairs else None
-    chosen = given.model_dump(mode="json", exclude_unset=True) if given is not None else {}
+    chosen = parse_pairs(settings)
     if "images" in graph.metadata and not chosen:
         from ..compression.run import image_data  # seconds, which other networks need not wait for
 

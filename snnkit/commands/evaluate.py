@@ -2,22 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ..files import PathLike
-from ..training.checkpoint import load_network
+from ..training.checkpoint import facts_of, load_network
 from ..training.evaluation import evaluate
-from ..training.run import load_data
+from ..training.facts import unnamed
+from ..training.run import load_data, on_machine, other_data
+from .data import parse_pairs
 
 
-def evaluate_run(checkpoint: PathLike, split: str = "valid") -> dict[str, Any]:
-    """Accuracy and rates of a checkpoint's best epoch on a split of the data it was trained on."""
-    network, config, _ = load_network(checkpoint)
-    data = getattr(load_data(config), split)
+def evaluate_run(
+    checkpoint: PathLike, split: str = "valid", settings: Sequence[str] = (), data: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Accuracy and rates of a checkpoint's best epoch on a split of the data it was trained on.
+
+    settings  ``"data.root=NEW"`` where the data moved: only `snnkit.training.config.MACHINE` may change
+    data      a name, or key=value of [data], for other data that the network fits
+
+    Raises `DataError` naming both sides if the data are not those of the run, or can't be run on.
+    """
+    network, config, content = load_network(checkpoint)
+    known = facts_of(content)
+    if data:
+        section = other_data(config.data.model_dump(mode="json"), known, parse_pairs(data))
+    elif known is not None and not known.named:
+        raise unnamed(known)
+    else:
+        section = on_machine(config, settings).data
+    chosen = getattr(load_data(config.model_copy(update={"data": section})), split)
+    if known is not None:
+        known.checked(chosen, section.name, None if data else split)
     paper = config.train.protocol == "paper"
-    result = evaluate(network, data, config.train.batch, count_padding=paper)
+    result = evaluate(network, chosen, config.train.batch, count_padding=paper, model=config.model)
     worst = result.confusion.copy()
     np.fill_diagonal(worst, 0)
     label, guess = np.unravel_index(worst.argmax(), worst.shape)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from .. import engine
 from ..datasets.splits import Data
@@ -17,8 +18,9 @@ from ..files import PathLike
 from ..graph import Graph
 from ..hardware.graded import sent
 from ..training.checkpoint import load_network
+from ..training.config import Model
 from ..training.evaluation import as_tensors
-from ..training.network import SpikingClassifier
+from ..training.own import runner
 from .data import data_of
 from .formats import load
 
@@ -57,8 +59,8 @@ def simulate_on_data(
         "ms_per_inference": 1e3 * seconds / len(data),
     }
     if against is not None:
-        network, _, _ = load_network(against)
-        summary |= agreement(network, graph, data, dtype or "float32")
+        network, config, _ = load_network(against)
+        summary |= agreement(network, graph, data, dtype or "float32", config.model)
     return summary
 
 
@@ -74,8 +76,12 @@ def simulator(name: str) -> Any:
 
 
 @torch.no_grad()
-def agreement(network: SpikingClassifier, graph: Graph, data: Data, dtype: str = "float32") -> dict[str, Any]:
+def agreement(
+    network: nn.Module, graph: Graph, data: Data, dtype: str = "float32", model: Model | None = None
+) -> dict[str, Any]:
     """Hold the engine's spikes and predictions on `data` against the trained network's own.
+
+    model  of its configuration, for a network of one's own
 
     With ``padding="grow"`` the network is run over all steps in every layer, as the Graph is.
 
@@ -83,6 +89,7 @@ def agreement(network: SpikingClassifier, graph: Graph, data: Data, dtype: str =
     have, the share of (step, neuron) cells that agree, and both accuracies.
     """
     network = network.eval()
+    run = runner(network, model, data.shape, None)
     was = next(network.parameters()).dtype
     network = network.double() if dtype == "float64" else network
     names = [name for name in graph.populations if name not in (*graph.inputs, *graph.outputs)]
@@ -91,7 +98,7 @@ def agreement(network: SpikingClassifier, graph: Graph, data: Data, dtype: str =
     for start in range(0, len(data), 64):
         indices = np.arange(start, min(start + 64, len(data)))
         x, lengths, labels = as_tensors(data.batch(indices), network)
-        out = network(x, lengths, whole=True)
+        out = run(x, lengths, whole=True)
         events = data.subset(indices).events
         result = engine.simulate(graph, events, record=recorded(graph), dtype=dtype, progress=False)
         scores = classify(result, graph, events.lengths)

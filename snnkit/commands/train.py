@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..errors import GraphError
 from ..files import PathLike
 from ..training.config import load_config
-from ..training.lowering import lower
 from ..training.run import load_data, validation_of
 from ..training.trainer import Trainer
 
@@ -21,22 +21,25 @@ def train_run(
     resume: bool = False,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Train what the TOML file `config` says and write the best epoch's Graph (graph.h5); a summary."""
+    """Train what the TOML file `config` says and write the best epoch's Graph (graph.h5); a summary.
+
+    Of a network of one's own that no Graph can hold the summary says why, under "no_graph".
+    """
     plan, folder = load_config(config, list(overrides)), Path(folder)
     data = load_data(plan, progress)
     trainer = Trainer(plan, data, folder, progress=progress)
-    network = trainer.fit(resume=resume)
-    graph = lower(
-        network,
-        metadata={
-            "classes": data.classes,
-            "data": plan.data.model_dump(mode="json"),
-            "synthetic": data.synthetic,
-            "trained": trainer.record["started"],
-            "revision": trainer.record["revision"],
-        },
-    )
-    graph.save(folder / "graph.h5")
+    trainer.named = True
+    trainer.fit(resume=resume)
+    lowered: dict[str, str | None] = {"graph": str(folder / "graph.h5")}
+    about = {
+        "synthetic": data.synthetic,
+        "trained": trainer.record["started"],
+        "revision": trainer.record["revision"],
+    }
+    try:
+        trainer.graph(about).save(folder / "graph.h5")
+    except GraphError as error:  # a network of one's own is trained all the same
+        lowered = {"graph": None, "no_graph": str(error)}
     return {
         "dataset": data.name,
         "synthetic": data.synthetic,
@@ -49,5 +52,5 @@ def train_run(
         "parameters": trainer.record["parameters"],
         "seconds": round(trainer.seconds, 1),
         "checkpoint": str(folder / "last.pt"),
-        "graph": str(folder / "graph.h5"),
+        **lowered,
     }

@@ -12,6 +12,7 @@ import numpy as np
 from ..datasets.splits import Splits
 from ..energy import Study, estimate, tune
 from ..engine.readout import accuracy
+from ..errors import ParameterError
 from ..files import PathLike
 from ..hardware.quantise import quantise
 from ..metadata import Timing
@@ -61,6 +62,8 @@ def changed(config: Config, parameters: dict[str, Any]) -> Config:
     if config.train.sigma is not None:
         tree["train"]["sigma"] = config.train.sigma * ratio
     tree["model"]["tau_mem"] = max(config.model.tau_mem, dt * 1.005)
+    if config.model.layers:
+        raise ParameterError("a search changes hidden and max_delay, and this run has [[model.layers]].")
     if "hidden" in parameters:
         tree["model"]["hidden"] = (int(parameters["hidden"]),) * len(config.model.hidden)
     delay = round(int(parameters.get("max_delay", config.model.max_delay)) * ratio)

@@ -49,6 +49,11 @@ def coarser(config: Config, dt: float) -> Config:
     if not ratio > 1:
         raise ParameterError(f"bins of {dt} ms are not coarser than {config.data.dt} ms.")
     model = config.model
+    if not model.plain:
+        raise ParameterError(
+            "coarser bins are worked out for model.hidden of neuron 'lif' with delays at the synapses; this "
+            "network has other neurons, recurrence or [[model.layers]]. Train it with the coarser data.dt."
+        )
     changes: dict[str, Any] = {
         "tau_mem": _coarser_tau(model.tau_mem, config.data.dt, dt),
         "max_delay": max(1, math.ceil(model.max_delay / ratio)) if model.delays != "none" else 0,
@@ -109,6 +114,7 @@ def _keep_gain(fine: SpikingClassifier, coarse: SpikingClassifier) -> None:
     for a, b in zip(fine.layers, coarse.layers, strict=True):
         assert isinstance(a, Layer)
         assert isinstance(b, Layer)
+        assert b.norm is not None
         factor = _gain(a.neuron) / _gain(b.neuron)
         b.norm.weight.mul_(factor)
         b.norm.bias.mul_(factor)

@@ -97,11 +97,9 @@ def analyse(
         out = room(points, *x.shape[1:], like=like)
     out = _part(out, points, *x.shape[1:])
     whole = _storage(x)
-    radices, starts, table = fft_cpu.plan(geometry.length, str(x.dtype).removeprefix("torch."))
-    fft_cpu.analyse(
-        whole, x.storage_offset(), x.stride(0), x.shape[0], columns, geometry.length, adjoint,
-        radices, starts, table, _flat(out),
-    )  # fmt: skip
+    passes = fft_cpu.plan(geometry.length, str(x.dtype).removeprefix("torch."))
+    part = (x.storage_offset(), x.stride(0), x.shape[0], columns)
+    fft_cpu.analyse(whole, part, adjoint, passes, _flat(out))
     return out
 
 
@@ -117,11 +115,9 @@ def synthesise(m: Tensor, geometry: Geometry, out: Tensor, adjoint: bool = False
         synthesise(wide, geometry, wide_out, adjoint)
         out.copy_(wide_out[:, :columns].reshape(out.shape))
         return
-    radices, starts, table = fft_cpu.plan(geometry.length, str(out.dtype).removeprefix("torch."))
-    fft_cpu.synthesise(
-        _flat(m), out.shape[0], columns, geometry.length, adjoint,
-        radices, starts, table, _storage(out), out.storage_offset(), out.stride(0),
-    )  # fmt: skip
+    passes = fft_cpu.plan(geometry.length, str(out.dtype).removeprefix("torch."))
+    part = (out.storage_offset(), out.stride(0), out.shape[0], columns)
+    fft_cpu.synthesise(_flat(m), part, adjoint, passes, _storage(out))
 
 
 def _part(memory: Tensor, *shape: int) -> Tensor:

@@ -64,6 +64,11 @@ def read(
 
 def write(network: SpikingClassifier) -> dict[str, Tensor]:
     """The state_dict that SNN-delays loads with ``load_state_dict``."""
+    if not network.config.plain:
+        raise CheckpointError(
+            "SNN-delays has hidden layers of LIF neurons with delays at the synapses; this network has other "
+            "neurons, recurrence or layers."
+        )
     state: dict[str, Tensor] = {}
     index = 0
     parts: list[tuple[Any, Any]] = [(part.synapses, part.norm) for part in network.layers]

@@ -21,7 +21,7 @@ from ..errors import ExportError, ParameterError
 from ..neurons.loihi import ONE
 from . import network
 from .config import Model
-from .network import SpikingClassifier
+from .network import Shape, SpikingClassifier
 
 
 class _Fold:
@@ -127,13 +127,14 @@ def prepare(module: nn.Module, chip: Chip = LOIHI2, bits: int | dict[str, int] =
     Raises `ExportError` naming the layer whose delays or neurons the chip does not have. `finish` makes
     the roundings permanent.
     """
-    for name, synapse, norm, neuron in layers(module):
-        longest = int(getattr(synapse, "max_delay", 0) or 0)
+    for name, part in module.named_modules():
+        longest = int(getattr(part, "max_delay", 0) or 0)
         if longest > chip.max_delay:
             raise ExportError(
                 f"layer {name!r}: delays up to {longest} steps; {chip.name} holds {chip.max_delay}. "
                 f"Train with max_delay={chip.max_delay}."
             )
+    for name, synapse, norm, neuron in layers(module):
         reset = getattr(neuron, "options", {}).get("reset", "hard")
         if reset != "hard":
             raise ExportError(f"layer {name!r}: reset {reset!r}; {chip.name}'s neuron resets to 0 (hard).")
@@ -150,8 +151,8 @@ def prepare(module: nn.Module, chip: Chip = LOIHI2, bits: int | dict[str, int] =
                 value.copy_(torch.round(value * 4096) / 4096)
 
 
-Builder = Callable[[Model, int, int, float], SpikingClassifier]
-"""(model configuration, inputs, classes, dt in ms) → a network with the weights that the torch seed gives."""
+Builder = Callable[[Model, int | Shape, int, float], SpikingClassifier]
+"""(model configuration, channels or (C, H, W), classes, dt in ms) → a network, weights as seeded."""
 
 
 def builder(hardware_aware: str) -> Builder:
@@ -168,7 +169,7 @@ def builder(hardware_aware: str) -> Builder:
 def prepared(make: Builder, chip: Chip) -> Builder:
     """A builder whose networks train for the chip, see `prepare`."""
 
-    def build(model: Model, inputs: int, classes: int, dt: float) -> SpikingClassifier:
+    def build(model: Model, inputs: int | Shape, classes: int, dt: float) -> SpikingClassifier:
         made = make(model, inputs, classes, dt)
         prepare(made, chip)
         return made
@@ -202,7 +203,7 @@ def layers(module: nn.Module) -> Iterator[tuple[str, nn.Module, nn.Module | None
 def fine_tuned(state: dict[str, Tensor], chip: Chip = LOIHI2) -> Builder:
     """A builder for `snnkit.training.Trainer(make=…)` that starts from the weights of a float network."""
 
-    def loaded(model: Model, inputs: int, classes: int, dt: float) -> SpikingClassifier:
+    def loaded(model: Model, inputs: int | Shape, classes: int, dt: float) -> SpikingClassifier:
         made = network.build(model, inputs, classes, dt)
         made.load_state_dict(state)
         return made

@@ -8,35 +8,29 @@ from __future__ import annotations
 import functools
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import (
     BaseModel,
-    ConfigDict,
     Field,
     SerializeAsAny,
     ValidationError,
     ValidatorFunctionWrapHandler,
     WrapValidator,
     create_model,
-    field_validator,
     model_validator,
 )
 
 from ..chips import CHIPS
 from ..datasets.table import Dataset, lookup
-from ..delays import VERSIONS
-from ..errors import ConfigError, SnnkitError, choices, nearest
+from ..errors import ConfigError, SnnkitError, choices
 from ..files import PathLike
 from ..readouts import READOUTS
+from .model import Model as Model
+from .section import Section as Section
+from .section import one_of
 
 Whole = TypeVar("Whole", bound=BaseModel)
-
-
-class Section(BaseModel):
-    """A table of the file; unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class DataSection(Section):
@@ -116,52 +110,6 @@ class Augmentation(Section):
     cutmix: float = Field(0.0, ge=0, le=1, description="share of samples mixed with another")
 
 
-class Model(Section):
-    """The network: fully connected layers of spiking neurons and a leaky read-out."""
-
-    hidden: tuple[int, ...] = (256, 256)
-    delays: Literal["learned", "random", "none"] = "learned"
-    max_delay: int = Field(24, ge=0, description="steps")
-    kernel_count: int = Field(1, ge=1, description="taps per synapse")
-    version: str = Field("gauss", description="delay kernel: gauss, triangle, max or one added to VERSIONS")
-    tau_mem: float = Field(10.05, gt=0, description="ms")
-    tau_readout: float | None = Field(None, gt=0, description="ms; tau_mem if not given")
-    v_th: float = Field(1.0, gt=0)
-    reset: Literal["hard", "soft", "none"] = "hard"
-    decay_input: bool = False
-    detach_reset: bool = True
-    learn_tau: bool = False
-    surrogate: str = "atan"
-    surrogate_alpha: float = Field(5.0, gt=0)
-    dropout: float = Field(0.4, ge=0, lt=1)
-    dropout_mask: Literal["shared", "step"] = Field(
-        "shared", description="shared: one mask for all steps of a sample, as published; step: one for each"
-    )
-    norm_weight: float = Field(1.0, gt=0, description="initial weight of the batch norms")
-    padding: Literal["tail", "grow"] = Field(
-        "tail",
-        description="tail: `tail` silent steps follow the input, layers keep the length; "
-        "grow: every layer adds (window − 1)//2 steps, as published",
-    )
-    tail: int | None = Field(None, ge=0, description="steps; (window − 1)//2 a layer if not given")
-    readout: str = Field("softmax_sum", description="a name of `snnkit.readouts.READOUTS`")
-
-    @field_validator("readout")
-    @classmethod
-    def _a_readout(cls, name: str) -> str:
-        if name not in READOUTS:
-            raise ValueError(f"is none of {', '.join(READOUTS)}{nearest(name, READOUTS)}")
-        return name
-
-    @field_validator("version")
-    @classmethod
-    def _known_version(cls, version: str) -> str:
-        if version not in VERSIONS:
-            *others, last = (repr(name) for name in VERSIONS)
-            raise ValueError(f"Input should be {', '.join(others)} or {last}")
-        return version
-
-
 class Group(Section):
     """Learning rate of a group of parameters over the epochs."""
 
@@ -191,17 +139,12 @@ class Train(Section):
         description="safe: epoch chosen on validation, padding masked; paper: as SNN-delays was published, "
         "epoch chosen on the test set, padded steps counted, accuracy a mean of batch means",
     )
-    hardware_aware: str = Field("none", description="none, or the chip that the forward pass rounds for")
+    hardware_aware: Annotated[str, one_of(lambda: ("none", *CHIPS))] = Field(
+        "none", description="none, or the chip that the forward pass rounds for"
+    )
+    start_from: Path | None = Field(None, description="checkpoint whose weights, by name, are the first ones")
     threads: int | None = Field(None, ge=1)
     device: Literal["auto", "cpu", "cuda"] = "auto"
-
-    @field_validator("hardware_aware")
-    @classmethod
-    def _a_chip(cls, name: str) -> str:
-        known = ("none", *CHIPS)
-        if name not in known:
-            raise ValueError(f"is none of {', '.join(known)}{nearest(name, known)}")
-        return name
 
 
 class Config(Section):
@@ -216,12 +159,43 @@ class Config(Section):
     def _fits_together(self) -> Config:
         if self.model.delays == "none" and self.model.kernel_count > 1:
             raise ValueError("model.kernel_count > 1 needs delays; set delays = 'learned' or 'random'")
-        if not self.model.hidden:
+        if not self.model.hidden and not self.model.layers:
             raise ValueError("model.hidden is empty; give at least one hidden layer, e.g. [256, 256]")
-        chip = self.train.hardware_aware
-        if self.model.reset != "hard" and chip != "none":
-            raise ValueError(f"train.hardware_aware = {chip!r} needs model.reset = 'hard'; Loihi resets to 0")
+        if self.train.hardware_aware != "none":
+            self._fits_the_chip(self.train.hardware_aware)
         return self
+
+    def _fits_the_chip(self, name: str) -> None:
+        """Raises for what training does not round as the chip's export does."""
+        chip, what = CHIPS[name], f"train.hardware_aware = {name!r}"
+        if self.model.reset != "hard":
+            raise ValueError(f"{what} needs model.reset = 'hard'; Loihi resets to 0")
+        if READOUTS[self.model.readout].of_spikes and self.model.neuron not in chip.cells:
+            raise ValueError(
+                f"{what}: the read-out has neurons {self.model.neuron!r}; {chip.name} has cells for "
+                f"{', '.join(chip.cells)}"
+            )
+        for layer in self.model.plan():
+            if layer.pool is not None:
+                raise ValueError(f"{what}: {layer.where} pools, whose weights are not rounded; use a stride")
+            if not layer.has_neurons:
+                continue
+            if layer.neuron not in chip.cells:
+                raise ValueError(
+                    f"{what}: {layer.where} has neurons {layer.neuron!r}; {chip.name} has cells for "
+                    f"{', '.join(chip.cells)}"
+                )
+            if (reset := layer.arguments.get("reset", "hard")) != "hard":
+                raise ValueError(f"{what}: {layer.where} has reset = {reset!r}; Loihi resets to 0 (hard)")
+            if layer.recurrent != "none":
+                raise ValueError(
+                    f"{what}: {layer.where} is recurrent, and recurrent weights are not rounded; "
+                    "use recurrent = 'none'"
+                )
+
+
+MACHINE = frozenset({("data", "root"), ("data", "workers"), ("train", "threads"), ("train", "device")})
+"""Settings, by section and key, of where a run takes place: they are no part of what it is."""
 
 
 def load_config(path: PathLike, overrides: tuple[str, ...] | list[str] = ()) -> Config:
@@ -293,15 +267,32 @@ def explain(problem: Any, kind: type[BaseModel], tree: dict[str, Any]) -> str:
     if problem["type"] == "extra_forbidden":
         return f"{table}unknown key {key!r}{choices(str(key), _fields(parents, kind, tree))}"
     given = "" if isinstance(problem["input"], dict) else f" = {problem['input']!r}"
-    return f"{table}{key}{given}: {problem['msg'].removeprefix('Value error, ').rstrip('.')}"
+    message = problem["msg"].removeprefix("Value error, ").rstrip(".")
+    if message.startswith((f"{key}:", f"{key}.")):
+        return f"{table}{message}"
+    return f"{table}{key}{given}: {message}"
 
 
 def _fields(parents: list[Any], kind: type[BaseModel], tree: dict[str, Any]) -> list[str]:
     """The keys of a table of the file, those of the data set that it names included."""
     section: Any = kind
     for parent in parents:
-        section, tree = section.model_fields[parent].annotation, tree[parent]
+        section = _inner(section if isinstance(parent, int) else section.model_fields[parent].annotation)
+        tree = tree[parent]
     return list((section.of_values(tree) if issubclass(section, DataSection) else section).model_fields)
+
+
+def _inner(annotation: Any) -> Any:
+    """The section in ``Section | None`` and ``tuple[Section, ...]``."""
+    return next((a for a in get_args(annotation) if a not in (type(None), ...)), annotation)
+
+
+def overridden(config: Config, overrides: tuple[str, ...] | list[str]) -> Config:
+    """The configuration with ``"data.root=NEW"`` strings."""
+    tree = config.model_dump(mode="json")
+    for override in overrides:
+        _override(tree, override, "data.root=NEW")
+    return parse_config(tree, "command line")
 
 
 def parse_overrides(overrides: list[str]) -> Config:

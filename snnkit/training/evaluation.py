@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from ..datasets.splits import Data
+from .config import Model
 from .losses import readout_loss
-from .network import SpikingClassifier
+from .own import Runner, runner
 
 
 @dataclass
@@ -83,20 +84,35 @@ def evaluating(network: torch.nn.Module) -> Iterator[None]:
         network.train(training)
 
 
-@torch.no_grad()
 def evaluate(
-    network: SpikingClassifier, data: Data, batch: int = 256, *, count_padding: bool = False
+    network: torch.nn.Module,
+    data: Data,
+    batch: int = 256,
+    *,
+    count_padding: bool = False,
+    model: Model | None = None,
 ) -> Evaluation:
     """Run the network in evaluation mode (rounded delays, fixed batch norm) on all of `data`.
 
     count_padding  read out over the batch's longest sample, as SNN-delays was published
+    model          for a module of one's own: the configuration's, whose read-out and tail are its
+
+    Raises `ParameterError` for a module of one's own without it, `ShapeError` where it gives another shape
+    than [T, B, C].
     """
+    run = runner(network, model, data.shape, len(data.classes))
+    return measured(run, data, batch, count_padding=count_padding)
+
+
+@torch.no_grad()
+def measured(network: Runner, data: Data, batch: int = 256, *, count_padding: bool = False) -> Evaluation:
+    """What `evaluate` gives, of a network with the way it is run."""
     predictions, losses, spikes, batch_accuracies = [], 0.0, [], []
-    neuron_steps = np.zeros(len(network.layers))
-    with evaluating(network):
+    neuron_steps: dict[int, float] = {}
+    with evaluating(network.network):
         for start in range(0, len(data), batch):
             indices = np.arange(start, min(start + batch, len(data)))
-            x, lengths, labels = as_tensors(data.batch(indices), network)
+            x, lengths, labels = as_tensors(data.batch(indices), network.network)
             if count_padding:
                 lengths = torch.full_like(lengths, x.shape[0])
             out = network(x, lengths)
@@ -108,15 +124,15 @@ def evaluate(
             for i, s in enumerate(out.spikes):
                 inside = out.mask[: s.shape[0], :, None]
                 counted.append((s * inside).sum((0, 2)).cpu().numpy())
-                neuron_steps[i] += inside.sum().item() * s.shape[2]
-            spikes.append(np.stack(counted))
+                neuron_steps[i] = neuron_steps.get(i, 0.0) + inside.sum().item() * s.shape[2]
+            spikes.append(np.stack(counted) if counted else np.zeros((0, len(indices))))
     total = np.concatenate(spikes, 1)
     return Evaluation(
         np.asarray(data.labels, np.int64),
         np.concatenate(predictions),
         losses / len(data),
         total,
-        (total.sum(1) / neuron_steps).tolist(),
+        (total.sum(1) / np.array(list(neuron_steps.values()))).tolist(),
         list(data.classes),
         batch_accuracies,
     )

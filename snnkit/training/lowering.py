@@ -12,7 +12,7 @@ from ..errors import GraphError
 from ..graph import Graph, Population
 from ..metadata import Readout, Timing
 from .branches import Shape, Value
-from .network import Layer, SpikingClassifier
+from .network import Chain, Layer, SpikingClassifier
 from .tracing import Met, Tracer, evaluating, layer, placed
 
 InputShape = int | Sequence[int] | Sequence[Sequence[int]] | Mapping[str, Sequence[int] | int]
@@ -88,15 +88,28 @@ def _output(tracer: Tracer, value: Any) -> str:
     raise GraphError("the module ends in synapses; add a neuron or the read-out LI after them.")
 
 
+@layer(Chain)
+def _chain(tracer: Tracer, where: Met, module: Chain, value: Value) -> Value:
+    for part in module:
+        value = tracer.apply(where.name, part, value)
+    return value
+
+
 @layer(Layer)
 def _layer(tracer: Tracer, where: Met, module: Layer, value: Value) -> Value:
-    for part in (module.synapses, module.norm, module.neuron):
-        value = tracer.apply(where.name, part, value)
+    for part in (module.before, module.synapses, module.norm, module.neuron):
+        if part is not None:
+            value = tracer.apply(where.name, part, value)
     return value
 
 
 @layer(SpikingClassifier)
 def _classifier(tracer: Tracer, where: Met, module: SpikingClassifier, value: Value) -> Value:
-    for i, part in enumerate(module.layers):
+    given = [value]
+    for i, (part, skip) in enumerate(zip(module.layers, module.skips, strict=True)):
         value = tracer.apply(f"hidden{i}", part, value)
+        if skip:
+            value = value.plus(f"skip of layer 'hidden{i}'", given[-skip])
+        given.append(value)
+    value = value.reshaped((value.size,))
     return tracer.apply("out", module.readout, tracer.apply("out", module.readout_synapses, value))

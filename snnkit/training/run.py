@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+import math
+from collections.abc import Sequence
 from typing import Any
 
 from .. import datasets
 from ..datasets.splits import Data, Splits
-from ..errors import DataError
+from ..errors import ConfigError, DataError
 from ..graph import Graph
 from ..metadata import Readout
-from .config import Config, parse_config
+from .config import MACHINE, Config, DataSection, overridden, parse_config
+from .facts import KEY, Facts, other_classes, shape_of, unnamed
 
 _log = logging.getLogger("snnkit.training")
 
@@ -42,23 +45,76 @@ def load_data(config: Config, progress: bool = True) -> Splits:
     return datasets.load(**options, **own, progress=progress)
 
 
-def graph_data(graph: Graph, split: str, settings: dict[str, Any] | None = None) -> Data:
-    """The split of the data that a Graph was trained on, as its metadata says; `settings` override."""
-    known = graph.metadata.get("data")
-    if known is None and not settings:
-        raise DataError(
-            "the Graph does not say what data it was trained on; name it, e.g. --data spoken_digits."
-        )
-    settings = settings or {}
-    if known is not None and settings.get("name", known["name"]) != known["name"]:
+def on_machine(config: Config, settings: Sequence[str]) -> Config:
+    """The configuration with ``"data.root=NEW"`` and other settings of the machine.
+
+    Raises `ConfigError` for a setting that would make it another run.
+    """
+    for setting in settings:
+        section, _, key = setting.partition("=")[0].strip().partition(".")
+        if (section, key) not in MACHINE:
+            may = ", ".join(sorted(".".join(pair) for pair in MACHINE))
+            raise ConfigError(
+                f"{setting!r} would make it another run; here only settings of the machine may change "
+                f"({may}). Other data are named by --data."
+            )
+    return overridden(config, list(settings))
+
+
+def other_data(known: dict[str, Any] | None, facts: Facts | None, settings: dict[str, Any]) -> DataSection:
+    """The [data] that `settings` ask for, where a network was trained on `known` or on data of these `facts`.
+
+    Of another data set the settings that a network depends on stay as they were. Raises `DataError` where
+    nothing says which data are meant.
+    """
+    handed = facts is not None and not facts.named
+    if handed or known is None:
+        if "name" not in settings:
+            raise (
+                unnamed(facts)
+                if facts is not None
+                else DataError(
+                    "the Graph does not say what data it was trained on; name it, e.g. --data spoken_digits."
+                )
+            )
+        known = {} if facts is None else {"dt": facts.dt, "channels": math.prod(facts.shape)}
+    elif settings.get("name", known["name"]) != known["name"]:
         known = {k: known[k] for k in ("dt", "channels", "binary", "features") if k in known}
-    config = parse_config({"data": {**(known or {}), **settings}}, "the Graph's metadata")
-    data: Data = getattr(load_data(config), split)
+    return parse_config({"data": {**known, **settings}}, "the data asked for").data
+
+
+def graph_data(graph: Graph, split: str, settings: dict[str, Any] | None = None) -> Data:
+    """The split of the data that a Graph was trained on, as its metadata says; `settings` override.
+
+    Raises `DataError` where the metadata names no data, or naming both sides if those asked for do not fit
+    the Graph: other classes, steps or inputs, or not the recordings that it was trained on.
+    """
+    settings = settings or {}
+    facts = Facts.from_json(graph.metadata.get(KEY))
+    section = other_data(graph.metadata.get("data"), facts, settings)
+    if graph.inputs and settings.get("dt", graph.dt) != graph.dt:
+        raise DataError(
+            f"the Graph runs in steps of {graph.dt:g} ms, and dt={settings['dt']:g} asks for data in steps "
+            f"of {settings['dt']:g} ms; leave dt out, or train in such steps."
+        )
+    data: Data = getattr(load_data(Config(data=section)), split)
     classes = Readout.of(graph.metadata).classes
     if classes is not None and list(classes) != list(data.classes):
         raise DataError(
-            f"the network was trained on the classes {list(classes)[:4]}… ({len(classes)}), "
-            f"{config.data.name} has {list(data.classes)[:4]}… ({len(data.classes)}); give data with the "
-            "same classes."
+            f"{other_classes(classes, section.name, data.classes)}; give data with the same classes."
         )
+    if graph.inputs:
+        size = sum(graph.populations[name].size for name in graph.inputs)
+        if graph.dt != data.dt:
+            raise DataError(
+                f"the Graph runs in steps of {graph.dt:g} ms, {section.name} has steps of {data.dt:g} ms; "
+                f"name data in the Graph's steps (--data dt={graph.dt:g})."
+            )
+        if size != math.prod(shape_of(data)):
+            raise DataError(
+                f"the Graph has {size} inputs, {section.name} has {math.prod(shape_of(data))} channels; name "
+                f"data of as many (--data channels={size})."
+            )
+    if facts is not None and settings.keys() <= {key for _, key in MACHINE}:
+        facts.checked(data, section.name, split)
     return data

@@ -15,8 +15,9 @@ from torch.optim.lr_scheduler import (
 )
 
 from ..delays import sigma_at
+from ..neurons import NeuronModule
 from .config import Config, Group, Train
-from .network import SpikingClassifier, TimeBatchNorm
+from .network import ImageBatchNorm, SpikingClassifier, TimeBatchNorm
 
 
 def optimisers(network: SpikingClassifier, config: Config) -> dict[str, tuple[Optimizer, LRScheduler]]:
@@ -27,13 +28,14 @@ def optimisers(network: SpikingClassifier, config: Config) -> dict[str, tuple[Op
     train = config.train
     positions = [layer.position for layer in network.delayed if layer.position.requires_grad]
     taken = {id(p) for p in positions}
-    norms = {id(p) for m in network.modules() if isinstance(m, TimeBatchNorm) for p in m.parameters()}
+    kept = (TimeBatchNorm, ImageBatchNorm, NeuronModule)
+    undecayed = {id(p) for m in network.modules() if isinstance(m, kept) for p in m.parameters()}
     rest = [p for p in network.parameters() if p.requires_grad and id(p) not in taken]
     groups: dict[str, tuple[list[dict[str, Any]], Group]] = {
         "weights": (
             [
-                {"params": [p for p in rest if p.ndim > 1 and id(p) not in norms]},
-                {"params": [p for p in rest if p.ndim <= 1 or id(p) in norms], "weight_decay": 0.0},
+                {"params": [p for p in rest if p.ndim > 1 and id(p) not in undecayed]},
+                {"params": [p for p in rest if p.ndim <= 1 or id(p) in undecayed], "weight_decay": 0.0},
             ],
             train.weights,
         ),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -13,6 +15,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.loggers.tensorboard import TensorBoardLogger
+from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ..datasets import Splits, augment
@@ -20,19 +23,25 @@ from ..datasets.splits import Data
 from ..errors import DataError, ParameterError
 from ..events import EventBatch
 from ..files import PathLike, atomic
+from ..graph import Graph
 from .aware import builder
-from .checkpoint import check_configuration
+from .checkpoint import check_configuration, check_data, handed, start_weights
 from .config import Config, Model
-from .evaluation import Evaluation, as_tensors, evaluate
+from .evaluation import Evaluation, as_tensors, measured
+from .facts import KEY, Facts
 from .loop import Loop
 from .losses import rate_penalty, readout_loss
-from .network import SpikingClassifier
+from .lowering import lower
+from .network import inputs_of
+from .own import build_named, runner
 from .record import run_record
 from .schedules import kernel_width, optimisers
 
+_log = logging.getLogger("snnkit.training")
+
 
 class Trainer(Loop):
-    """Trains a `SpikingClassifier` as a `Config` says and keeps the best epoch.
+    """Trains a `SpikingClassifier`, or a module of one's own, as a `Config` says and keeps the best epoch.
 
     Everything random comes from ``config.train.seed``: weights, order of the samples (a permutation
     of the pair seed, epoch), dropout, augmentation. The checkpoint is ``folder/last.pt``, see `Loop`.
@@ -43,9 +52,15 @@ class Trainer(Loop):
     progress  show a progress bar
     make      builds the network from (model configuration, inputs, classes, dt), called after seeding;
               None: as ``train.hardware_aware`` says
+    network   a module of one's own instead: x [T, B, *shape], time first, to potentials or spikes of its
+              outputs [T, B, C], which `model.readout` reads; or (x, lengths) to an `Output`. Its neurons'
+              rates are penalised, the positions and σ of its delays learned as those of ours
+
+    named     whether the configuration's ``[data]`` gives `data` again, as the commands say; checkpoint and
+              Graph then find them by it. False: they must be handed over again
     """
 
-    network: SpikingClassifier
+    network: Any
 
     def __init__(
         self,
@@ -53,7 +68,8 @@ class Trainer(Loop):
         data: Splits,
         folder: PathLike,
         progress: bool = True,
-        make: Callable[[Model, int, int, float], Any] | None = None,
+        make: Callable[[Model, Any, int, float], Any] | None = None,
+        network: nn.Module | None = None,
     ) -> None:
         self.config, self.data, self.folder = config, data, Path(folder)
         if config.train.threads:
@@ -66,30 +82,62 @@ class Trainer(Loop):
                 f"training needs samples: {len(self.train_set)} to train and {len(self.valid_set)} to "
                 "validate on; check [data] split and held_out."
             )
+        self.facts, self.named = Facts.of(data), data.name == config.data.name
         if config.train.device == "cuda" and not torch.cuda.is_available():
             raise ParameterError(
                 "train.device = 'cuda', but torch sees no GPU here; 'auto' takes what there is."
             )
         self.fabric = Fabric(accelerator=config.train.device, devices=1)
-        make = make or builder(config.train.hardware_aware)
+        self.handed = None if network is None else _full_name(network)
         torch.manual_seed(config.train.seed)
-        network = make(config.model, self.train_set.channels, len(self.train_set.classes), self.train_set.dt)
-        network = cast(SpikingClassifier, self.fabric.to_device(network))
+        own = self._own(network, make)
+        made = own
+        if made is None:
+            make = make or builder(config.train.hardware_aware)
+            made = make(config.model, inputs_of(self.train_set), len(self.facts.classes), self.facts.dt)
         super().__init__(
-            network, config.train.epochs, self.folder / "last.pt", patience=config.train.patience,
-            progress=progress,
+            self.fabric.to_device(made), config.train.epochs, self.folder / "last.pt",
+            patience=config.train.patience, progress=progress,
         )  # fmt: skip
-        self.groups = optimisers(self.network, config)
+        outputs = len(self.facts.classes)
+        self.runner = runner(self.network, config.model, self.facts.shape, outputs, made=own is None)
+        self.groups = optimisers(cast(Any, self.runner), config)
         self.record = run_record(config)
         self._board = TensorBoardLogger(self.folder, name="tensorboard", version="")
         self._order = np.arange(0)
 
+    def _own(self, network: nn.Module | None, make: Any) -> nn.Module | None:
+        """The module of one's own, handed over or named by the configuration; None: there is none."""
+        named = self.config.model.network
+        if sum(x is not None for x in (network, make, named)) > 1:
+            raise ParameterError("give one of network=, make= and model.network.")
+        if named is not None:
+            network = build_named(named, self.facts.shape, len(self.facts.classes), self.facts.dt)
+        return None if network is None else handed(network, self.config)
+
     @property
-    def kept(self) -> SpikingClassifier:
+    def kept(self) -> Any:
         """The network itself."""
         return self.network
 
-    def fit(self, resume: bool = False) -> SpikingClassifier:
+    @property
+    def known(self) -> dict[str, Any]:
+        """What checkpoint and Graph know of the data, as plain data."""
+        return replace(self.facts, named=self.named).to_json()
+
+    def graph(self, metadata: dict[str, Any] | None = None) -> Graph:
+        """The network lowered, with what the run knows of its data and its outputs.
+
+        Raises `GraphError` naming the layer or operation that has no place in a Graph.
+        """
+        about: dict[str, Any] = {"classes": list(self.facts.classes), KEY: self.known}
+        if self.named:
+            about["data"] = self.config.data.model_dump(mode="json")
+        about |= self.runner.metadata() | (metadata or {})
+        shape = self.facts.shape[0] if len(self.facts.shape) == 1 else self.facts.shape
+        return lower(self.network, shape, self.facts.dt, metadata=about)
+
+    def fit(self, resume: bool = False) -> Any:
         """Train to the last epoch (or until patience ends) and return the best network.
 
         Raises what `Loop.run` raises, and `DataError` if the folder can't be made.
@@ -98,6 +146,13 @@ class Trainer(Loop):
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise DataError(f"{self.folder} can't be made a folder for the run ({error}).") from error
+        start = self.config.train.start_from
+        if start is not None and not self.folder.joinpath("last.pt").exists():
+            left = start_weights(self.network, start)
+            self.runner.clamp_()
+            self.record["start_from"] = {"checkpoint": str(start), "left": left}
+            for name, why in left.items():
+                _log.warning("start_from %s: %s did not come over: %s", start, name, why)
         self.run(resume)
         self._board.finalize("success")
         self._write_record()
@@ -107,7 +162,7 @@ class Trainer(Loop):
 
     def _start_epoch(self) -> int:
         train = self.config.train
-        self.network.set_sigma(self._sigma())
+        self.runner.set_sigma(train, self.epoch)
         self._order = np.random.default_rng([train.seed, self.epoch]).permutation(len(self.train_set))
         return -(-len(self._order) // train.batch)
 
@@ -116,7 +171,8 @@ class Trainer(Loop):
 
     def _finish_epoch(self) -> dict[str, Any]:
         train = self.config.train
-        result = evaluate(self.network, self.valid_set, train.batch, count_padding=train.protocol == "paper")
+        paper = train.protocol == "paper"
+        result = measured(self.runner, self.valid_set, train.batch, count_padding=paper)
         accuracy = self._score(result)
         for _, schedule in self.groups.values():
             if isinstance(schedule, ReduceLROnPlateau):
@@ -146,7 +202,7 @@ class Trainer(Loop):
         x, lengths, labels = as_tensors(self._augmented(self.train_set, chosen, rng), self.network)
         if train.protocol == "paper":
             lengths = torch.full_like(lengths, x.shape[0])
-        out = self.network(x, lengths)
+        out = self.runner(x, lengths, rates=train.rate_strength > 0)
         loss = readout_loss(out.scores, labels)
         total = loss
         if train.rate_strength:
@@ -158,7 +214,7 @@ class Trainer(Loop):
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), train.clip_grad)
         for optimiser, _ in self.groups.values():
             optimiser.step()
-        self.network.clamp_()
+        self.runner.clamp_()
         self._count(loss, out.scores, labels)
 
     def _augmented(
@@ -196,12 +252,15 @@ class Trainer(Loop):
         return {
             "record": self.record,
             "classes": list(self.train_set.classes),
-            "inputs": self.train_set.channels,
+            "inputs": inputs_of(self.train_set),
+            KEY: self.known,
+            "network": self.handed,
             "optimisers": {k: o.state_dict() for k, (o, _) in self.groups.items()},
             "schedules": {k: s.state_dict() for k, (_, s) in self.groups.items()},
         }
 
     def _checked(self, content: dict[str, Any]) -> dict[str, Any]:
+        check_data(self.folder / "last.pt", content, self.facts)
         check_configuration(self.folder / "last.pt", content, self.config)
         return content
 
@@ -209,7 +268,7 @@ class Trainer(Loop):
         for name, (optimiser, schedule) in self.groups.items():
             optimiser.load_state_dict(content["optimisers"][name])
             schedule.load_state_dict(content["schedules"][name])
-        self.record = content["record"]
+        self.record = content["record"] | {"configuration": self.record["configuration"]}
 
     def _write_record(self) -> None:
         self.record |= {
@@ -229,3 +288,7 @@ class Trainer(Loop):
         lines = [",".join(columns), *(",".join(str(row[c]) for c in columns) for row in self.history)]
         with atomic(self.folder / "metrics.csv") as temporary:
             temporary.write_text("\n".join(lines) + "\n")
+
+
+def _full_name(network: nn.Module) -> str:
+    return f"{type(network).__module__}.{type(network).__qualname__}"

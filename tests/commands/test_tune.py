@@ -1,6 +1,9 @@
 """A point of the search is the configuration with all its times kept in ms."""
 
+import pytest
+
 from snnkit.commands.tune import changed
+from snnkit.errors import ParameterError
 from snnkit.training.config import parse_config
 
 
@@ -24,3 +27,8 @@ def test_times_keep_their_length_when_the_bin_width_changes():
 def test_no_delay_is_a_network_without_delays():
     assert changed(parse_config({}), {"max_delay": 0}).model.delays == "none"
     assert changed(parse_config({}), {}) == parse_config({})
+
+
+def test_a_search_over_layers_of_their_own_is_refused():
+    with pytest.raises(ParameterError, match=r"hidden and max_delay, and this run has \[\[model.layers"):
+        changed(parse_config({"model": {"layers": [{"size": 4}]}}), {})

@@ -114,6 +114,12 @@ def test_bins_must_rise_from_the_configurations(config, task, tmp_path, bins):
         compress_bins(config(), lambda c: task, tmp_path, bins)
 
 
+@pytest.mark.parametrize("model", [{"neuron": "if"}, {"recurrent": "dense"}, {"tau_spread": 0.5}], ids=str)
+def test_networks_whose_bins_have_no_rule_are_refused(config, model):
+    with pytest.raises(ParameterError, match=r"coarser bins are worked out for .* Train it with the coarser"):
+        coarser(config(model=model), 20.0)
+
+
 def test_a_stage_below_the_floor_is_the_last(config, task, tmp_path):
     quick = config(train={"epochs": 1})
     stages = compress_bins(quick, lambda c: in_bins(task, round(c.data.dt / 10)), tmp_path, floor=1.01)

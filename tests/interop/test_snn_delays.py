@@ -11,6 +11,8 @@ from snnkit.engine import simulate
 from snnkit.errors import CheckpointError
 from snnkit.events import EventBatch
 from snnkit.interop import snn_delays
+from snnkit.training import build
+from snnkit.training.config import Model
 from snnkit.training.lowering import lower
 
 WINDOW, TAU = 9, 1.5
@@ -109,6 +111,12 @@ def test_what_is_written_the_published_network_loads():
     network = snn_delays.read(published.state_dict(), window=WINDOW, tau=TAU)
     other.load_state_dict(snn_delays.write(network))
     torch.testing.assert_close(other(inputs()), published(inputs()))
+
+
+def test_a_network_that_snn_delays_has_no_place_for_is_refused():
+    network = build(Model(hidden=(4,), recurrent="dense"), 5, 3, 1.0)
+    with pytest.raises(CheckpointError, match="this network has other neurons, recurrence or layers"):
+        snn_delays.write(network)
 
 
 @pytest.mark.parametrize(

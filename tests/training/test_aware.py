@@ -75,7 +75,7 @@ def test_training_moves_the_real_weights_and_finish_leaves_the_rounded_ones():
     before = net[0].weight.detach().clone()
     for _ in range(3):
         x = net[1](net[0](torch.randn(8, 4, 9)))
-        out, _ = net[4](net[3](net[2](x)[0]))
+        out = net[4](net[3](net[2](x)))
         optimiser.zero_grad()
         out.square().mean().backward()
         optimiser.step()

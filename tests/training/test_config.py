@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from snnkit.chips import CHIPS
 from snnkit.errors import ConfigError
+from snnkit.hardware.cells import CELLS
 from snnkit.training.config import load_config, parse_config
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
@@ -59,3 +61,102 @@ def test_a_missing_file_and_a_wrong_override_are_named(tmp_path):
     file.write_text("")
     with pytest.raises(ConfigError, match="should read key=value"):
         load_config(file, ["epochs"])
+
+
+ADLIF = {"neuron": "adlif", "parameters": {"tau_w": 60.0}}
+CONV = {"conv": {"channels": 4}}
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ({"surrogate": "atn"}, r"\[model\] surrogate = 'atn': is none of .*, did you mean 'atan'\?"),
+        ({"neuron": "adif"}, r"\[model\] neuron = 'adif': is none of .*, did you mean 'adlif'\?"),
+        ({"neuron": "li"}, r"neuron = 'li': is none of"),
+        ({"readout": "softmax"}, r"readout = 'softmax': is none of .*, did you mean 'softmax_sum'\?"),
+        ({"version": "gaus"}, r"version = 'gaus': is none of gauss, triangle, max, did you mean 'gauss'\?"),
+        (
+            {"neuron": "adlif", "parameters": {"tau_v": 3.0}},
+            r"problem: model.parameters: neuron 'adlif' has no parameter 'tau_v', did you mean 'tau_w'\?",
+        ),
+        ({"neuron": "adlif"}, "neuron 'adlif' needs tau_w; give it in model.parameters"),
+        ({"neuron": "cuba"}, "neuron 'cuba': give either tau_syn"),
+        ({"neuron": "adlif", "parameters": {"tau_w": "long"}}, "model: neuron 'adlif': "),
+        ({**ADLIF, "reset": "soft"}, "model.reset = 'soft' is set, and no neuron of the layers takes it"),
+        ({"neuron": "if", "learn_tau": True}, "model.learn_tau = True is set, and no neuron"),
+        ({"neuron": "if", "tau_spread": 0.5}, "neuron 'if' has no time constant that tau_spread could draw"),
+        ({"hidden": [3], "layers": [{"size": 3}]}, "both say which layers there are"),
+        ({"layers": [{"sise": 3}]}, r"\[model.layers.0\] unknown key 'sise', did you mean 'size'\?"),
+        (
+            {"layers": [{"size": 3}, {"conv": {"chanels": 3}}]},
+            r"\[model.layers.1.conv\] unknown key 'chanels', did you mean 'channels'\?",
+        ),
+        (
+            {"layers": [{"delays": "none"}]},
+            "model.layers.0: one of size, conv, pool and flatten is needed, none",
+        ),
+        ({"layers": [{"size": 3, "pool": 2}]}, "layers.0: one of .* is needed, size and pool given"),
+        ({"layers": [{"pool": 2}]}, "has no layer with neurons"),
+        ({"layers": [{"size": 3}, {"pool": 2, "skip": 1}]}, "layers.1: pool has no neurons.*remove skip"),
+        ({"layers": [{"size": 3, "skip": 2}]}, "skip = 2 goes beyond the input, which is 1 before"),
+        ({"layers": [{"size": 3, "delays": "axonl"}]}, "delays = 'axonl'"),
+        ({"layers": [{"size": 3, "delays": "none", "kernel_count": 2}]}, "layers.0: kernel_count > 1 needs"),
+        ({"layers": [{**CONV, "delays": "axonal"}]}, "a convolution's delays are learned, random and none"),
+        ({"layers": [{**CONV, "recurrent": "dense"}]}, "a convolution has no recurrent synapses"),
+        ({"layers": [{"size": 3, "neuron": "if", "learn_tau": True}]}, "learn_tau is set, and neuron 'if'"),
+        ({"recurrent": "delays", "max_delay": 0}, "recurrent = 'delays' needs max_delay ≥ 1"),
+        ({"recurrent": "dense", "padding": "grow"}, "padding = 'grow' is for model.hidden"),
+        ({"delays": "axonal", "kernel_count": 2}, "axonal delays have one tap"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else str(value),
+)
+def test_a_network_that_can_t_be_is_named(model, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_config({"model": model})
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (ADLIF, "'loihi2': model has neurons 'adlif'; Loihi 2 has cells for lif, if, cuba, li"),
+        ({"layers": [{"size": 3}, {"size": 3, **ADLIF}]}, "model.layers.1 has neurons 'adlif'"),
+        ({"layers": [{"size": 3, "parameters": {"reset": "soft"}}]}, "model.layers.0 has reset = 'soft'"),
+        ({"recurrent": "delays"}, "model is recurrent, and recurrent weights are not rounded"),
+        ({"layers": [CONV, {"pool": 2}, {"size": 3}]}, "model.layers.1 pools"),
+    ],
+    ids=str,
+)
+def test_what_the_chip_can_t_train_for_is_said_before_data_are_read(model, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_config({"model": model, "train": {"hardware_aware": "loihi2"}})
+
+
+def test_the_chips_cells_are_those_that_its_export_knows():
+    for chip in CHIPS.values():
+        assert set(chip.cells) == set(CELLS)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {},
+        {**ADLIF, "recurrent": "delays", "tau_spread": 0.5},
+        {"neuron": "if"},
+        {"layers": [{**CONV, "delays": "none"}, {"pool": 2}, {"flatten": True}, {"size": 4, **ADLIF}]},
+        {"layers": [{"size": 4, "delays": "axonal"}, {"size": 4, "skip": 1, "recurrent": "dense"}]},
+    ],
+    ids=str,
+)
+def test_a_runs_record_gives_the_same_configuration(model):
+    config = parse_config({"model": model})
+    assert parse_config(config.model_dump(mode="json")) == config
+
+
+def test_a_row_of_each_table_is_known_to_the_configuration(monkeypatch):
+    from snnkit.delays import VERSIONS
+    from snnkit.neurons import SURROGATES
+    from snnkit.readouts import READOUTS
+
+    for key, table in (("surrogate", SURROGATES), ("readout", READOUTS), ("version", VERSIONS)):
+        monkeypatch.setitem(table, "mine", next(iter(table.values())))
+        assert getattr(parse_config({"model": {key: "mine"}}).model, key) == "mine"

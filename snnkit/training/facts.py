@@ -1,0 +1,197 @@
+"""What a run must know of its data: kept in checkpoints and Graphs, compared where data are given again."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..datasets.splits import Data, Splits
+from ..errors import DataError
+
+KEY = "trained_on"
+"""Of a checkpoint and of a Graph's metadata, where the facts are."""
+SAMPLES = 16
+"""Recordings of a part that its activity is measured on."""
+TOLERANCE = 0.02
+"""Relative difference of activity that another processor's rounding may make."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Of one part of the data.
+
+    samples   how many
+    labels    digest of the labels, their shape included
+    activity  Σ|x| of up to `SAMPLES` recordings spread over the part: the same data give nearly the same
+              numbers on another machine, other data do not
+    """
+
+    samples: int
+    labels: str
+    activity: tuple[float, ...]
+
+    @classmethod
+    def of(cls, data: Data) -> Part:
+        """What `data` are."""
+        labels = np.ascontiguousarray(data.labels)
+        digest = hashlib.sha256(repr((labels.shape, labels.dtype.kind)).encode() + labels.tobytes())
+        count = min(SAMPLES, len(data))
+        x = (
+            data.batch(np.linspace(0, len(data) - 1, count).astype(np.int64))[0]
+            if count
+            else np.zeros((1, 0))
+        )
+        activity = np.abs(x).sum(axis=(0, *range(2, x.ndim)), dtype=np.float64)
+        return cls(len(labels), digest.hexdigest()[:16], tuple(float(f"{a:.6g}") for a in activity))
+
+    def difference(self, other: Part) -> str:
+        """In what two parts differ, in words; empty if in nothing."""
+        if self.samples != other.samples:
+            return f"{self.samples} samples, not {other.samples}"
+        if self.labels != other.labels:
+            return f"labels {self.labels}, not {other.labels} (digests)"
+        if not np.allclose(self.activity, other.activity, rtol=TOLERANCE, atol=1e-6):
+            return "the same labels and other inputs"
+        return ""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Of the data that a network was made for.
+
+    name     of the data
+    dt       length of a step, ms
+    shape    of one step of input
+    classes  names, in the order of the network's outputs
+    parts    those that training looked at: "train" and "valid"
+    named    whether the configuration's ``[data]`` gives these data again
+    """
+
+    name: str
+    dt: float
+    shape: tuple[int, ...]
+    classes: tuple[str, ...]
+    parts: dict[str, Part] = field(default_factory=dict)
+    named: bool = False
+
+    @classmethod
+    def of(cls, splits: Splits, named: bool = False) -> Facts:
+        """What the parts for training and validation are; the test part is not touched.
+
+        Raises `DataError` naming both sides if the two don't fit each other.
+        """
+        train, valid = splits.train, splits.valid
+        for what, a, b in (
+            ("number the classes differently", list(train.classes), list(valid.classes)),
+            ("have other steps (ms)", train.dt, valid.dt),
+            ("have other inputs", shape_of(train), shape_of(valid)),
+        ):
+            if a != b:
+                raise DataError(
+                    f"{splits.name or 'the data'}: train and valid {what}: {_short(a)} and {_short(b)}; give "
+                    "both parts the same."
+                )
+        parts = {"train": Part.of(train), "valid": Part.of(valid)}
+        return cls(
+            name=splits.name, dt=float(train.dt), shape=shape_of(train),
+            classes=tuple(str(c) for c in train.classes), parts=parts, named=named,
+        )  # fmt: skip
+
+    @classmethod
+    def from_json(cls, known: Mapping[str, Any] | None) -> Facts | None:
+        """What `to_json` gave; None where nothing was kept."""
+        if known is None:
+            return None
+        parts = {
+            name: Part(p["samples"], p["labels"], tuple(p["activity"])) for name, p in known["parts"].items()
+        }
+        return cls(
+            name=known["name"], dt=known["dt"], shape=tuple(known["shape"]),
+            classes=tuple(known["classes"]), parts=parts, named=known["named"],
+        )  # fmt: skip
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data."""
+        return {
+            "name": self.name,
+            "dt": self.dt,
+            "shape": list(self.shape),
+            "classes": list(self.classes),
+            "named": self.named,
+            "parts": {k: {**vars(p), "activity": list(p.activity)} for k, p in self.parts.items()},
+        }
+
+    def __str__(self) -> str:
+        samples = ", ".join(f"{p.samples} to {_USE[name]}" for name, p in self.parts.items())
+        return (
+            f"{self.name or 'data without a name'!r} ({len(self.classes)} classes, steps of {self.dt:g} ms, "
+            f"input {'×'.join(map(str, self.shape))}{', ' * bool(samples)}{samples})"
+        )
+
+    def difference(self, other: Facts) -> str:
+        """In what other data differ from these, in words; empty if in nothing."""
+        for what, mine, its in (
+            ("classes", list(self.classes), list(other.classes)),
+            ("steps of (ms)", self.dt, other.dt),
+            ("inputs", self.shape, other.shape),
+        ):
+            if mine != its:
+                return f"{what} {_short(mine)}, not {_short(its)}"
+        for name, part in self.parts.items():
+            if name in other.parts and (found := part.difference(other.parts[name])):
+                return f"{name}: {found}"
+        return ""
+
+    def checked(self, data: Data, name: str, part: str | None = None) -> None:
+        """Raise `DataError` naming both sides if a network for these facts can't run on `data`.
+
+        name  of the data, for the message
+        part  "train" or "valid" where they must be the very data of training
+        """
+        if list(self.classes) != [str(c) for c in data.classes]:
+            raise DataError(
+                f"{other_classes(self.classes, name, data.classes)}; give data with the same classes."
+            )
+        for what, mine, its in (
+            ("in steps of {} ms", f"{self.dt:g}", f"{data.dt:g}"),
+            ("on inputs of shape {}", self.shape, shape_of(data)),
+        ):
+            if mine != its:
+                raise DataError(
+                    f"the network was trained {what.format(mine)}, {name} comes {what.format(its)}; give "
+                    f"data like those of training: {self}."
+                )
+        if part in self.parts and (found := self.parts[part].difference(Part.of(data))):
+            raise DataError(
+                f"{part} of {name} is not what the network was trained on ({found}): that was {self}. Say "
+                "where its data are (data.root), or name others (--data)."
+            )
+
+
+_USE = {"train": "train on", "valid": "validate on"}
+
+
+def shape_of(data: Data) -> tuple[int, ...]:
+    """Shape of one step of input: (N,) or (C, H, W)."""
+    return tuple(data.shape)
+
+
+def other_classes(known: Sequence[Any], name: str, its: Sequence[Any]) -> str:
+    """That data have other classes than a network, in words."""
+    return f"the network was trained on the classes {_short(list(known))}, {name} has {_short(list(its))}"
+
+
+def _short(value: Any) -> str:
+    return f"{value[:4]}… ({len(value)})" if isinstance(value, list) else f"{value}"
+
+
+def unnamed(facts: Facts) -> DataError:
+    """The error of a run whose data no configuration names."""
+    return DataError(
+        f"the network was trained on {facts}, which were handed over in Python and no configuration names: "
+        "from Python call evaluate(network, data); from the command line name data that fit (--data NAME)."
+    )
