@@ -219,6 +219,26 @@ def simulate(
     show(result, f"{net}, {split.value}", as_json)
 
 
+@app.command()
+def predict(
+    run: Annotated[Path, typer.Argument(help="Folder of a run, its last.pt, or a file of the network.")],
+    files: Annotated[list[Path], typer.Argument(help="Recordings: .h5 of SHD's layout, .npz, .wav.")],
+    path: Annotated[Path | None, typer.Option("--csv", help="Also write the answers to this file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Classes, scores and the latency of the decision for recordings without labels."""
+    from .commands.predict import predict as predictions
+    from .commands.predict import prediction_table, write_csv
+
+    found = list(predictions(run, files))
+    if path is not None:
+        write_csv(path, found)
+    if as_json:
+        print(json.dumps([p.row() for p in found]))
+        return
+    out.print(prediction_table(found))
+
+
 def format_name(name: str) -> str:
     """`name`, if it is one of `FORMATS`."""
     if name not in FORMATS:

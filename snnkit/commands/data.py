@@ -67,15 +67,6 @@ def describe_data(
     return about | ({"attribution": splits.attribution} if splits.attribution else {})
 
 
-def parse_pairs(settings: Sequence[str]) -> dict[str, Any]:
-    """What was asked of the data, checked: each of `settings` a name, or key=value of [data]."""
-    if not settings:
-        return {}
-    pairs = [s.removeprefix("data.") if "=" in s else f"name={s!r}" for s in settings]
-    given = parse_overrides([f"data.{pair}" for pair in pairs]).data
-    return given.model_dump(mode="json", exclude_unset=True)
-
-
 def _rates(train: Binned) -> dict[str, float]:
     """Spikes a recording, and spikes a channel and second."""
     events = train.events
@@ -85,6 +76,15 @@ def _rates(train: Binned) -> dict[str, float]:
         "spikes_per_recording": round(spikes / len(train), 1),
         "rate_hz": round(spikes / (seconds * train.channels), 3),
     }
+
+
+def parse_pairs(settings: Sequence[str]) -> dict[str, Any]:
+    """What was asked of the data, checked: each of `settings` a name, or key=value of [data]."""
+    if not settings:
+        return {}
+    pairs = [s.removeprefix("data.") if "=" in s else f"name={s!r}" for s in settings]
+    given = parse_overrides([f"data.{pair}" for pair in pairs]).data
+    return given.model_dump(mode="json", exclude_unset=True)
 
 
 def data_of(graph: Graph, split: str, settings: Sequence[str], limit: int | None = None) -> Data:

@@ -5,11 +5,13 @@ fails here: HOME is empty and SNNKIT_CACHE new. The ordinary suite walks with a 
 chip; the slow part repeats the walk with a plain one, in every format.
 """
 
+import csv
 import json
 import os
 import subprocess
 import sys
 
+import h5py
 import numpy as np
 import pytest
 
@@ -121,6 +123,24 @@ def test_an_export_is_read_by_the_commands_after_it(snnkit, run, to):
     ladder = snnkit("verify", f"{name}/exported.{to}", "--against", f"{name}/graph.h5", "--tolerance", 1)
     assert ladder["status"] == 0
     assert ladder["rungs"][0]["accuracy"] > 0.5
+
+
+def test_recordings_without_labels_are_given_their_classes(snnkit, run):
+    name, _ = run
+    with h5py.File(snnkit.folder / "recordings" / "ssc_valid.h5") as file:
+        labels = file["labels"][()]
+        names = [k.decode() for k in file["extra/keys"][()]]
+        with h5py.File(snnkit.folder / "unlabelled.h5", "w") as bare:
+            file.copy("spikes", bare)
+    said = snnkit("predict", name, "unlabelled.h5", "--csv", f"{name}/answers.csv")
+    right = np.mean([row["class"] == names[label] for row, label in zip(said, labels, strict=True)])
+    assert right == snnkit("simulate", f"{name}/graph.h5")["accuracy"] > 0.5
+    with open(snnkit.folder / name / "answers.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [r["class"] for r in rows] == [r["class"] for r in said]
+    assert all(float(r["decided_ms"] or 0) <= float(r["length_ms"]) + 100 for r in rows)
+    again = snnkit("predict", f"{name}/last.pt", "unlabelled.h5")
+    assert [r["class"] for r in again] == [r["class"] for r in said]
 
 
 def test_energy_writes_its_page(snnkit, run):

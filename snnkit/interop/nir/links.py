@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -207,12 +207,16 @@ def projection(link: Link, target: str, gain: np.ndarray, dt: float) -> Projecti
     return Projection(link.name, link.source, target, weight, delay, kind, options=options)
 
 
-def merged(projections: list[Projection]) -> list[Projection]:
-    """Projections between the same ends that differ in delay only, as one with a delay a synapse."""
+def merged(projections: list[Projection], names: Collection[str] = ()) -> list[Projection]:
+    """Projections between the same ends that differ in delay only, as one with a delay a synapse.
+
+    names  of projections that were written in parts, NAME.d0, NAME.d1, …; parts of two are not merged
+    """
     groups: dict[Any, list[Projection]] = {}
     for p in projections:
         options = json.dumps(p.options, sort_keys=True)
-        groups.setdefault((p.source, p.target, p.kind, options, p.weight.shape), []).append(p)
+        whole = next((n for n in (p.name, p.name.rsplit(".d", 1)[0]) if n in names), None)
+        groups.setdefault((p.source, p.target, p.kind, options, p.weight.shape, whole), []).append(p)
     merged: list[Projection] = []
     for same in groups.values():
         used = np.sum([p.weight != 0 for p in same], axis=0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -41,7 +41,8 @@ def read(
         node = nir.read(path, type_check=False)
     except (KeyError, ValueError, AssertionError, TypeError) as error:
         raise DataError(f"{path} is a damaged NIR file: {error}.") from error
-    graph = from_nir(node, convention, dt=notes.get("dt") if dt is None else dt, reset=reset)
+    how = _convention(node, convention, notes.get("dt") if dt is None else dt, reset)
+    graph = _Reader(node, how, [p[0] for p in notes.get("projections", [])]).graph()
     return _restored(graph, notes, delays) if notes else graph
 
 
@@ -88,18 +89,23 @@ def from_nir(
 
     Raises `DataError` for edges that lead nowhere, `ExportError` for nodes that a Graph has no place for.
     """
-    if convention not in CONVENTIONS:
-        raise ParameterError(f"NIR convention {convention!r} is none of {', '.join(CONVENTIONS)}.")
-    how = CONVENTIONS[convention]
+    return _Reader(node, _convention(node, convention, dt, reset)).graph()
+
+
+def _convention(node: Any, name: str, dt: float | None, reset: str | None) -> Convention:
+    """A convention with its step, s, and reset."""
+    if name not in CONVENTIONS:
+        raise ParameterError(f"NIR convention {name!r} is none of {', '.join(CONVENTIONS)}.")
+    how = CONVENTIONS[name]
     step = how.step(node, how.dt) if dt is None else dt * 1e-3
-    return _Reader(node, replace(how, dt=step, reset=reset or how.reset)).graph()
+    return replace(how, dt=step, reset=reset or how.reset)
 
 
 class _Reader:
     """Walks NIR's nodes: neurons become populations, the paths between them projections."""
 
-    def __init__(self, node: Any, how: Convention) -> None:
-        self.how = how
+    def __init__(self, node: Any, how: Convention, names: Collection[str] = ()) -> None:
+        self.how, self.names = how, names
         self.nodes: dict[str, Any] = {}
         self.into: dict[str, list[str]] = {}
         self._inline(node, "")
@@ -251,7 +257,7 @@ class _Reader:
         else:
             population.bias = bias.reshape(shape)
         self.populations[key] = population
-        return merged([projection(link, key, gain, self.how.dt) for link in links])
+        return merged([projection(link, key, gain, self.how.dt) for link in links], self.names)
 
 
 def leak(how: Convention, tau: Any, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
