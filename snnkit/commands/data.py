@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..datasets import Binned, write_splits
-from ..datasets.splits import PARTS, Data
+from ..datasets.splits import Data
 from ..errors import ParameterError
 from ..files import PathLike
 from ..graph import Graph
@@ -44,7 +44,7 @@ def describe_data(
         "channels": splits.channels,
         "shape": list(splits.shape),
     }
-    for part in (part for part in PARTS if part in splits.sizes):
+    for part in splits.parts:
         data = getattr(splits, part)
         about[part] = {
             "clips": len(data),

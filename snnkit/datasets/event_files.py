@@ -18,7 +18,7 @@ import numpy as np
 
 from ..errors import DataError, ShapeError
 from ..files import PathLike, atomic_h5, open_h5
-from .batches import Binned
+from .batches import Binned, Data
 from .event_data import CHANNELS, EventDataset, Transform
 from .splits import PARTS, Splits
 
@@ -221,7 +221,7 @@ def write_splits(path: PathLike, splits: Splits) -> None:
 
     Raises `DataError` for parts that are no counts of spikes (frames), or that have no classes.
     """
-    parts = {part: getattr(splits, part) for part in PARTS if splits.sizes.get(part)}
+    parts: dict[str, Data] = {part: getattr(splits, part) for part in splits.parts}
     for part, data in parts.items():
         values = data.events.values if isinstance(data, Binned) else np.array([0.5])
         if data.labels.ndim > 1 or data.labels.dtype.kind not in "iu":

@@ -189,6 +189,11 @@ class Splits:
         """What the final figure is measured on, once."""
         return self._get("test")
 
+    @property
+    def parts(self) -> list[str]:
+        """The parts that there are, in the order train, valid, test."""
+        return [part for part in PARTS if part in (self.sizes or self.make)]
+
     def describe(self) -> dict[str, Any]:
         """What it is, in numbers and words: names, sizes, steps, occupancy. The test part is only counted."""
         summary: dict[str, Any] = {
