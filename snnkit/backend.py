@@ -5,9 +5,11 @@ and ``cuda`` (Numba CUDA). ``auto`` takes the fastest that the data's device has
 variable ``SNNKIT_BACKEND`` sets the default, `use` sets it for a block.
 """
 
+import ctypes
 import importlib.util
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -20,6 +22,24 @@ _fuse: ContextVar[bool] = ContextVar("snnkit_fuse", default=True)
 _log = logging.getLogger("snnkit.backend")
 _chosen: ContextVar[str | None] = ContextVar("snnkit_backend", default=None)
 _logged: set[str] = set()
+
+
+def _one_thread() -> None:
+    """Let a forked process go on with Numba's kernels, on the one thread it has.
+
+    Threads of GNU OpenMP do not survive a fork, so Numba ends a child that runs a parallel kernel after its
+    parent has (a DataLoader's worker). To the child as a process that has just begun, and with one thread,
+    which OpenMP serves without its pool, nothing is lost.
+    """
+    parallel, pool = (sys.modules.get(f"numba.np.ufunc.{name}") for name in ("parallel", "omppool"))
+    if pool is None or not getattr(parallel, "_is_initialized", False):
+        return
+    ctypes.CFUNCTYPE(None, ctypes.c_int)(pool.launch_threads)(1)
+    sys.modules["numba"].set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_one_thread)
 
 
 def _checked(name: str, where: str) -> str:

@@ -87,12 +87,19 @@ def data(
     settings: Annotated[
         list[str] | None, typer.Option("--set", "-s", help="Option of \\[data], e.g. -s held_out=jackson.")
     ] = None,
+    write: Annotated[
+        Path | None, typer.Option(help="HDF5 file to write all parts to; name = 'events' reads it.")
+    ] = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="Image of three samples a class to draw: .png, .svg, .pdf.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Find or fetch recordings, turn them into spikes, and describe them."""
     from .commands.data import describe_data
 
-    show(describe_data(name, root, settings or []), name, as_json)
+    about = describe_data(name, root, settings or [], write=write, picture=picture)
+    show(about, name, as_json)
 
 
 @app.command()

@@ -80,7 +80,10 @@ def listed(names: Iterable[str]) -> str:
 
 
 def require(module: str, extra: str) -> ModuleType:
-    """Import an optional package, or say which extra of snnkit brings it."""
+    """Import an optional package, or say which extra of snnkit brings it.
+
+    Raises `MissingExtraError` where it can't be imported.
+    """
     try:
         return importlib.import_module(module)
     except ImportError as error:

@@ -99,7 +99,7 @@ class Projection:
 
     @property
     def delays(self) -> np.ndarray:
-        """One delay for each entry of `weight`, int32."""
+        """One delay (steps) for each entry of `weight`, int32 in its shape."""
         return np.broadcast_to(self.delay, self.weight.shape).astype(np.int32)
 
 
@@ -362,7 +362,10 @@ def _check_sparse(where: str, p: Projection, n_in: int, n_out: int) -> None:
 
 
 def conv_output_shape(where: str, p: Projection, source: tuple[int, ...]) -> tuple[int, ...]:
-    """(C, H, W) that a "conv" projection makes of a source of shape (C, H, W)."""
+    """(C, H, W) that a "conv" projection makes of a source of shape (C, H, W).
+
+    Raises `GraphError` for shapes, groups and geometry that do not fit; `where` begins its message.
+    """
     if len(source) != 3 or p.weight.ndim != 4:
         raise GraphError(
             f"{where}: a convolution goes from a (C, H, W) population through weights [C_out, "

@@ -28,7 +28,10 @@ _building = threading.RLock()
 
 
 def source_of(function: Callable[..., Any], name: str) -> str:
-    """Source text of a module-level function, renamed to `name`, decorators removed."""
+    """Source text of a module-level function, renamed to `name`, decorators removed.
+
+    Raises `ParameterError` for a function without source.
+    """
     try:
         lines = textwrap.dedent(inspect.getsource(function)).splitlines()
     except (OSError, TypeError) as error:

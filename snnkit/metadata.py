@@ -78,20 +78,27 @@ class Timing:
 
 @dataclass(frozen=True)
 class Units:
-    """What numbers on a chip mean: keys "scale" and "graded".
+    """What numbers on a chip mean: keys "scale", "graded" and "input_scale".
 
     scale   population → units of v per unit of the float network's v; one number, or one a neuron
     graded  whether input spikes carry values other than 1; None: not known
+    inputs  input population → what values are multiplied by before they are rounded to what a spike carries
     """
 
     scale: dict[str, float | list[float]] = field(default_factory=dict)
     graded: bool | None = None
+    inputs: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, metadata: Mapping[str, Any]) -> Units:
         """What the metadata say."""
-        return cls(scale=metadata.get("scale", {}), graded=metadata.get("graded"))
+        return cls(
+            scale=metadata.get("scale", {}),
+            graded=metadata.get("graded"),
+            inputs=metadata.get("input_scale", {}),
+        )
 
     def to_metadata(self) -> dict[str, Any]:
-        """The entries that say so."""
-        return {"scale": self.scale, "graded": self.graded}
+        """The entries that say so; that of inputs only where there is one."""
+        said: dict[str, Any] = {"scale": self.scale, "graded": self.graded}
+        return said | {"input_scale": self.inputs} if self.inputs else said

@@ -94,3 +94,8 @@ def test_no_modules_import_each_other_in_a_circle():
 def test_a_chip_engineer_needs_no_torch(part):
     code = f"import sys, snnkit.{part}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_commands_help_loads_no_arrays():
+    code = "import sys, snnkit.cli; sys.exit(not {'numpy', 'torch', 'numba', 'h5py'}.isdisjoint(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

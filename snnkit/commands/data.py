@@ -7,19 +7,31 @@ from typing import Any
 
 import numpy as np
 
-from ..datasets import Binned
-from ..datasets.splits import Data
+from ..datasets import Binned, write_splits
+from ..datasets.splits import PARTS, Data
 from ..errors import ParameterError
 from ..files import PathLike
 from ..graph import Graph
+from ..report.samples import samples_picture
 from ..training.config import parse_overrides
 from ..training.run import graph_data, load_data
 
 
-def describe_data(name: str, root: PathLike | None = None, settings: Sequence[str] = ()) -> dict[str, Any]:
-    """Sizes, speakers and input statistics of a data set; encodes it if that was not done yet.
+def describe_data(
+    name: str,
+    root: PathLike | None = None,
+    settings: Sequence[str] = (),
+    *,
+    write: PathLike | None = None,
+    picture: PathLike | None = None,
+) -> dict[str, Any]:
+    """Sizes, classes, speakers, lengths and rates of a data set; encodes it if that was not done yet.
 
     settings  key=value of the configuration's [data]
+    write     HDF5 file that it is written to, see `snnkit.datasets.write_splits`
+    picture   image that three samples of train a class are drawn to
+
+    Raises what `snnkit.datasets.load` raises, and `DataError` where it can't be written.
     """
     folder = [] if root is None else [f"data.root={str(root)!r}"]
     config = parse_overrides([f"data.name={name!r}", *folder, *(f"data.{pair}" for pair in settings)])
@@ -30,16 +42,28 @@ def describe_data(name: str, root: PathLike | None = None, settings: Sequence[st
         "classes": splits.classes,
         "dt_ms": splits.dt,
         "channels": splits.channels,
+        "shape": list(splits.shape),
     }
-    for part in ("train", "valid", "test"):
+    for part in (part for part in PARTS if part in splits.sizes):
         data = getattr(splits, part)
         about[part] = {
             "clips": len(data),
             "speakers": [splits.speaker_names.get(s, s) for s in splits.speakers.get(part, [])],
             "mean_steps": round(float(np.mean(data.lengths)), 1),
+            "steps": [int(data.lengths.min()), int(data.lengths.max())],
         }
+        if data.labels.ndim == 1 and data.labels.dtype.kind in "iu":
+            counts = np.bincount(data.labels, minlength=len(data.classes))
+            about[part]["of_each_class"] = dict(zip(data.classes, counts.tolist(), strict=True))
     if isinstance(splits.train, Binned):
         about["occupancy"] = splits.train.occupancy
+        about |= _rates(splits.train)
+    if write is not None:
+        write_splits(write, splits)
+        about["written"] = str(write)
+    if picture is not None:
+        samples_picture(splits.train, picture)
+        about["picture"] = str(picture)
     return about | ({"attribution": splits.attribution} if splits.attribution else {})
 
 
@@ -50,6 +74,17 @@ def parse_pairs(settings: Sequence[str]) -> dict[str, Any]:
     pairs = [s.removeprefix("data.") if "=" in s else f"name={s!r}" for s in settings]
     given = parse_overrides([f"data.{pair}" for pair in pairs]).data
     return given.model_dump(mode="json", exclude_unset=True)
+
+
+def _rates(train: Binned) -> dict[str, float]:
+    """Spikes a recording, and spikes a channel and second."""
+    events = train.events
+    spikes = len(events.times) if events.values is None else float(events.values.sum(dtype=np.float64))
+    seconds = float(train.lengths.sum()) * train.dt / 1000
+    return {
+        "spikes_per_recording": round(spikes / len(train), 1),
+        "rate_hz": round(spikes / (seconds * train.channels), 3),
+    }
 
 
 def data_of(graph: Graph, split: str, settings: Sequence[str], limit: int | None = None) -> Data:

@@ -10,6 +10,7 @@ from rich.table import Table
 from ..energy import Estimate, estimate, human, human_time
 from ..files import PathLike
 from ..graph import Graph
+from ..hardware.graded import sent
 from ..report import energy_page
 from .data import data_of
 
@@ -25,7 +26,7 @@ def estimate_energy(
 ) -> Estimate:
     """Energy and latency of a graph file on its data; with `page`, also as an HTML page there."""
     graph = Graph.load(net)
-    events = data_of(graph, split, settings, limit).events
+    events = sent(graph, data_of(graph, split, settings, limit).events)
     found = estimate(graph, events, "all" if list(profiles) == ["all"] else list(profiles))
     if page is not None:
         energy_page(found, page, f"Energy and latency of {Path(net).name}")

@@ -16,6 +16,7 @@ from ..engine.readout import classify, recorded
 from ..errors import ParameterError
 from ..files import PathLike
 from ..graph import Graph
+from ..hardware.graded import sent
 from ..training.checkpoint import load_network
 from ..training.config import Model
 from ..training.evaluation import as_tensors
@@ -43,7 +44,7 @@ def simulate_on_data(
     scores, spikes, synops = [], 0, 0
     for start in range(0, len(data), 64):
         events = data.subset(np.arange(start, min(start + 64, len(data)))).events
-        result = simulate(graph, events, record=recorded(graph), **options)
+        result = simulate(graph, sent(graph, events), record=recorded(graph), **options)
         scores.append(classify(result, graph, events.lengths))
         spikes += sum(len(s.times) for n, s in result.spikes.items() if n not in graph.inputs)
         synops += sum(int(n.sum()) for n in result.counts.get("synops", {}).values())

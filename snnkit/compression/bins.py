@@ -44,7 +44,10 @@ BinCost = Callable[[Graph, Any], dict[str, float]]
 
 
 def coarser(config: Config, dt: float) -> Config:
-    """The configuration of the stage with bins of `dt` ms: λ^r as its tau_mem, the same window in ms."""
+    """The configuration of the stage with bins of `dt` ms: λ^r as its tau_mem, the same window in ms.
+
+    Raises `ParameterError` unless `dt` is longer than the configuration's.
+    """
     ratio = dt / config.data.dt
     if not ratio > 1:
         raise ParameterError(f"bins of {dt} ms are not coarser than {config.data.dt} ms.")
@@ -83,7 +86,8 @@ def _coarser_tau(tau: float, old: float, new: float) -> float:
 def rescale(fine: SpikingClassifier, coarse: SpikingClassifier) -> None:
     """Give `coarse` the weights of `fine`, in its own bins; both have the same layers.
 
-    Batch norms get the offsets by the formula; their statistics want `renormalise` next.
+    Batch norms get the offsets by the formula; their statistics want `renormalise` next. Raises
+    `ParameterError` where the bins are not coarser or the layers differ.
     """
     ratio = coarse.dt / fine.dt
     if not ratio > 1:

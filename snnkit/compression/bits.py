@@ -33,7 +33,7 @@ class Bits:
         return s
 
     def holds(self, x: Tensor) -> bool:
-        """True if x is a spike tensor."""
+        """True if x, of any shape, is a spike tensor that `mark` was given."""
         entry = self.known.get(x.data_ptr())
         s = None if entry is None else entry[0]()
         return s is not None and s.numel() == x.numel() and _dense(x)

@@ -91,7 +91,7 @@ def exit_table(
 def choose_threshold(rows: Sequence[dict[str, float]], tolerance: float = 0.0) -> float:
     """The threshold of `exit_table` with the fewest steps that loses at most `tolerance` of accuracy.
 
-    Give it a table of validation images.
+    Give it a table of validation images. Raises `ParameterError` without rows or for a tolerance < 0.
     """
     if not rows:
         raise ParameterError("there are no rows to choose a threshold from.")

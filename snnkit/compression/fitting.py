@@ -72,9 +72,9 @@ def augmented(x: np.ndarray, rng: np.random.Generator, amount: int, mirror: bool
     return y
 
 
-def _blend(decay: float, average: Sequence[Tensor], now: Sequence[Tensor], seen: Tensor) -> None:
-    """average ← Σ_k decay^k·(weights k steps ago) / Σ_k decay^k, which includes the `seen` steps before."""
-    share = (1 - decay) / (1 - decay ** (float(seen) + 1))
+def _blend(decay: float, average: Sequence[Tensor], now: Sequence[Tensor], steps: Tensor) -> None:
+    """average ← Σ_k decay^k·(weights k steps ago) / Σ_k decay^k, which includes the `steps` before."""
+    share = (1 - decay) / (1 - decay ** (float(steps) + 1))
     for a, b in zip(average, now, strict=True):
         if a.is_floating_point():
             a.lerp_(b, share)

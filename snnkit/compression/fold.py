@@ -59,8 +59,8 @@ def _sequential(part: nn.Module) -> nn.Sequential:
 def _into(synapses: nn.Module, norm: nn.Module, name: str) -> None:
     assert isinstance(synapses, SYNAPSES)
     assert isinstance(norm, NORMS)
-    mean, seen = norm.running_mean, norm.num_batches_tracked
-    if mean is None or seen is None or int(seen) == 0:
+    mean, batches = norm.running_mean, norm.num_batches_tracked
+    if mean is None or batches is None or int(batches) == 0:
         raise ParameterError(
             f"layer {name!r} ({type(norm).__name__}) has no running statistics; train the ANN with "
             "track_running_stats=True before it is converted."

@@ -36,7 +36,10 @@ from .spiking import ChannelScale, SpikingNet
 
 
 def encode(images: np.ndarray, steps: int) -> EventBatch:
-    """Images ``[B, C, H, W]`` as the events of a lowered network: values repeated in every step."""
+    """Images ``[B, C, H, W]`` as the events of a lowered network: values repeated in every step.
+
+    Raises `ShapeError` for less than two axes and `ParameterError` for less than 1 step.
+    """
     images = np.asarray(images)
     if images.ndim < 2:
         raise ShapeError(f"images should be [B, C, H, W], got {list(images.shape)}.")

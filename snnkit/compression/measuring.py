@@ -108,7 +108,10 @@ def measure(
 
 @torch.no_grad()
 def accuracy(network: nn.Module, images: np.ndarray | Tensor, labels: np.ndarray, batch: int = 250) -> float:
-    """Share of images that a network in evaluation mode classifies correctly."""
+    """Share of images [n, C, H, W], labels int [n], that a network in evaluation mode classifies correctly.
+
+    Raises `ParameterError` without images, or with another number of labels.
+    """
     check_labelled(images, labels)
     parameter: Any = next(network.parameters())
     right = 0

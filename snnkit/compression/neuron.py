@@ -89,7 +89,7 @@ class SpikingLayer(nn.Module):
 
     @torch.no_grad()
     def set_threshold(self, v_th: Tensor) -> None:
-        """New thresholds, positive."""
+        """New thresholds, a scalar or [channels]. Raises `ParameterError` unless they are positive."""
         if not bool((v_th > 0).all()):
             raise ParameterError(f"SpikingLayer: thresholds must be positive, got {float(v_th.min())}.")
         self.v_th.copy_(v_th)

@@ -118,6 +118,6 @@ class SpikingNet(nn.Module):
         return y.view(self.steps, -1, *y.shape[1:]).sum(0)
 
     def step(self, x: Tensor, run: Step) -> Tensor:
-        """What one step adds to the class scores; `run` holds the potentials."""
+        """What one step adds to the class scores: x [B, …] → [B, classes]; `run` holds the potentials."""
         s, _ = walk(self.layers, x, True, run)
         return walk(self.head, s, True, Fused(1))[0]

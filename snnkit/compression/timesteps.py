@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 from torch import Tensor, nn
@@ -82,21 +82,35 @@ def check_stages(stages: Sequence[int]) -> None:
         raise ParameterError(f"stages {plan} must fall from stage to stage and end at 1 or more.")
 
 
+class Course(TypedDict, total=False):
+    """What all stages of a compression have in common, by keyword.
+
+    teacher   for `Schedule.distillation`: the ANN, say
+    seed      of the order of the images (0)
+    folder    checkpoint of every stage; with `resume`, stages and epochs that are there are not repeated
+    cost      ``cost(network, validation images)`` → further columns
+    report    called with a row after each epoch
+    progress  show a bar for each stage
+    """
+
+    teacher: nn.Module | None
+    seed: int
+    folder: PathLike | None
+    resume: bool
+    cost: Cost | None
+    report: Callable[[dict[str, Any]], None] | None
+    progress: bool
+
+
 def compress_timesteps(
     network: SpikingNet,
     data: ImageSplits,
     stages: Sequence[int] = (5, 4, 3, 2, 1),
     schedule: Schedule | Sequence[Schedule] = PUBLISHED,
     *,
-    teacher: nn.Module | None = None,
-    seed: int = 0,
-    folder: PathLike | None = None,
-    resume: bool = False,
     floor: float | None = None,
     direct: bool = False,
-    cost: Cost | None = None,
-    report: Callable[[dict[str, Any]], None] | None = None,
-    progress: bool = False,
+    **course: Unpack[Course],
 ) -> Compression:
     """Train a converted network at the first number of steps, then at each next from the one before.
 
@@ -107,14 +121,12 @@ def compress_timesteps(
 
     stages    falling; steps may be left out, as in (5, 3, 1)
     schedule  one for all stages, or one each
-    teacher   for `Schedule.distillation`: the ANN, say
-    folder    checkpoint of every stage; with `resume`, stages and epochs that are there are not repeated
     floor     stop after the first stage whose validation accuracy is below
     direct    at the end also train T = 1 from the converted network, for as many epochs as all stages
               had together; comes last in the result, as stage_from "direct"
-    cost      ``cost(network, validation images)`` → further columns
-    report    called with a row after each epoch
-    progress  show a bar for each stage
+    course    see `Course`
+
+    Raises `ParameterError` for stages that do not fall, another number of schedules, and thresholds ≤ 0.
     """
     plan = list(stages)
     check_stages(plan)
@@ -126,15 +138,12 @@ def compress_timesteps(
             raise ParameterError(
                 f"layer {name!r}: threshold {float(layer.v_th.detach().min())} must be positive."
             )
-    course = _Course(
-        network=network, data=data, teacher=teacher, seed=seed, folder=folder, resume=resume, cost=cost,
-        report=report, progress=progress,
-    )  # fmt: skip
+    training = _Training(network, data, **course)
     converted = copy.deepcopy(network.state_dict())
     done = Compression([])
     origin = "ann"
     for T, one in zip(plan, schedules, strict=True):
-        stage = course.stage(T, origin, one, f"stage_T{T}")
+        stage = training.stage(T, origin, one, f"stage_T{T}")
         done.stages.append(stage)
         origin = f"T={T}"
         if floor is not None and stage.valid.accuracy < floor:
@@ -145,25 +154,25 @@ def compress_timesteps(
     if direct:
         network.load_state_dict(converted)
         last = schedules[-1].schedule(epochs=sum(stage.epochs for stage in done.stages))
-        done.stages.append(course.stage(1, "direct", last, "direct_T1"))
+        done.stages.append(training.stage(1, "direct", last, "direct_T1"))
         network.load_state_dict(done.stages[-2].state)
         network.steps = done.stages[-2].T
     return done
 
 
 @dataclass(frozen=True)
-class _Course:
-    """What all stages of a compression share; see `compress_timesteps`."""
+class _Training:
+    """What all stages of a compression share; see `Course`."""
 
     network: SpikingNet
     data: ImageSplits
-    teacher: nn.Module | None
-    seed: int
-    folder: PathLike | None
-    resume: bool
-    cost: Cost | None
-    report: Callable[[dict[str, Any]], None] | None
-    progress: bool
+    teacher: nn.Module | None = None
+    seed: int = 0
+    folder: PathLike | None = None
+    resume: bool = False
+    cost: Cost | None = None
+    report: Callable[[dict[str, Any]], None] | None = None
+    progress: bool = False
 
     def stage(self, T: int, origin: str, schedule: Schedule, label: str) -> Stage:
         """Train the network as it is at T steps; `origin` says what it comes from, `label` names its file."""

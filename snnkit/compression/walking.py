@@ -20,7 +20,7 @@ class Watch(Protocol):
     """Is told what goes through the layers of a network, in order."""
 
     def synapses(self, layer: nn.Module, x: Tensor, y: Tensor, static: bool) -> None:
-        """A layer that is no neuron turns x into y."""
+        """A layer that is no neuron turns x into y, [T·B, …], or [B, …] if static."""
 
     def spikes(self, name: str, s: Tensor) -> None:
         """A spiking layer gives s ``[T·B, …]``."""
@@ -34,7 +34,7 @@ class Run(ABC):
 
     @abstractmethod
     def synapses(self, layer: nn.Module, x: Tensor, static: bool) -> Tensor:
-        """A layer without a state of its own."""
+        """A layer without a state of its own: [T·B, …], or [B, …] if static, to the same."""
 
     @abstractmethod
     def spike(self, name: str, layer: SpikingLayer, x: Tensor, static: bool) -> Tensor:
@@ -42,7 +42,7 @@ class Run(ABC):
 
     @abstractmethod
     def pooled(self, layer: SpikingLayer, pool: nn.Module, x: Tensor, static: bool) -> Tensor | None:
-        """Spikes and the pooling behind them in one pass, or None where that can't be done."""
+        """Spikes [T·B, …] and the pooling behind them in one pass, or None where that can't be done."""
 
     @abstractmethod
     def dropout(self, layer: nn.Dropout, x: Tensor, static: bool) -> Tensor:
@@ -50,7 +50,7 @@ class Run(ABC):
 
     @abstractmethod
     def both(self, a: tuple[Tensor, bool], b: tuple[Tensor, bool]) -> tuple[Tensor, bool]:
-        """The sum of two branches, each with its static."""
+        """The sum of two branches of one shape [T·B, …] or [B, …], each with its static."""
 
 
 class Fused(Run):

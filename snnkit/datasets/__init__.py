@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .batches import Binned, Frames
     from .binning import bin_events
     from .event_data import EventDataset, from_events
-    from .event_files import read_events, write_events
+    from .event_files import read_events, write_events, write_splits
     from .heidelberg import SHD, SSC
     from .images import Images
     from .loading import Resolved, leave_one_speaker_out, load, resolve, sound
@@ -54,13 +54,14 @@ __all__ = [
     "resolve",
     "sound",
     "write_events",
+    "write_splits",
 ]
 
 _FILES = {
     "batches": ("Binned", "Frames"),
     "binning": ("bin_events",),
     "event_data": ("EventDataset", "from_events"),
-    "event_files": ("read_events", "write_events"),
+    "event_files": ("read_events", "write_events", "write_splits"),
     "heidelberg": ("SHD", "SSC"),
     "images": ("Images",),
     "loading": ("Resolved", "leave_one_speaker_out", "load", "resolve", "sound"),

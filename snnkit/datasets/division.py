@@ -27,6 +27,8 @@ class Pool:
     classes   names in label order
     make      makes them, all B
     official  part → rows of this pool, int64 [R]
+    channels  that the recordings themselves have
+    shape     of one step; () stands for as many channels as are asked for
     """
 
     labels: np.ndarray
@@ -34,6 +36,8 @@ class Pool:
     classes: list[str]
     make: Callable[[], Data]
     official: dict[str, np.ndarray]
+    channels: int
+    shape: tuple[int, ...] = ()
 
     @cached_property
     def data(self) -> Data:

@@ -152,6 +152,20 @@ class EventDataset:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Parted:
+    """All recordings of a data set, and which of them are in which part.
+
+    data   the recordings
+    rows   part → int64 [R], rows of `data`
+    names  speaker number → name
+    """
+
+    data: EventDataset
+    rows: dict[str, np.ndarray]
+    names: dict[int, str]
+
+
 class ArrayStore:
     """Events in memory: times int64 [E] (µs) and neurons [E] of all recordings end to end, offsets [len + 1].
 

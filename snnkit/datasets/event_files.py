@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,9 @@ import numpy as np
 
 from ..errors import DataError, ShapeError
 from ..files import PathLike, atomic_h5, open_h5
+from .batches import Binned
 from .event_data import CHANNELS, EventDataset, Transform
+from .splits import PARTS, Splits
 
 
 class FileStore:
@@ -147,6 +149,7 @@ def write_events(
     channels: int = CHANNELS,
     attributes: dict[str, Any] | None = None,
     meta_info: dict[str, Any] | None = None,
+    columns: dict[str, np.ndarray] | None = None,
 ) -> None:
     """Write recordings as one HDF5 file in the Heidelberg layout, whole or not at all.
 
@@ -155,6 +158,7 @@ def write_events(
                 fall into the step before
     labels      [B], 0 ≤ label < len(classes); speakers [B]
     classes     names in label order
+    columns     further facts of each recording, [B]; kept as ``extra/NAME``
     attributes  how the file was made; a dictionary in it is kept as JSON
 
     Raises `ShapeError` where spikes, labels and speakers are not equally many, `DataError` naming the first
@@ -185,6 +189,8 @@ def write_events(
         file["labels"] = np.asarray(labels, np.uint16)
         file["extra/speaker"] = np.asarray(speakers, np.int32)
         file["extra/keys"] = np.array([c.encode() for c in classes])
+        for name, column in (columns or {}).items():
+            file[f"extra/{name}"] = column
         about = file.create_group("extra/meta_info")
         for name, values in (meta_info or {}).items():
             about[name] = values
@@ -204,3 +210,51 @@ def _checked_spikes(
     short = exact.astype(np.float32)
     up = np.nextafter(short, np.float32(np.inf))
     return np.where(short < exact, up, short), units.astype(narrow)
+
+
+def write_splits(path: PathLike, splits: Splits) -> None:
+    """Write all parts of a data set as one file of this layout, which ``load("events", file=path)`` reads.
+
+    A spike lies in the middle of its step. Columns of their own are ``extra/part`` (0 train, 1 valid, 2
+    test), ``extra/duration`` (ms) and ``extra/names`` (of the speakers); attributes are channels, shape, dt.
+    Read with the same dt, without summing channels, the parts are the same again.
+
+    Raises `DataError` for parts that are no counts of spikes (frames), or that have no classes.
+    """
+    parts = {part: getattr(splits, part) for part in PARTS if splits.sizes.get(part)}
+    for part, data in parts.items():
+        values = data.events.values if isinstance(data, Binned) else np.array([0.5])
+        if data.labels.ndim > 1 or data.labels.dtype.kind not in "iu":
+            raise DataError(f"{splits.name}: the targets of {part} are no classes; they can't be written.")
+        if values is not None and ((values < 1) | (values != np.rint(values))).any():
+            raise DataError(
+                f"{splits.name}: {part} holds values that are no counts of spikes (mel frames, images); only "
+                "spikes can be written."
+            )
+
+    def spikes() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for data in parts.values():
+            for events in data.events:
+                count = 1 if events.values is None else events.values.astype(np.int64)
+                times = (np.repeat(events.times, count) + 0.5) * (data.dt / 1000)
+                yield times, np.repeat(events.neurons, count)
+
+    whole = {key: np.concatenate([getattr(d, key) for d in parts.values()]) for key in ("labels", "speakers")}
+    names = splits.speaker_names
+    known = sorted(n for n in np.unique(whole["speakers"]) if n >= 0)
+    place = {int(n): k for k, n in enumerate(known)}
+    columns = {
+        "part": np.repeat([PARTS.index(p) for p in parts], [len(d) for d in parts.values()]).astype(np.uint8),
+        "duration": np.concatenate([d.lengths * d.dt for d in parts.values()]),
+        "names": np.array([names.get(int(n), str(n)).encode() for n in known] or [b""]),
+    }
+    write_events(
+        path,
+        spikes(),
+        whole["labels"],
+        np.array([place.get(int(s), -1) for s in whole["speakers"]], np.int64),
+        splits.classes,
+        channels=splits.channels,
+        attributes={"shape": splits.shape, "dt": splits.dt, "source": splits.name},
+        columns=columns,
+    )

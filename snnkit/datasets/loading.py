@@ -16,10 +16,10 @@ from .binning import bin_events
 from .division import Division, Pool, Who
 from .download import Unreachable
 from .encoding import encoded
-from .event_data import EventDataset
+from .event_data import EventDataset, Parted
 from .images import Images, as_frames, checked
 from .recordings import PARTS, Recordings, first_of_each
-from .splits import Data, Splits
+from .splits import Data, Splits, check_classes
 from .table import DATASETS, VALIDATION, Dataset, dataset
 
 
@@ -28,9 +28,10 @@ def load(
     *,
     root: PathLike | None = None,
     dt: float = 10.0,
-    channels: int = 140,
+    channels: int | None = None,
     binary: bool = False,
     steps: int | None = None,
+    duration: float | None = None,
     validation: str = "auto",
     valid_speakers: Who | None = None,
     held_out: Who | None = None,
@@ -45,14 +46,16 @@ def load(
 ) -> Splits:
     """A dataset by name, binned and split.
 
-    name            a row of `DATASETS`
+    name            a row of `DATASETS`, ``"tonic:CLASS"``, or ``"package.module:function"``
     root            folder of the data; None: ``SNNKIT_DATA``, then the cache, then the network
     dt              length of a step, ms
     channels        input neurons; neighbours of the 700 channels are summed (mel bands for `features`
-                    "mel"; for images as many as an image has values)
+                    "mel"; for images as many as an image has values); None: what the row says, 140 of
+                    the recordings', all of one's own data
     binary          0/1 instead of counts
     steps           cut every recording after so many steps; None: keep all. Images are shown for so many
                     steps, or one
+    duration        ms that every recording of events lasts; None: up to its last spike
     validation      "official", "speakers" (whole speakers taken from train), "random" (a tenth of every
                     class, from train), "none", or "test" (validate on the test part, as some published
                     code does: the figures are then optimistic). "auto": what the row says, but
@@ -78,14 +81,21 @@ def load(
         raise ParameterError(f"features = {features!r} for {name}; 'cochlea', or 'mel' for {others}.")
     if limit is not None and limit < 1:
         raise ParameterError(f"limit = {limit}; it must be at least 1, or None for all.")
-    general = {
-        "root": root, "dt": dt, "channels": channels, "binary": binary, "steps": steps, "limit": limit,
-        "seed": seed, "features": features, "workers": workers, "fetch": fetch, "progress": progress,
-        "cache": cache,
+    general: dict[str, Any] = {
+        "root": root, "dt": dt, "channels": row.channels if channels is None else channels,
+        "binary": binary, "steps": steps, "limit": limit, "seed": seed, "features": features,
+        "workers": workers, "fetch": fetch, "progress": progress, "cache": cache, "duration": duration,
     }  # fmt: skip
-    pools, names = _POOLS[row.kind](row, row.open(general, options), general)
+    opened = row.open(general, options)
+    if isinstance(opened, Splits) and row.kind == "any":
+        return opened
+    pools, names = _POOLS[_kind(row, opened)](row, opened, general)
+    if channels is None:
+        channels = row.channels or pools[0].channels
     if validation == "auto":
         validation = row.validation if held_out is None and valid_speakers is None else "speakers"
+        if validation == "official" and not any("valid" in pool.official for pool in pools):
+            validation = "random"
     parts = Division(
         name=name,
         validation=validation,
@@ -94,6 +104,8 @@ def load(
         seed=seed,
         names=names,
     ).parts(pools)
+    pool, rows = parts["train"]
+    check_classes(name, pool.labels[rows], pool.classes)
 
     def maker(part: str) -> Callable[[], Data]:
         def make() -> Data:
@@ -111,6 +123,7 @@ def load(
         classes=pools[0].classes,
         dt=dt,
         channels=channels,
+        shape=pools[0].shape if channels == pools[0].channels else (),
         name=name,
         synthetic=row.synthetic,
         attribution=row.attribution,
@@ -188,7 +201,22 @@ _Pools = tuple[list[Pool], dict[int, str]]
 _Options = Mapping[str, Any]
 
 
-def _event_pools(row: Dataset, parts: dict[str, EventDataset], general: _Options) -> _Pools:
+def _kind(row: Dataset, opened: Any) -> str:
+    """The kind of what `read` gave."""
+    if row.kind != "any":
+        return row.kind
+    for kind, types in (("events", (dict, Parted)), ("sound", Recordings), ("images", Images)):
+        if isinstance(opened, types):
+            return kind
+    raise DataError(
+        f"{row.name} gave {type(opened).__name__}; expected Splits, a dictionary of EventDatasets, "
+        "Recordings or Images."
+    )
+
+
+def _event_pools(row: Dataset, parts: dict[str, EventDataset] | Parted, general: _Options) -> _Pools:
+    if isinstance(parts, Parted):
+        return _parted_pools(parts, general)
     right = isinstance(parts, dict) and set(parts) <= set(PARTS)
     _expect(row, right, parts, "a dictionary of EventDatasets: train, test and perhaps valid")
     limit = general["limit"]
@@ -203,15 +231,38 @@ def _event_pools(row: Dataset, parts: dict[str, EventDataset], general: _Options
                 if limit is None
                 else first_of_each(limit, data.labels, data.speakers)
             },
+            channels=data.channels,
+            shape=data.shape,
         )
         for part, data in parts.items()
     ]
     return pools, {}
 
 
+def _parted_pools(parts: Parted, general: _Options) -> _Pools:
+    data, rows, limit = parts.data, parts.rows, general["limit"]
+    if limit is not None:
+        rows = {p: r[first_of_each(limit, data.labels[r], data.speakers[r])] for p, r in rows.items()}
+        some = np.concatenate(list(rows.values()))
+        data = data.subset(some)
+        ends = np.cumsum([len(r) for r in rows.values()])
+        rows = {p: np.arange(end - len(r), end) for end, (p, r) in zip(ends, rows.items(), strict=True)}
+    pool = Pool(
+        labels=data.labels,
+        speakers=data.speakers,
+        classes=data.classes,
+        make=partial(_binned, data, general),
+        official=rows,
+        channels=data.channels,
+        shape=data.shape,
+    )
+    return [pool], parts.names
+
+
 def _sound_pools(row: Dataset, whole: Recordings, general: _Options) -> _Pools:
     _expect(row, isinstance(whole, Recordings), whole, "Recordings")
     recordings = whole.limited(general["limit"])
+    general = {**general, "channels": general["channels"] or 140}
 
     def make() -> Data:
         if general["features"] == "mel":
@@ -225,6 +276,7 @@ def _sound_pools(row: Dataset, whole: Recordings, general: _Options) -> _Pools:
         classes=recordings.classes,
         make=make,
         official={part: recordings.rows(part) for part in PARTS if len(recordings.rows(part))},
+        channels=general["channels"],
     )
     return [pool], recordings.speaker_names
 
@@ -238,7 +290,7 @@ def _image_pools(row: Dataset, images: Images, general: _Options) -> _Pools:
     pools = []
     for part, (x, y) in (("train", images.train), ("test", images.test)):
         shape = x.shape[1:]
-        if general["channels"] != np.prod(shape):
+        if general["channels"] not in (None, np.prod(shape)):
             raise ParameterError(
                 f"{row.name}: channels = {general['channels']}, but an image of {'×'.join(map(str, shape))} "
                 f"has {np.prod(shape)} values; take channels = {np.prod(shape)}."
@@ -250,6 +302,8 @@ def _image_pools(row: Dataset, images: Images, general: _Options) -> _Pools:
             classes=images.classes,
             make=partial(as_frames, row.name, (x, y), images.classes, dt, steps or 1),
             official={part: rows},
+            channels=int(np.prod(shape)),
+            shape=shape,
         )
         pools.append(pool)
     return pools, {}
@@ -274,5 +328,6 @@ def _binned(data: EventDataset, general: _Options) -> Data:
         general["channels"],
         binary=general["binary"],
         steps=general["steps"],
+        duration=general["duration"],
         cache=general["cache"],
     )

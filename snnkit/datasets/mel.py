@@ -14,10 +14,10 @@ from scipy import fft, signal
 
 from ..errors import DataError, ParameterError
 from ..files import atomic_h5, cache_folder, open_h5
+from ..machine import cores
 from .batches import Frames
 from .binning import mapped
 from .recordings import Recordings
-from .workers import processors
 
 _log = logging.getLogger("snnkit.datasets")
 _VERSION = 1
@@ -146,7 +146,7 @@ def _fill(
     def spectrum(i: int) -> np.ndarray:
         return log_mel(recordings[i][0], recordings.rate, bands, dt)
 
-    with ThreadPoolExecutor(processors()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         for lo in range(0, len(recordings), 256):
             part = range(lo, min(lo + 256, len(recordings)))
             block: np.ndarray = np.full((len(part), *frames.shape[1:]), np.log(_FLOOR), np.float16)

@@ -161,7 +161,7 @@ class Splits:
             who = whole.speakers if groups is not None else None
             rows = rule_of(split).rows(whole.labels, who, name)
             made = {part: whole.subset(some) for part, some in rows.items()}
-        check_classes(name, made["train"])
+        check_classes(name, made["train"].labels, first.classes)
         return cls(
             make={part: partial(_itself, data) for part, data in made.items()},
             classes=first.classes,
@@ -224,15 +224,14 @@ class Splits:
         return self._made[part]
 
 
-def check_classes(name: str, train: Data) -> None:
-    """Raise `DataError` unless `train` has recordings of at least two classes, or other targets."""
-    if len(train) == 0:
+def check_classes(name: str, labels: np.ndarray, classes: Sequence[str]) -> None:
+    """Raise `DataError` unless the labels of train [B] are of at least two classes, or other targets."""
+    if len(labels) == 0:
         raise DataError(f"{name}: the train part has no samples.")
-    labels = train.labels
     if labels.ndim == 1 and labels.dtype.kind in "iu" and len(np.unique(labels)) < 2:
         raise DataError(
-            f"{name}: all {len(labels)} samples of train are of one class, "
-            f"{train.classes[int(labels[0])]!r}; there is nothing to learn. Give samples of two at least."
+            f"{name}: all {len(labels)} samples of train are of one class, {classes[int(labels[0])]!r}; "
+            "there is nothing to learn. Give samples of two at least."
         )
 
 

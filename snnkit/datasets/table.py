@@ -6,8 +6,11 @@ The rows are plain data: a file is imported when its data are first asked for.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
+import os
+import sys
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,11 +18,11 @@ from typing import Any, NamedTuple
 
 from ..errors import ParameterError, choices, nearest
 
-KINDS = ("events", "sound", "images")
+KINDS = ("events", "sound", "images", "any")
 VALIDATION = ("auto", "official", "speakers", "random", "none", "test")
 GENERAL = (
     *("root", "dt", "channels", "binary", "steps", "validation", "valid_speakers", "held_out", "limit"),
-    *("seed", "features", "workers", "fetch", "progress", "cache"),
+    *("seed", "features", "workers", "fetch", "progress", "cache", "duration"),
 )
 """The options that `load` itself has; `read` is given those that it names."""
 
@@ -43,19 +46,21 @@ class Dataset:
     name         what `load` and ``[data] name`` call it
     title        what people call it
     kind         what `read` gives. "events": part → `EventDataset`, with "train", "test" and perhaps
-                 "valid"; "sound": `Recordings`; "images": `Images`
+                 "valid", or `Parted`; "sound": `Recordings`; "images": `Images`; "any": `Splits` or one of
+                 these
     read         a function, or ``"module:function"``, imported when it is first needed. It is given, by
                  name, those of load's options (`GENERAL`) that it takes; its other parameters are options
                  that this data set alone has
     files        what is looked for under the data folder; "" for data that need none
-    validation   what ``validation="auto"`` takes: "official" (there is such a part), "speakers" (whole
-                 speakers out of train) or "random" (a tenth of every class of train)
+    validation   what ``validation="auto"`` takes: "official" ("random" where there is no such part),
+                 "speakers" (whole speakers out of train) or "random" (a tenth of every class of train)
     paper        what published results chose the epoch on: "official" or "test"
     speakers     whether it is known who made each recording
     features     what sound can become: "cochlea" (spikes), "mel" (log mel frames); the first unless asked
     attribution  what its licence asks to be said
     synthetic    nobody recorded it
     stand_in     name of the row that is taken where this one can't be reached
+    channels     how many `load` takes unless asked for a number; None: all that the recordings have
     """
 
     name: str
@@ -70,6 +75,7 @@ class Dataset:
     attribution: str = ""
     synthetic: bool = False
     stand_in: str | None = None
+    channels: int | None = 140
 
     def __post_init__(self) -> None:
         for field, known in (
@@ -215,6 +221,37 @@ DATASETS: dict[str, Dataset] = {
             synthetic=True,
         ),
         Dataset(
+            name="nmnist",
+            title="N-MNIST",
+            kind="events",
+            read=f"{_HERE}.nmnist:nmnist",
+            files="Train/0/*.bin … and Test/, or nmnist_small.h5",
+            attribution=(
+                "N-MNIST, Garrick Orchard, Ajinkya Jayawant, Gregory Cohen, Nitish Thakor, "
+                "https://doi.org/10.3389/fnins.2015.00437, CC BY-SA 4.0 "
+                "(https://creativecommons.org/licenses/by-sa/4.0/)."
+            ),
+            channels=None,
+        ),
+        Dataset(
+            name="events",
+            title="events in files of one's own",
+            kind="events",
+            read=f"{_HERE}.own_events:events",
+            validation="official",
+            speakers=True,
+            channels=None,
+        ),
+        Dataset(
+            name="audio",
+            title="sound files of one's own",
+            kind="sound",
+            read=f"{_HERE}.own_audio:audio",
+            validation="official",
+            speakers=True,
+            features=("cochlea", "mel"),
+        ),
+        Dataset(
             name="cifar10_subset",
             title="20,000 training images of CIFAR-10, from JPEG copies",
             kind="images",
@@ -284,18 +321,59 @@ def register(row: Dataset) -> Dataset:
     return row
 
 
+@functools.cache
+def _by_path(name: str) -> Dataset:
+    """A row for ``"tonic:CLASS"`` or ``"package.module:function"``."""
+    head, _, tail = name.partition(":")
+    if head == "tonic":
+        read = importlib.import_module(f"{_HERE}.tonic").reader(tail)
+        title = f"tonic's {tail}"
+        return Dataset(
+            name=name, title=title, kind="events", read=read, validation="official",
+            channels=None,
+        )  # fmt: skip
+    here = os.getcwd()
+    if here not in sys.path:  # where `python -m` would look as well
+        sys.path.append(here)
+    try:
+        module = importlib.import_module(head)
+    except ImportError as error:
+        raise ParameterError(
+            f"{name!r}: {head} could not be imported ({error}); it is looked for in {here} and on PYTHONPATH."
+        ) from error
+    function = getattr(module, tail, None)
+    if not callable(function):
+        known = [key for key, value in vars(module).items() if inspect.isfunction(value)]
+        raise ParameterError(f"{name!r}: {head} has no function {tail!r}{choices(tail, known)}.")
+    return Dataset(
+        name=name, title=f"{tail} of {head}", kind="any", read=function, validation="official",
+        channels=None,
+    )  # fmt: skip
+
+
+def lookup(name: str) -> Dataset | None:
+    """The row of this name, or of ``"tonic:CLASS"`` or ``"package.module:function"``; None if there is none.
+
+    Raises `ParameterError` for a class or function that is not there, `MissingExtraError` without tonic.
+    """
+    if name in DATASETS or ":" not in name:
+        return DATASETS.get(name)
+    return _by_path(name)
+
+
 def dataset(name: str, kind: str | None = None) -> Dataset:
     """The row of this name, of this kind if one is asked for.
 
-    Raises `ParameterError` with the nearest name.
+    Raises `ParameterError` with the nearest name, and as `lookup`.
     """
+    found = lookup(name)
+    if found is not None and kind in (None, found.kind):
+        return found
     known = [row.name for row in DATASETS.values() if kind in (None, row.kind)]
-    if name in known:
-        return DATASETS[name]
     what = "images" if kind == "images" else "dataset"
-    if name in DATASETS:
+    if found is not None:
         raise ParameterError(
-            f"{name} has {DATASETS[name].kind}, where {kind} are needed; known are {', '.join(known)}."
+            f"{name} has {found.kind}, where {kind} are needed; known are {', '.join(known)}."
         )
     raise ParameterError(
         f"unknown {what} {name!r}; known are {', '.join(known)}{nearest(name, known) or '.'}"

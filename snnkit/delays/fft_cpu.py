@@ -37,8 +37,8 @@ def _rest(n: int) -> int:
 
 
 @lru_cache(maxsize=64)
-def plan(length: int, dtype: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Radix of each pass, where its turns start, and all turns: cos, sin of ``[p, k]``, k from 1 on."""
+def plan(length: int, dtype: str) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:
+    """Length, radix of each pass, where its turns start, and all turns: cos, sin of ``[p, k]``, k ≥ 1."""
     radices, n = [], length
     for factor in _FACTORS:
         while n % factor == 0:
@@ -51,11 +51,13 @@ def plan(length: int, dtype: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         tables.append(np.stack([np.cos(angle), np.sin(angle)], -1).ravel())
         starts.append(starts[-1] + tables[-1].size)
         n = m
-    return np.array(radices, np.int64), np.array(starts, np.int64), np.concatenate(tables).astype(dtype)
+    turns = np.concatenate(tables).astype(dtype)
+    return length, np.array(radices, np.int64), np.array(starts, np.int64), turns
 
 
-# Butterflies: z[k] = Σ_u x[u]·exp(−2πi·u·k/r) of r vectors at distance `d` in (re, im), turned by
-# exp(−2πi·p·k/n), to distance `e` in (re2, im2). For odd r the inputs u and r − u are added and
+# Butterflies: z[k] = Σ_u x[u]·exp(−2πi·u·k/r) of r vectors from `at` on at distance `d` in here = (re, im),
+# turned by exp(−2πi·p·k/n), to `to` at distance `e` in there = (re2, im2). angle = (the table of turns, where
+# those of this p start, whether p > 0). For odd r the inputs u and r − u are added and
 # subtracted first: z[k], z[r − k] = (R ± S') + i(I ∓ S) with R, I the sums of cosines and S, S' of sines.
 
 
@@ -70,7 +72,8 @@ def _put(re2, im2, at, table, turn, a, b, turned):  # type: ignore[no-untyped-de
 
 
 @njit(inline="always")
-def _two(re, im, re2, im2, at, d, to, e, table, turn, turned):  # type: ignore[no-untyped-def]
+def _two(here, there, at, d, to, e, angle):  # type: ignore[no-untyped-def]
+    (re, im), (re2, im2), (table, turn, turned) = here, there, angle
     x0, x1 = load(re, at), load(re, at + d)
     y0, y1 = load(im, at), load(im, at + d)
     _put(re2, im2, to, table, turn, add(x0, x1), add(y0, y1), False)
@@ -78,7 +81,8 @@ def _two(re, im, re2, im2, at, d, to, e, table, turn, turned):  # type: ignore[n
 
 
 @njit(inline="always")
-def _three(re, im, re2, im2, at, d, to, e, table, turn, turned):  # type: ignore[no-untyped-def]
+def _three(here, there, at, d, to, e, angle):  # type: ignore[no-untyped-def]
+    (re, im), (re2, im2), (table, turn, turned) = here, there, angle
     kind = table.dtype.type
     c, s = splat(table, kind(_COS[3, 1])), splat(table, kind(_SIN[3, 1]))
     x0, x1, x2 = load(re, at), load(re, at + d), load(re, at + 2 * d)
@@ -91,7 +95,8 @@ def _three(re, im, re2, im2, at, d, to, e, table, turn, turned):  # type: ignore
 
 
 @njit(inline="always")
-def _four(re, im, re2, im2, at, d, to, e, table, turn, turned):  # type: ignore[no-untyped-def]
+def _four(here, there, at, d, to, e, angle):  # type: ignore[no-untyped-def]
+    (re, im), (re2, im2), (table, turn, turned) = here, there, angle
     x0, x1, x2, x3 = load(re, at), load(re, at + d), load(re, at + 2 * d), load(re, at + 3 * d)
     y0, y1, y2, y3 = load(im, at), load(im, at + d), load(im, at + 2 * d), load(im, at + 3 * d)
     a, b, f, g = add(x0, x2), sub(x0, x2), add(y0, y2), sub(y0, y2)
@@ -103,7 +108,8 @@ def _four(re, im, re2, im2, at, d, to, e, table, turn, turned):  # type: ignore[
 
 
 @njit(inline="always")
-def _five(re, im, re2, im2, at, d, to, e, table, turn, turned):  # type: ignore[no-untyped-def]
+def _five(here, there, at, d, to, e, angle):  # type: ignore[no-untyped-def]
+    (re, im), (re2, im2), (table, turn, turned) = here, there, angle
     kind = table.dtype.type
     c1, c2 = splat(table, kind(_COS[5, 1])), splat(table, kind(_COS[5, 2]))
     s1, s2 = splat(table, kind(_SIN[5, 1])), splat(table, kind(_SIN[5, 2]))
@@ -125,7 +131,8 @@ def _five(re, im, re2, im2, at, d, to, e, table, turn, turned):  # type: ignore[
 
 
 @njit(inline="always")
-def _seven(re, im, re2, im2, at, d, to, e, table, turn, turned):  # type: ignore[no-untyped-def]
+def _seven(here, there, at, d, to, e, angle):  # type: ignore[no-untyped-def]
+    (re, im), (re2, im2), (table, turn, turned) = here, there, angle
     kind = table.dtype.type
     c1, c2, c3 = (
         splat(table, kind(_COS[7, 1])), splat(table, kind(_COS[7, 2])), splat(table, kind(_COS[7, 3]))
@@ -162,17 +169,17 @@ def _seven(re, im, re2, im2, at, d, to, e, table, turn, turned):  # type: ignore
 
 
 @njit(inline="always")
-def _butterfly(radix, re, im, re2, im2, at, d, to, e, table, turn, turned):  # type: ignore[no-untyped-def]
+def _butterfly(radix, here, there, at, d, to, e, angle):  # type: ignore[no-untyped-def]
     if radix == 2:
-        _two(re, im, re2, im2, at, d, to, e, table, turn, turned)
+        _two(here, there, at, d, to, e, angle)
     elif radix == 3:
-        _three(re, im, re2, im2, at, d, to, e, table, turn, turned)
+        _three(here, there, at, d, to, e, angle)
     elif radix == 4:
-        _four(re, im, re2, im2, at, d, to, e, table, turn, turned)
+        _four(here, there, at, d, to, e, angle)
     elif radix == 5:
-        _five(re, im, re2, im2, at, d, to, e, table, turn, turned)
+        _five(here, there, at, d, to, e, angle)
     else:
-        _seven(re, im, re2, im2, at, d, to, e, table, turn, turned)
+        _seven(here, there, at, d, to, e, angle)
 
 
 @njit(cache=True)
@@ -184,12 +191,12 @@ def _transform(re, im, re2, im2, length, radices, starts, table):  # type: ignor
         m = n // radix
         d, e = done * m * WIDE, done * WIDE
         for q in range(done):  # angle 0
-            _butterfly(radix, re, im, re2, im2, q * WIDE, d, q * WIDE, e, table, 0, False)
+            _butterfly(radix, (re, im), (re2, im2), q * WIDE, d, q * WIDE, e, (table, 0, False))
         for p in range(1, m):
             turn = starts[step] + p * (radix - 1) * 2
             for q in range(done):
                 at, to = (q + done * p) * WIDE, (q + done * radix * p) * WIDE
-                _butterfly(radix, re, im, re2, im2, at, d, to, e, table, turn, True)
+                _butterfly(radix, (re, im), (re2, im2), at, d, to, e, (table, turn, True))
         done *= radix
         n = m
         re, re2, im, im2 = re2, re, im2, im
@@ -203,11 +210,15 @@ def _blocks_of(task, tasks, blocks):  # type: ignore[no-untyped-def]
 
 
 @njit(parallel=True, cache=True)
-def analyse(x, origin, pitch, steps, columns, length, adjoint, radices, starts, table, out):  # type: ignore[no-untyped-def]
+def analyse(x, part, adjoint, passes, out):  # type: ignore[no-untyped-def]
     """A x (``adjoint`` False) or C x (True): ``[steps, columns] → [points, columns]``, both flat.
 
-    Entry (t, c) of the input lies at ``x[origin + t · pitch + c]``. `out` of uint16 holds bfloat16.
+    part    (origin, pitch, steps, columns): entry (t, c) of the input lies at ``x[origin + t · pitch + c]``
+    passes  `plan` of the length in the dtype of x
+    out     flat; of uint16 holds bfloat16
     """
+    origin, pitch, steps, columns = part
+    length, radices, starts, table = passes
     blocks = (columns + 2 * WIDE - 1) // (2 * WIDE)
     whole = (length - 1) // 2
     half = length // 2 + 1 - whole
@@ -254,11 +265,15 @@ def analyse(x, origin, pitch, steps, columns, length, adjoint, radices, starts, 
 
 
 @njit(parallel=True, cache=True)
-def synthesise(m, steps, columns, length, adjoint, radices, starts, table, out, origin, pitch):  # type: ignore[no-untyped-def]
+def synthesise(m, part, adjoint, passes, out):  # type: ignore[no-untyped-def]
     """Cᵀ m (``adjoint`` False) or Aᵀ m (True): ``[points, columns] → [steps, columns]``, both flat.
 
-    Entry (t, c) of the output goes to ``out[origin + t · pitch + c]``. `m` of uint16 holds bfloat16.
+    m       flat; of uint16 holds bfloat16
+    part    (origin, pitch, steps, columns): entry (t, c) of the output at ``out[origin + t · pitch + c]``
+    passes  `plan` of the length in the dtype of `out`
     """
+    origin, pitch, steps, columns = part
+    length, radices, starts, table = passes
     blocks = (columns + 2 * WIDE - 1) // (2 * WIDE)
     whole = (length - 1) // 2
     half = length // 2 + 1 - whole

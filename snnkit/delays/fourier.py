@@ -28,8 +28,8 @@ _CHUNK = 8 << 20
 """Numbers in one transformed block of samples: twice as many take 3 % less time and 60 MB more."""
 
 
-def room(*shape: int, like: Tensor) -> Tensor:
-    """Uninitialised tensor, on large pages where it is worth it."""
+def unwritten(*shape: int, like: Tensor) -> Tensor:
+    """An unwritten tensor of this shape in the dtype of `like`, on large pages where it is large."""
     out = like.new_empty(shape)
     size = out.numel() * out.element_size()
     if size >= memory.LARGE:
@@ -94,14 +94,12 @@ def analyse(
         return found[:, :columns].reshape(points, *x.shape[1:])
     if out is None:
         like = x.new_empty(0, dtype=torch.bfloat16 if bfloat16 else x.dtype)
-        out = room(points, *x.shape[1:], like=like)
+        out = unwritten(points, *x.shape[1:], like=like)
     out = _part(out, points, *x.shape[1:])
     whole = _storage(x)
-    radices, starts, table = fft_cpu.plan(geometry.length, str(x.dtype).removeprefix("torch."))
-    fft_cpu.analyse(
-        whole, x.storage_offset(), x.stride(0), x.shape[0], columns, geometry.length, adjoint,
-        radices, starts, table, _flat(out),
-    )  # fmt: skip
+    passes = fft_cpu.plan(geometry.length, str(x.dtype).removeprefix("torch."))
+    part = (x.storage_offset(), x.stride(0), x.shape[0], columns)
+    fft_cpu.analyse(whole, part, adjoint, passes, _flat(out))
     return out
 
 
@@ -117,11 +115,9 @@ def synthesise(m: Tensor, geometry: Geometry, out: Tensor, adjoint: bool = False
         synthesise(wide, geometry, wide_out, adjoint)
         out.copy_(wide_out[:, :columns].reshape(out.shape))
         return
-    radices, starts, table = fft_cpu.plan(geometry.length, str(out.dtype).removeprefix("torch."))
-    fft_cpu.synthesise(
-        _flat(m), out.shape[0], columns, geometry.length, adjoint,
-        radices, starts, table, _storage(out), out.storage_offset(), out.stride(0),
-    )  # fmt: skip
+    passes = fft_cpu.plan(geometry.length, str(out.dtype).removeprefix("torch."))
+    part = (out.storage_offset(), out.stride(0), out.shape[0], columns)
+    fft_cpu.synthesise(_flat(m), part, adjoint, passes, _storage(out))
 
 
 def _part(memory: Tensor, *shape: int) -> Tensor:
@@ -149,11 +145,11 @@ def product(x: Tensor, kernel: Tensor, steps_out: int) -> Tensor:
     """y ``[steps_out, B, O]``, y[t] = Σ_d kernel[d]·x[t − d]; x ``[T, B, I]``, kernel ``[window, O, I]``."""
     geometry = Geometry(x.shape[0], kernel.shape[0], steps_out)
     batch, inputs, outputs = x.shape[1], x.shape[2], kernel.shape[1]
-    y = room(steps_out, batch, outputs, like=x)
+    y = unwritten(steps_out, batch, outputs, like=x)
     spectrum = analyse(kernel.contiguous(), geometry).transpose(1, 2)
     chunk = min(batch, _chunk(geometry, max(inputs, outputs)))
     points = geometry.points
-    one, two = room(points, chunk, inputs, like=x), room(points, chunk, outputs, like=x)
+    one, two = unwritten(points, chunk, inputs, like=x), unwritten(points, chunk, outputs, like=x)
     for b in range(0, batch, chunk):
         part = analyse(x[:, b : b + chunk], geometry, out=one)
         m = _part(two, points, part.shape[1], outputs)
@@ -164,8 +160,9 @@ def product(x: Tensor, kernel: Tensor, steps_out: int) -> Tensor:
 def gradient(
     g: Tensor, x: Tensor, kernel: Tensor | None, window: int, of_kernel: bool, bfloat16: bool = False
 ) -> tuple[Tensor | None, Tensor | None]:
-    """∂L/∂x (if the kernel is given) and ∂L/∂kernel (if asked for) from g = ∂L/∂y.
+    """∂L/∂x (if the kernel is given) and ∂L/∂kernel (if asked for) from g = ∂L/∂y ``[steps_out, B, O]``.
 
+    x ``[T, B, I]`` and kernel ``[window, O, I]``, as are their gradients.
     With `bfloat16` the products of ∂L/∂x are of numbers rounded to 8 bits (and summed in float32).
     """
     geometry = Geometry(x.shape[0], window, g.shape[0])
@@ -174,13 +171,13 @@ def gradient(
     half = bfloat16 and x.dtype == torch.float32
     # the gradient of the kernel has its own, exact transform of g
     both = half and of_kernel
-    gx = room(*x.shape, like=x) if kernel is not None else None
+    gx = unwritten(*x.shape, like=x) if kernel is not None else None
     spectrum = analyse(kernel.contiguous(), geometry, bfloat16=half) if kernel is not None else None
-    gm = room(points, outputs, inputs, like=x) if of_kernel else None
+    gm = unwritten(points, outputs, inputs, like=x) if of_kernel else None
     chunk = min(batch, _chunk(geometry, max(inputs, outputs)))
     like = x.new_empty(0, dtype=torch.bfloat16) if half else x
-    one, two = room(points, chunk, outputs, like=like), room(points, chunk, inputs, like=like)
-    exact = [room(points, chunk, n, like=x) for n in (outputs, inputs)] if both else [one, two]
+    one, two = unwritten(points, chunk, outputs, like=like), unwritten(points, chunk, inputs, like=like)
+    exact = [unwritten(points, chunk, n, like=x) for n in (outputs, inputs)] if both else [one, two]
     for b in range(0, batch, chunk):
         cut = g[:, b : b + chunk]
         if gx is not None and spectrum is not None:
@@ -198,6 +195,6 @@ def gradient(
                 gm.baddbmm_(part.transpose(1, 2), spikes)
     gk = None
     if gm is not None:
-        gk = room(window, outputs, inputs, like=x)
+        gk = unwritten(window, outputs, inputs, like=x)
         synthesise(gm, geometry, gk, adjoint=True)
     return gx, gk

@@ -57,7 +57,7 @@ class DelayKernel:
 
 
 def gauss(distance: Tensor, wide: Tensor) -> Tensor:
-    """exp(−½ (distance / wide)²)."""
+    """exp(−½ (distance / wide)²), of any shapes that broadcast."""
     return torch.exp(-0.5 * (distance / wide) ** 2)
 
 
@@ -93,7 +93,7 @@ def gauss_taps(p, wide, first, window, u, dp, dw):  # type: ignore[no-untyped-de
 
 
 def triangle(distance: Tensor, wide: Tensor) -> Tensor:
-    """max(0, wide − |distance|)."""
+    """max(0, wide − |distance|), of any shapes that broadcast."""
     return torch.relu(wide - distance.abs())
 
 
@@ -116,7 +116,7 @@ def triangle_taps(p, wide, first, window, u, dp, dw):  # type: ignore[no-untyped
 
 
 def nearest(distance: Tensor, wide: Tensor) -> Tensor:
-    """1 where the distance is 0."""
+    """1 where the distance is 0, in its shape and dtype."""
     return (distance == 0).to(distance.dtype)
 
 

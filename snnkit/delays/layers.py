@@ -22,21 +22,25 @@ from .recurrence import Stepped, recur
 from .synapses import Synapses
 
 
-class Delays(TypedDict, total=False):
-    """What every layer is told of its synapses' delays, by keyword.
+class Taps(TypedDict, total=False):
+    """What every layer is told of its synapses' delays, by keyword, but for the longest.
 
-    max_delay     longest delay, steps (24); the window has max_delay + 1 of them
     kernel_count  K, delays (each with its weight) of one synapse (1)
     version       name of a kernel in `snnkit.delays.kernel.VERSIONS`: "gauss" (default), "triangle", "max" …
     sigma         width of the kernel, steps; default window // 2, the start of the paper's schedule
     learn_sigma   make the width of every synapse's kernel a parameter (False)
     """
 
-    max_delay: int
     kernel_count: int
     version: str
     sigma: float | None
     learn_sigma: bool
+
+
+class Delays(Taps, total=False):
+    """`Taps`, and max_delay: the longest delay, steps (24); the window has max_delay + 1 of them."""
+
+    max_delay: int
 
 
 class _Delays(nn.Module):
@@ -145,7 +149,7 @@ class DelayedLinear(_Delays):
     bias               add a learned bias
     tolerance          see `snnkit.delays.ops.delayed_product`
     bfloat16_gradient  `bfloat16` there
-    delays             see `Delays`
+    max_delay, taps    see `Delays`
 
     Raises `ParameterError` for sizes, delays and widths that can't be.
     """
@@ -154,13 +158,14 @@ class DelayedLinear(_Delays):
         self,
         in_features: int,
         out_features: int,
+        max_delay: int = 24,
         *,
         bias: bool = False,
         tolerance: float | None = None,
         bfloat16_gradient: bool = False,
-        **delays: Unpack[Delays],
+        **taps: Unpack[Taps],
     ) -> None:
-        super().__init__((out_features, in_features), **delays)
+        super().__init__((out_features, in_features), max_delay=max_delay, **taps)
         self.in_features, self.out_features = in_features, out_features
         self.tolerance, self.bfloat16_gradient = tolerance, bfloat16_gradient
         self.weight = nn.Parameter(torch.empty(self.position.shape))
@@ -266,21 +271,21 @@ class RecurrentDelayedLinear(_Delays):
     and s[t] is what the neuron makes of u[t]. The kernel is normalised over d = 1 … max_delay. Queant,
     Rançon, Cottereau and Masquelier, DelRec, 2025.
 
-    features   N neurons
-    neuron     a module with ``step(u [B, N], state) -> (s, state)`` and parameters of its own, such as
-               `snnkit.neurons.LIF`
-    delays     see `Delays`; here 1 ≤ position ≤ max_delay
+    features           N neurons
+    neuron             a module with ``step(u [B, N], state) -> (s, state)`` and parameters of its own, such
+                       as `snnkit.neurons.LIF`
+    max_delay, taps    see `Delays`; here 1 ≤ position ≤ max_delay
 
     Raises `ParameterError` for sizes, delays and widths that can't be, or a neuron without steps.
     """
 
-    def __init__(self, features: int, neuron: nn.Module, **delays: Unpack[Delays]) -> None:
+    def __init__(self, features: int, neuron: nn.Module, max_delay: int = 24, **taps: Unpack[Taps]) -> None:
         if not isinstance(neuron, Stepped):
             raise ParameterError(
                 f"RecurrentDelayedLinear needs a neuron with a method step(u, state), got "
                 f"{type(neuron).__name__}; the neurons of snnkit.neurons have one."
             )
-        super().__init__((features, features), least_delay=1, **delays)
+        super().__init__((features, features), least_delay=1, max_delay=max_delay, **taps)
         self.features, self.neuron = features, neuron
         self.weight = nn.Parameter(torch.empty(self.position.shape))
         nn.init.kaiming_uniform_(self.weight, nonlinearity="relu")

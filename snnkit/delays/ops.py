@@ -323,6 +323,7 @@ def delayed_product(
     chosen = _backend("delayed_product", x.device.type)
     if chosen == "reference":
         return reference.delayed_product(x.to(synapses.weight.dtype), synapses, padding_right)
+    dtype = synapses.weight.dtype
     x, synapses = _computed(x, synapses)
     weight, position, *_ = synapses
     if tolerance is None:
@@ -330,15 +331,15 @@ def delayed_product(
     if chosen == "cuda" and x.numel() and padding_right + x.shape[0] > 0:
         from . import taps_cuda
 
-        return taps_cuda.delayed_product(x, synapses, padding_right, tolerance)
+        return taps_cuda.delayed_product(x, synapses, padding_right, tolerance).to(dtype)
     y: Tensor
     if resolve(synapses.version).taps is None:
         response = reference.response(synapses)
         y = torch.ops.snnkit.delayed_response(x, response, padding_right, bfloat16)
-        return y
+        return y.to(dtype)
     needed = torch.is_grad_enabled() and (weight.requires_grad or position.requires_grad)
     y = torch.ops.snnkit.delayed_product(x, *synapses, padding_right, tolerance, needed, bfloat16)
-    return y
+    return y.to(dtype)
 
 
 def _one_output(synapses: Synapses) -> Synapses:
@@ -423,8 +424,9 @@ def channel_delay(
     chosen = _backend("channel_delay", x.device.type)
     if chosen != "numba" or resolve(synapses.version).taps is None:
         return reference.channel_delay(x.to(synapses.weight.dtype), synapses, padding_right)
+    dtype = synapses.weight.dtype
     x, synapses = _computed(x, synapses)
     if tolerance is None:
         tolerance = TOLERANCE[synapses.weight.dtype]
     y: Tensor = torch.ops.snnkit.channel_delay(x, *synapses, padding_right, tolerance)
-    return y
+    return y.to(dtype)

@@ -108,6 +108,7 @@ class _Loop(torch.autograd.Function):
         return gu, *found, None, None, None, *gparams
 
 
+@torch.compiler.disable(reason="neurons in a loop run step by step; compile with fullgraph=False")  # type: ignore[no-untyped-call]
 def recur(x: Tensor, synapses: Synapses, neuron: Stepped) -> Tensor:
     """Spikes ``[T, B, N]`` of neurons that hear x ``[T, B, N]``, and each other 1 + position steps later.
 

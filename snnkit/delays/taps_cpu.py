@@ -274,8 +274,12 @@ def _tapped(kernel: DelayKernel) -> ModuleType:
     return build("delay_kernel", source)
 
 
-def _forward(pointer, at, value, table, first, width, batch, inputs, count, stride, block, group, y):  # type: ignore[no-untyped-def]
-    steps, _, outputs = y.shape
+def _forward(events, table, first, taps, tiles, y):  # type: ignore[no-untyped-def]
+    """Events (pointer, at, value); taps (width, inputs, count); tiles (stride, block, group)."""
+    pointer, at, value = events
+    width, inputs, count = taps
+    stride, block, group = tiles
+    steps, batch, outputs = y.shape
     blocks = (batch + block - 1) // block
     groups = (outputs + group - 1) // group
     row = block * stride + width
@@ -326,8 +330,12 @@ def _forward(pointer, at, value, table, first, width, batch, inputs, count, stri
                         y[t, k * block + b, o] = tile[(o - o0) * row + b * stride + t]
 
 
-def _gradient(pointer, at, value, first, width, batch, inputs, count, stride, block, group, g, sums):  # type: ignore[no-untyped-def]
-    steps, _, outputs = g.shape
+def _gradient(events, first, taps, tiles, g, sums):  # type: ignore[no-untyped-def]
+    """Arguments as `_forward`'s."""
+    pointer, at, value = events
+    width, inputs, count = taps
+    stride, block, group = tiles
+    steps, batch, outputs = g.shape
     blocks = (batch + block - 1) // block
     row = block * stride + width
     varied = len(value) > 0
@@ -398,6 +406,11 @@ def _kernels(width: int) -> ModuleType:
     return build(f"taps{width}", source)
 
 
+def _tiles(events: Events, outputs: int) -> tuple[int, int, int]:
+    """Steps between samples of a tile, samples and outputs of one."""
+    return events.stride, min(BATCH_BLOCK, max(events.batch, 1)), _group(outputs)
+
+
 def _group(outputs: int) -> int:
     """Outputs of one task: a multiple of 4, at most 16, and so that every thread gets some."""
     tasks = max(-(-outputs // OUTPUT_BLOCK), min(2 * get_num_threads(), -(-outputs // 4)))
@@ -431,9 +444,8 @@ def forward(events: Events, taps: Taps, steps_out: int) -> np.ndarray:
     if y.nbytes >= memory.LARGE:
         memory.huge_pages(y.ctypes.data, y.nbytes)
     _kernels(taps.width).forward(
-        events.pointer, events.at, events.value, table.reshape(-1), first.reshape(-1), taps.width,
-        events.batch, inputs, count, events.stride, min(BATCH_BLOCK, max(events.batch, 1)),
-        _group(outputs), y,
+        events[:3], table.reshape(-1), first.reshape(-1), (taps.width, inputs, count),
+        _tiles(events, outputs), y,
     )  # fmt: skip
     return y
 
@@ -448,9 +460,8 @@ def gradient(events: Events, g: np.ndarray, taps: Taps) -> tuple[np.ndarray, np.
     first = _starts(taps.position, width, taps.window)
     sums = np.zeros((*taps.weight.shape, width), taps.weight.dtype)
     _kernels(width).gradient(
-        events.pointer, events.at, events.value, first.reshape(-1), width, events.batch, inputs, count,
-        events.stride, min(BATCH_BLOCK, max(events.batch, 1)), _group(outputs), g, sums.reshape(-1),
-    )  # fmt: skip
+        events[:3], first.reshape(-1), (width, inputs, count), _tiles(events, outputs), g, sums.reshape(-1)
+    )
     if not math.isnan(events.uniform) and events.uniform != 1:
         sums *= sums.dtype.type(events.uniform)
     return adjoint(sums, taps)

@@ -109,7 +109,7 @@ class Crossover:
         return self.fixed_pj + self.spikes_pj < self.dense_pj
 
     def energy_pj(self, rates: np.ndarray | Sequence[float]) -> np.ndarray:
-        """Energy of the spiking network if its rate were another."""
+        """Energy (pJ) of the spiking network at other `rates` [n], float64 [n]."""
         scale = np.asarray(rates, float) / self.measured if self.measured else np.zeros(len(rates))
         return self.fixed_pj + self.spikes_pj * scale
 

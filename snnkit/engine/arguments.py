@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -37,6 +37,28 @@ class Record:
     variable: str
     neurons: Sequence[int] | None = None
     every: int = 1
+
+
+class Computing(TypedDict, total=False):
+    """How a run is computed, by keyword.
+
+    dtype         "float32", "float64" or "int32" (state in int32, sums in int64); None: by the neurons
+    backend       "reference", "numba" or "cuda"; None: as `snnkit.backend` says
+    seed          of the generators (0)
+    memory_limit  bytes that may be allocated; None: what the memory has
+    """
+
+    dtype: str | None
+    backend: str | None
+    seed: int
+    memory_limit: int | None
+
+
+def computing_of(
+    dtype: str | None = None, backend: str | None = None, seed: int = 0, memory_limit: int | None = None
+) -> tuple[str | None, str, int, int | None]:
+    """`Computing` with its defaults and the backend chosen. Raises `ParameterError` as `backend_of` does."""
+    return dtype, backend_of(backend), seed, memory_limit
 
 
 def by_input(graph: Graph, events: Any) -> dict[str, Events]:

@@ -262,21 +262,21 @@ class Core:
         target.pending = max(target.pending, int(times[-1]) + lane.longest)
         ring = self.rings[lane.index]
         if lane.shift is None:
-            self._scatter(lane, spikes, ring, lane.rows)
+            self._scatter(lane, spikes, ring)
             return
         scratch, rows = self.scratch[lane.index], lane.longest + 1
         cuts = [0, *(np.flatnonzero(np.diff(times)) + 1).tolist(), len(times)]
         first = int(lane.projection.delay.min(initial=lane.longest))
         for a, b in itertools.pairwise(cuts):
-            self._scatter(lane, Spikes(times[a:b], neurons[a:b], values[a:b]), scratch, rows)
+            self._scatter(lane, Spikes(times[a:b], neurons[a:b], values[a:b]), scratch)
             kernels_cpu.shift_into(
-                scratch, first, rows, lane.shift, ring, lane.rows, lane.size, lane.longest, int(times[a])
+                scratch, first, rows, lane.shift, ring, lane.rows, lane.size, int(times[a])
             )
 
-    def _scatter(self, lane: Lane, spikes: Spikes, ring: np.ndarray, rows: int) -> None:
+    def _scatter(self, lane: Lane, spikes: Spikes, ring: np.ndarray) -> None:
         """Add the lane's synapses of `spikes` to a ring [rows · N]."""
         synapses = (*spikes, *lane.arrays)
-        place: tuple[Any, ...] = (ring, rows, lane.size)
+        place: tuple[Any, ...] = (ring, lane.size)
         if lane.layout == "rows":
             place = (lane.per_source, *place)
         alone, by_parts = kernels_cpu.DELIVER[lane.layout]

@@ -31,12 +31,16 @@ _njit: Any = functools.partial(numba.njit, nogil=True, cache=True, error_model="
 # Layout: synapses of a projection in rows by source, each row cut into partitions of the targets.
 
 
-def _pack_rows(indptr, indices, weight, delay, one_delay, size, bounds, ptr, offsets, packed, keep_zeros):  # type: ignore[no-untyped-def]
+def _pack_rows(synapses, one_delay, size, bounds, packing, keep_zeros):  # type: ignore[no-untyped-def]
     """Order each source's synapses by (partition, delay), stably; a synapse becomes ring offset and weight.
 
-    offsets[k] = delay · size + target; ptr[i, q]:ptr[i, q + 1] are the synapses of source i onto the
-    targets bounds[q]:bounds[q + 1]. Synapses of weight 0 are left out unless `keep_zeros`.
+    synapses = (indptr [I + 1], indices [S], weight [S], delay [S] or, with `one_delay`, [1]) are read and
+    packing = (ptr [I, P + 1], offsets [S], weight [S] or [0]) is written: offsets[k] = delay · size + target;
+    ptr[i, q]:ptr[i, q + 1] are the synapses of source i onto the targets bounds[q]:bounds[q + 1]. Synapses of
+    weight 0 are left out unless `keep_zeros`.
     """
+    indptr, indices, weight, delay = synapses
+    ptr, offsets, packed = packing
     parts = len(bounds) - 1
     longest = np.int64(0)
     for k in range(len(delay)):
@@ -77,11 +81,12 @@ pack_rows = _njit(_pack_rows)
 # ring [rows · size]: what is still to come for `size` targets.
 
 
-def _deliver_rows(times, neurons, values, ptr, offsets, weight, per_source, ring, rows, size, q0, q1):  # type: ignore[no-untyped-def]
+def _deliver_rows(times, neurons, values, ptr, offsets, weight, per_source, ring, size, q0, q1):  # type: ignore[no-untyped-def]
     """Rows of packed synapses, partitions q0:q1. `per_source`: one weight for all of a source's synapses.
 
     ptr int64 [I, P + 1], offsets uint32 [S], weight [S], or [I] with `per_source`: see `pack_rows`
     """
+    rows = len(ring) // size
     whole = np.uint64(rows * size)
     for e in range(len(times)):
         i = neurons[e]
@@ -121,8 +126,9 @@ def _deliver_rows(times, neurons, values, ptr, offsets, weight, per_source, ring
 deliver_rows = _njit(_deliver_rows)
 
 
-def _deliver_dense(times, neurons, values, weight, delay, ring, rows, size, n0, n1):  # type: ignore[no-untyped-def]
+def _deliver_dense(times, neurons, values, weight, delay, ring, size, n0, n1):  # type: ignore[no-untyped-def]
     """weight [I, O], all of one delay: a row of weights is added to a row of the ring."""
+    rows = len(ring) // size
     for e in range(len(times)):
         base = (times[e] + delay) % rows * size
         row = weight[neurons[e]]
@@ -139,8 +145,9 @@ def _deliver_dense(times, neurons, values, weight, delay, ring, rows, size, n0, 
 deliver_dense = _njit(_deliver_dense)
 
 
-def _deliver_one_to_one(times, neurons, values, weight, delay, ring, rows, size, n0, n1):  # type: ignore[no-untyped-def]
+def _deliver_one_to_one(times, neurons, values, weight, delay, ring, size, n0, n1):  # type: ignore[no-untyped-def]
     """weight, delay [N]: neuron n to neuron n."""
+    rows = len(ring) // size
     for e in range(len(times)):
         n = neurons[e]
         if n0 <= n < n1:
@@ -153,8 +160,9 @@ def _deliver_one_to_one(times, neurons, values, weight, delay, ring, rows, size,
 deliver_one_to_one = _njit(_deliver_one_to_one)
 
 
-def _deliver_conv(times, neurons, values, weight, delay, shape, ring, rows, size, n0, n1):  # type: ignore[no-untyped-def]
+def _deliver_conv(times, neurons, values, weight, delay, shape, ring, size, n0, n1):  # type: ignore[no-untyped-def]
     """weight, delay [C_out, C_in/groups, kH, kW]; shape: see `conv_shape`."""
+    rows = len(ring) // size
     h_in, w_in, h_out, w_out, groups, sy, sx, py, px, dy, dx = shape
     c_out, c_in, k_y, k_x = weight.shape
     per_group = c_out // groups
@@ -187,14 +195,15 @@ def _deliver_conv(times, neurons, values, weight, delay, shape, ring, rows, size
 deliver_conv = _njit(_deliver_conv)
 
 
-def _shift_into(scratch, first, last, shift, ring, rows, size, longest, start):  # type: ignore[no-untyped-def]
-    """Add the sums of one step, in `scratch` [longest + 1, N], shifted right by `shift`, to the ring.
+def _shift_into(scratch, first, count, shift, ring, rows, size, start):  # type: ignore[no-untyped-def]
+    """Add the sums of one step, in `scratch` [count, N], shifted right by `shift`, to the ring.
 
-    Each (step, delay) group is shifted on its own, rounding down; `scratch` is empty afterwards.
+    Its rows are delays, those below `first` empty. Each (step, delay) group is shifted on its own, rounding
+    down; `scratch` is empty afterwards.
     """
-    for d in range(first, last):
+    for d in range(first, count):
         to = (start + d) % rows * size
-        at = (start + d) % (longest + 1) * size
+        at = (start + d) % count * size
         for n in range(size):
             total = scratch[at + n]
             if total != 0:
@@ -219,28 +228,28 @@ tally = _njit(_tally)
 _parallel: Any = functools.partial(numba.njit, nogil=True, cache=True, error_model="numpy", parallel=True)
 
 
-def _deliver_rows_parts(times, neurons, values, ptr, offsets, weight, per_source, ring, rows, size, bounds):  # type: ignore[no-untyped-def]
+def _deliver_rows_parts(times, neurons, values, ptr, offsets, weight, per_source, ring, size, bounds):  # type: ignore[no-untyped-def]
     """As `deliver_rows`, a thread for each partition; bounds int64 [P + 1]."""
     for q in numba.prange(len(bounds) - 1):
-        deliver_rows(times, neurons, values, ptr, offsets, weight, per_source, ring, rows, size, q, q + 1)
+        deliver_rows(times, neurons, values, ptr, offsets, weight, per_source, ring, size, q, q + 1)
 
 
-def _deliver_dense_parts(times, neurons, values, weight, delay, ring, rows, size, bounds):  # type: ignore[no-untyped-def]
+def _deliver_dense_parts(times, neurons, values, weight, delay, ring, size, bounds):  # type: ignore[no-untyped-def]
     """As `deliver_dense`, a thread for each partition; bounds int64 [P + 1]."""
     for q in numba.prange(len(bounds) - 1):
-        deliver_dense(times, neurons, values, weight, delay, ring, rows, size, bounds[q], bounds[q + 1])
+        deliver_dense(times, neurons, values, weight, delay, ring, size, bounds[q], bounds[q + 1])
 
 
-def _deliver_one_to_one_parts(times, neurons, values, weight, delay, ring, rows, size, bounds):  # type: ignore[no-untyped-def]
+def _deliver_one_to_one_parts(times, neurons, values, weight, delay, ring, size, bounds):  # type: ignore[no-untyped-def]
     """As `deliver_one_to_one`, a thread for each partition; bounds int64 [P + 1]."""
     for q in numba.prange(len(bounds) - 1):
-        deliver_one_to_one(times, neurons, values, weight, delay, ring, rows, size, bounds[q], bounds[q + 1])
+        deliver_one_to_one(times, neurons, values, weight, delay, ring, size, bounds[q], bounds[q + 1])
 
 
-def _deliver_conv_parts(times, neurons, values, weight, delay, shape, ring, rows, size, bounds):  # type: ignore[no-untyped-def]
+def _deliver_conv_parts(times, neurons, values, weight, delay, shape, ring, size, bounds):  # type: ignore[no-untyped-def]
     """As `deliver_conv`, a thread for each partition; bounds int64 [P + 1]."""
     for q in numba.prange(len(bounds) - 1):
-        deliver_conv(times, neurons, values, weight, delay, shape, ring, rows, size, bounds[q], bounds[q + 1])
+        deliver_conv(times, neurons, values, weight, delay, shape, ring, size, bounds[q], bounds[q + 1])
 
 
 DELIVER = {

@@ -33,11 +33,12 @@ PARTS = 256
 
 
 @cuda.jit
-def deliver_rows(times, neurons, values, ptr, offsets, weight, per_source, ring, rows, size):  # type: ignore[no-untyped-def]
+def deliver_rows(times, neurons, values, ptr, offsets, weight, per_source, ring, size):  # type: ignore[no-untyped-def]
     """As `kernels_cpu.deliver_rows`, one thread a partition."""
     q = cuda.grid(1)
     if q < ptr.shape[1] - 1:
-        whole = np.int64(rows) * size
+        whole = np.int64(ring.shape[0])
+        rows = ring.shape[0] // size
         for e in range(times.shape[0]):
             i = neurons[e]
             base = times[e] % rows * size
@@ -53,10 +54,11 @@ def deliver_rows(times, neurons, values, ptr, offsets, weight, per_source, ring,
 
 
 @cuda.jit
-def deliver_dense(times, neurons, values, weight, delay, ring, rows, size):  # type: ignore[no-untyped-def]
+def deliver_dense(times, neurons, values, weight, delay, ring, size):  # type: ignore[no-untyped-def]
     """As `kernels_cpu.deliver_dense`, one thread a target."""
     n = cuda.grid(1)
     if n < size:
+        rows = ring.shape[0] // size
         for e in range(times.shape[0]):
             at = (times[e] + delay) % rows * size + n
             if values.shape[0]:
@@ -66,10 +68,11 @@ def deliver_dense(times, neurons, values, weight, delay, ring, rows, size):  # t
 
 
 @cuda.jit
-def deliver_one_to_one(times, neurons, values, weight, delay, ring, rows, size):  # type: ignore[no-untyped-def]
+def deliver_one_to_one(times, neurons, values, weight, delay, ring, size):  # type: ignore[no-untyped-def]
     """As `kernels_cpu.deliver_one_to_one`, one thread a target."""
     n = cuda.grid(1)
     if n < size:
+        rows = ring.shape[0] // size
         for e in range(times.shape[0]):
             if neurons[e] == n:
                 at = (times[e] + delay[n]) % rows * size + n
@@ -80,10 +83,11 @@ def deliver_one_to_one(times, neurons, values, weight, delay, ring, rows, size):
 
 
 @cuda.jit
-def deliver_conv(times, neurons, values, weight, delay, shape, ring, rows, size):  # type: ignore[no-untyped-def]
+def deliver_conv(times, neurons, values, weight, delay, shape, ring, size):  # type: ignore[no-untyped-def]
     """As `kernels_cpu.deliver_conv`, one thread a target, which finds the weight that a spike meets."""
     n = cuda.grid(1)
     if n < size:
+        rows = ring.shape[0] // size
         h_in, w_in, h_out, w_out, groups = shape[0], shape[1], shape[2], shape[3], shape[4]
         o = n // (h_out * w_out)
         i = n // w_out % h_out * shape[5] - shape[7]
@@ -108,12 +112,12 @@ def deliver_conv(times, neurons, values, weight, delay, shape, ring, rows, size)
 
 
 @cuda.jit
-def shift_into(scratch, first, last, shift, ring, rows, size, longest, start):  # type: ignore[no-untyped-def]
+def shift_into(scratch, first, count, shift, ring, rows, size, start):  # type: ignore[no-untyped-def]
     """As `kernels_cpu.shift_into`, one thread a target."""
     n = cuda.grid(1)
     if n < size:
-        for d in range(first, last):
-            at = (start + d) % (longest + 1) * size + n
+        for d in range(first, count):
+            at = (start + d) % count * size + n
             total = scratch[at]
             if total != 0:
                 to = (start + d) % rows * size + n
@@ -280,22 +284,22 @@ class CudaCore(Core):
         ring = self.device[target]["rings"][at : at + lane.rows * lane.size]
         times, neurons, values = (np.ascontiguousarray(a) for a in spikes)
         if lane.shift is None:
-            self._launch(lane, Spikes(times, neurons, values), ring, lane.rows)
+            self._launch(lane, Spikes(times, neurons, values), ring)
             return
         scratch, rows = self.device_scratch[lane.index], lane.longest + 1
         first = int(lane.projection.delay.min(initial=lane.longest))
         for t in np.unique(times):
             a, b = np.searchsorted(times, (t, t + 1))
-            self._launch(lane, Spikes(times[a:b], neurons[a:b], values[a:b]), scratch, rows)
+            self._launch(lane, Spikes(times[a:b], neurons[a:b], values[a:b]), scratch)
             shift_into[_blocks(lane.size)](
-                scratch, first, rows, lane.shift, ring, lane.rows, lane.size, lane.longest, int(t)
+                scratch, first, rows, lane.shift, ring, lane.rows, lane.size, int(t)
             )
 
-    def _launch(self, lane: Lane, spikes: Spikes, ring: Any, rows: int) -> None:
+    def _launch(self, lane: Lane, spikes: Spikes, ring: Any) -> None:
         on_device = [cuda.to_device(np.array(a)) for a in spikes]
         if lane.layout == "rows":
             grid = _blocks(self.plan.parts)
-            deliver_rows[grid](*on_device, *self.synapses[lane.index], lane.per_source, ring, rows, lane.size)
+            deliver_rows[grid](*on_device, *self.synapses[lane.index], lane.per_source, ring, lane.size)
             return
         kernel = {"dense": deliver_dense, "one_to_one": deliver_one_to_one, "conv": deliver_conv}[lane.layout]
-        kernel[_blocks(lane.size)](*on_device, *self.synapses[lane.index], ring, rows, lane.size)
+        kernel[_blocks(lane.size)](*on_device, *self.synapses[lane.index], ring, lane.size)

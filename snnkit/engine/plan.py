@@ -363,9 +363,8 @@ def _pack_rows(graph: Graph, lane: Lane, bounds: np.ndarray, types: Types, keep_
     offsets = np.empty(count, np.uint32)
     packed = np.empty(0 if lane.per_source else count, types.weight)
     ptr = np.zeros((sources, len(bounds)), np.int64)
-    kernels_cpu.pack_rows(
-        indptr, indices, weight, delay, one_delay, lane.size, bounds, ptr, offsets, packed, keep_zeros
-    )
+    synapses = (indptr, indices, weight, delay)
+    kernels_cpu.pack_rows(synapses, one_delay, lane.size, bounds, (ptr, offsets, packed), keep_zeros)
     if lane.per_source:
         packed = np.zeros(sources, types.weight)
         some = np.diff(indptr) > 0

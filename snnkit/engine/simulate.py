@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -16,10 +16,11 @@ from ..files import PathLike, atomic_h5
 from ..graph import Graph
 from . import reference
 from .arguments import (
+    Computing,
     Events,
     Record,
-    backend_of,
     by_input,
+    computing_of,
     core_of,
     durations_of,
     recording_of,
@@ -41,13 +42,10 @@ def simulate(
     *,
     record: Iterable[str | tuple | Record] = (),
     spikes: Iterable[str] | None = None,
-    dtype: str | None = None,
     threads: int | None = None,
-    backend: str | None = None,
-    seed: int = 0,
     out: PathLike | None = None,
-    memory_limit: int | None = None,
     progress: bool = True,
+    **computing: Unpack[Computing],
 ) -> Result:
     """Run every sample of `events` through `graph`.
 
@@ -57,14 +55,12 @@ def simulate(
     record   variables to keep: "v" (of every population that has it), (population, variable),
              (population, variable, neurons) or `Record`
     spikes   populations whose spikes to keep; None: all but the inputs
-    dtype    "float32", "float64" or "int32" (state in int32, sums in int64); None: by the neurons
     threads  samples run side by side; one sample is cut into as many parts. None: all cores for
              samples, one for a single sample
-    backend  "reference", "numba" or "cuda"; None: as `snnkit.backend` says
-    seed     of the generators
     out      HDF5 file that spikes and variables are written to as they come, for a run of one sample
              that memory could not hold; the result has the counts, `load_result` reads the file
     progress show a bar on a terminal once the run has taken two seconds
+    dtype, backend, seed, memory_limit  see `snnkit.engine.arguments.Computing`
 
     Raises `GraphError`, `ParameterError` or `DataError` naming what does not fit the graph, and
     `TooLargeError` before anything is allocated that memory (or `memory_limit`, bytes) can't hold.
@@ -72,7 +68,7 @@ def simulate(
     given = by_input(graph, events)
     batch = max((len(e) for e in given.values() if isinstance(e, EventBatch)), default=1)
     duration = durations_of(graph, given, steps, batch)
-    chosen = backend_of(backend)
+    dtype, chosen, seed, memory_limit = computing_of(**computing)
     recording = recording_of(graph, spikes, record)
     threads = threads_of(threads, batch)
     make, parts = core_of(chosen, threads if batch == 1 else 1)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
 from ..errors import DataError, ParameterError
 from ..events import EventBatch
 from ..graph import Graph
-from .arguments import Record, backend_of, by_input, core_of, recording_of, threads_of
+from .arguments import Computing, Record, by_input, computing_of, core_of, recording_of, threads_of
 from .core import Source
 from .generators import ArraySource, Generator
 from .plan import build
@@ -37,19 +37,16 @@ class Engine:
         record: Iterable[str | tuple | Record] = (),
         spikes: Iterable[str] | None = None,
         generators: dict[str, Generator] | None = None,
-        dtype: str | None = None,
         threads: int = 1,
-        backend: str | None = None,
-        seed: int = 0,
         max_delay: int | None = None,
-        memory_limit: int | None = None,
+        **computing: Unpack[Computing],
     ) -> None:
         """As for `simulate`, and:
 
         generators  {input population: generator} for inputs that nothing is pushed to
         max_delay   the longest delay, in steps, that the rings are made for
         """
-        chosen = backend_of(backend)
+        dtype, chosen, self.seed, memory_limit = computing_of(**computing)
         if chosen == "reference":
             raise ParameterError("Engine: the reference runs whole recordings only; use simulate.")
         make, parts = core_of(chosen, threads_of(threads, 1))
@@ -57,7 +54,6 @@ class Engine:
         self.graph = graph
         self.recording = recording_of(graph, spikes, record)
         self.generators = by_input(graph, generators or {})
-        self.seed = seed
         self.core = make(self.plan, self.recording)
         self.reset()
 

@@ -203,7 +203,11 @@ def _unit(where: str, p: Population, membrane: Membrane, graph: Graph, use: Use)
         return np.ones(p.size), False
     reset = p.options.get("reset", "hard")
     if reset != "hard":
-        raise ExportError(f"{where}: reset {reset!r}; Loihi's neuron resets to 0 (hard) only.")
+        raise ExportError(
+            f"{where}: reset {reset!r}; Loihi's neuron resets to 0 (hard) only: nothing is left of what was "
+            "above the threshold, and no synapse gives it back. Train with reset='hard'; a network "
+            "compressed to T = 1 needs none."
+        )
     if (unit <= 0).any():
         raise ExportError(
             f"{where}, neuron {np.argmax(unit <= 0)}: threshold {unit.min():g} above rest; it must be "

@@ -17,7 +17,8 @@ def coarser(graph: Graph, factor: int) -> Graph:
 
     decay → decay^f; gain → gain · (1 − decay^f) / (f · (1 − decay)), so that a steady input has the
     same effect; bias → f · bias; delays → round(delay / f), at least 1 where they were and lead back.
-    An approximation: two spikes of one new step are one event of value 2.
+    An approximation: two spikes of one new step are one event of value 2. Raises `ParameterError` for a
+    factor below 1.
     """
     if factor < 1:
         raise ParameterError(f"factor must be at least 1, got {factor}.")

@@ -15,6 +15,7 @@ from ..events import EventBatch
 from ..graph import INPUT, Graph, Population, Projection
 from ..metadata import Timing, Units
 from ..neurons.loihi import ONE
+from .graded import scaled, sent
 from .timing import late, latencies
 
 
@@ -96,7 +97,6 @@ def ladder(
     below: dict[str, Callable[[], Outcome]] | None = None,
     tolerance: float = 0.005,
     exact: Sequence[str] = ("lava", "reference"),
-    batch: int = 64,
 ) -> Ladder:
     """Compare a network in every form it takes on the way to the chip.
 
@@ -108,7 +108,8 @@ def ladder(
     tolerance  accuracy that may be lost from first to last, 0..1
     exact      rungs that must equal the one before in every spike
 
-    The rungs in between: "rounded" is `graph`; "quantised" the same network with the integers' weights,
+    The rungs in between: "rounded" is `graph`; "input" the same given values that are rounded for the chip
+    (only where it is, see `snnkit.hardware.graded`); "quantised" the same network with the integers' weights,
     thresholds and decays, in float; "integer" the exported network in the chip's arithmetic.
 
     Raises `GraphError` for networks that do not belong together, `ParameterError` for data without samples
@@ -120,16 +121,20 @@ def ladder(
         raise ParameterError(f"{len(labels)} labels for {len(events)} samples.")
     integer = matched(exported, graph)
     forms: dict[str, Callable[[], Outcome]] = dict(above or {})
-    forms["rounded"] = lambda: outcome(graph, events, batch=batch, dtype="float64")
+    forms["rounded"] = lambda: outcome(graph, events, dtype="float64")
+    if inputs := Units.of(integer.metadata).inputs:
+        told = Units(inputs=inputs).to_metadata()
+        shown = replace(scaled(graph, inputs), metadata=graph.metadata | told)
+        forms["input"] = lambda: outcome(shown, events, dtype="float64")
     is_integer = any(p.neuron == "loihi" for p in integer.populations.values())
     if is_integer:
         try:
             real = as_float(integer)
-            forms["quantised"] = lambda: outcome(real, events, batch=batch, dtype="float64")
+            forms["quantised"] = lambda: outcome(real, events, dtype="float64")
         except ExportError:
             pass  # a bias on a filtered current has no float twin
     name = "integer" if is_integer else "exported"
-    forms[name] = lambda: outcome(integer, events, batch=batch, dtype=None if is_integer else "float64")
+    forms[name] = lambda: outcome(integer, events, dtype=None if is_integer else "float64")
     forms |= below or {}
     rungs: list[Rung] = []
     before: Outcome | None = None
@@ -149,7 +154,12 @@ def ladder(
 
 
 def outcome(graph: Graph, events: EventBatch, *, batch: int = 64, dtype: str | None = None) -> Outcome:
-    """Run a graph, float or integer; the chip's latency is taken out of the spikes' times."""
+    """Run a graph, float or integer, `batch` samples at a time; the chip's latency is taken out of the
+    spikes' times.
+
+    events  of the float network; where the metadata say how, they are rounded for the chip
+    """
+    events = sent(graph, events)
     timing = Timing.of(graph.metadata)
     scores, pieces = [], []
     for start in range(0, len(events), batch):

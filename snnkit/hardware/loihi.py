@@ -15,7 +15,7 @@ Source: lava-nc 0.10.0 (``Dense``, ``DelayDense``, ``Sparse``, ``Conv``, ``LIF``
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 
@@ -42,10 +42,17 @@ class Trace:
 
 
 def sign_mode(weight: np.ndarray) -> str:
-    """The mode that the chip's compiler picks for these weights; all zero counts as excitatory."""
+    """The mode that the chip's compiler picks for weights of any shape; all zero counts as excitatory."""
     if weight.size == 0 or weight.min() >= 0:
         return "excitatory"
     return "inhibitory" if weight.max() <= 0 else "mixed"
+
+
+class Bits(TypedDict, total=False):
+    """Bits of a weight that the chip holds (8), and its sign mode: of `SIGN_MODES` or "auto" (default)."""
+
+    num_weight_bits: int
+    mode: str
 
 
 def effective_weights(weight: np.ndarray, num_weight_bits: int = 8, mode: str = "auto") -> np.ndarray:
@@ -78,19 +85,19 @@ def projection(
     delay: np.ndarray | int = 0,
     *,
     weight_exp: int = 0,
-    num_weight_bits: int = 8,
-    mode: str = "auto",
     max_delay: int = 0,
+    **bits: Unpack[Bits],
 ) -> Projection:
     """A dense projection from the arguments of Lava's ``Dense`` or ``DelayDense``.
 
     weight     int [O, I], before clipping and bit cutting
     delay      int, scalar or [O, I]: the chip's delay, 0..63
+    bits       see `Bits`
     max_delay  where it is not 0, synapses with a longer delay are dropped, as Lava drops them
 
     Raises `ExportError` for a delay outside 0..63, `ParameterError` for bits and modes that there are not.
     """
-    acting, shift = effective_weights(weight, num_weight_bits, mode), 0
+    acting, shift = effective_weights(weight, **bits), 0
     if weight_exp > 0:
         acting = acting << weight_exp
     else:
@@ -112,6 +119,19 @@ def effective_bias(mantissa: np.ndarray, exponent: np.ndarray | int) -> np.ndarr
     return np.where(exponent >= 0, mantissa << exponent.clip(0), mantissa >> (-exponent).clip(0))
 
 
+class Clock(TypedDict, total=False):
+    """What a population does by counting steps; all 0 by default.
+
+    refractory      steps for which v stays 0 after a spike
+    reset_interval  0, or: u and v are cleared before each step whose number (from 1) is
+                    `reset_offset` modulo `reset_interval`
+    """
+
+    refractory: int
+    reset_interval: int
+    reset_offset: int
+
+
 def population(
     name: str,
     shape: int | tuple[int, ...],
@@ -122,9 +142,7 @@ def population(
     bias: int | np.ndarray = 0,
     u: int | np.ndarray = 0,
     v: int | np.ndarray = 0,
-    refractory: int = 0,
-    reset_interval: int = 0,
-    reset_offset: int = 0,
+    **clock: Unpack[Clock],
 ) -> Population:
     """A population of "loihi" neurons.
 
@@ -132,19 +150,11 @@ def population(
     vth             spikes where v > 64 · vth
     bias            added to v in every step, in units of v
     u, v            initial state
-    refractory      steps for which v stays 0 after a spike
-    reset_interval  0, or: u and v are cleared before each step whose number (from 1) is
-                    `reset_offset` modulo `reset_interval`
+    clock           see `Clock`
     """
-    params = {"du": du, "dv": dv, "vth": vth, "bias": bias}
-    options: dict[str, Any] = {}
-    if refractory or reset_interval:
-        params |= {
-            "refractory": refractory,
-            "reset_interval": reset_interval or NEVER,
-            "reset_offset": reset_offset,
-        }
-        options["timed"] = True
+    timed = _timed(**clock)
+    params = {"du": du, "dv": dv, "vth": vth, "bias": bias, **timed}
+    options = {"timed": True} if timed else {}
     initial = {k: np.asarray(s, np.int64) for k, s in (("u", u), ("v", v)) if np.any(np.asarray(s))}
     arrays = {k: np.asarray(value, np.int64) for k, value in params.items()}
     shape = (shape,) if isinstance(shape, int) else shape
@@ -157,6 +167,17 @@ def population(
         options=options,
         initial=initial,
     )
+
+
+def _timed(refractory: int = 0, reset_interval: int = 0, reset_offset: int = 0) -> dict[str, int]:
+    """The parameters that a neuron of `Clock` has, or none."""
+    if not (refractory or reset_interval):
+        return {}
+    return {
+        "refractory": refractory,
+        "reset_interval": reset_interval or NEVER,
+        "reset_offset": reset_offset,
+    }
 
 
 def check(graph: Graph) -> Graph:

@@ -26,7 +26,7 @@ from ..events import EventBatch
 from ..graph import INPUT, Graph, Population, Projection
 from ..metadata import Units
 from ..neurons.loihi import ONE
-from . import loihi, timing
+from . import graded, loihi, timing
 from .cells import DECAYS, Cell, Use
 from .coarser import coarser, coarser_events
 from .report import Report
@@ -64,6 +64,8 @@ def quantise(
     align          clear a population's state just before the first input can reach it, so that biases
                    do not act in the steps of latency before
 
+    Input values that are no integers are given to the chip as such, times a scale; see `graded`.
+
     The report is in ``metadata["quantisation"]`` (`Report.of`). Raises `ExportError` naming layer and
     value for what the chip does not have: soft reset, a reset that is not the resting potential,
     neurons of other kinds, thresholds, decays or delays out of range.
@@ -75,6 +77,7 @@ def quantise(
     if long_delays == "rescale":
         report.time_factor = timing.coarsening(graph, chip)
         graph, calibration = _rescaled(graph, calibration, report.time_factor)
+    graph, calibration, sent = _sent(graph, calibration, report)
     how = Rounding(
         chip=chip,
         bits=_bits(graph, bits, chip),
@@ -103,7 +106,7 @@ def quantise(
     for wire in projections:  # a relay lags behind as much as what it relays
         latency.setdefault(wire.target, latency[wire.source])
     metadata = graph.metadata | timing.late(graph, latency).to_metadata()
-    metadata |= Units(scale=scales, graded=use.graded).to_metadata() | report.to_metadata()
+    metadata |= Units(scale=scales, graded=use.graded, inputs=sent).to_metadata() | report.to_metadata()
     return loihi.check(_in_order(graph, populations, projections, metadata))
 
 
@@ -120,6 +123,22 @@ def _rescaled(graph: Graph, calibration: Calibration, factor: int) -> tuple[Grap
     if isinstance(calibration, dict):
         return graph, {name: coarser_events(events, factor) for name, events in calibration.items()}
     return graph, coarser_events(calibration, factor)
+
+
+def _sent(
+    graph: Graph, calibration: Calibration, report: Report
+) -> tuple[Graph, Calibration, dict[str, float]]:
+    """The network of integer inputs, its calibration data, and the inputs' scales; see `graded`."""
+    given = {graph.inputs[0]: calibration} if isinstance(calibration, EventBatch) else calibration or {}
+    scales = graded.scales_of(given)
+    if not scales:
+        return graph, calibration, {}
+    for name, scale in scales.items():
+        report.warnings.append(
+            f"input {name!r} has values that are no integers; the chip is given round({scale:.6g} · x)"
+        )
+    events = {n: graded.rounded(e, scales[n]) if n in scales else e for n, e in given.items()}
+    return graded.scaled(graph, scales), events, scales
 
 
 def _bits(graph: Graph, bits: int | dict[str, int], chip: Chip) -> dict[str, int]:

@@ -60,7 +60,10 @@ class Report:
 
     @classmethod
     def of(cls, graph: Graph) -> Report:
-        """The report of a graph that `quantise` made."""
+        """The report of a graph that `quantise` made.
+
+        Raises `ParameterError` for another graph.
+        """
         if "quantisation" not in graph.metadata:
             raise ParameterError("this graph was not made by quantise; it holds no report.")
         data = dict(graph.metadata["quantisation"])

@@ -218,7 +218,7 @@ class Part:
         return min(self.high / high if high > 0 else np.inf, self.low / low if low < 0 else np.inf)
 
     def rounded(self, k: float, exponents: bool) -> tuple[np.ndarray, int, int]:
-        """Integers, exponent, number of clipped weights."""
+        """Integers (int64, in the shape of the weights), exponent, number of clipped weights."""
         e = max(math.ceil(math.log2(k / self.fits) - 0.5), 0) if exponents and np.isfinite(self.fits) else 0
         q = np.round(self.weight * k / (1 << e))
         clipped = int(((q > self.high) | (q < self.low)).sum())

@@ -63,7 +63,10 @@ def read(
 
 
 def write(network: SpikingClassifier) -> dict[str, Tensor]:
-    """The state_dict that SNN-delays loads with ``load_state_dict``."""
+    """The state_dict that SNN-delays loads with ``load_state_dict``.
+
+    Raises `CheckpointError` for another network than layers of LIF neurons with delays at their synapses.
+    """
     if not network.config.plain:
         raise CheckpointError(
             "SNN-delays has hidden layers of LIF neurons with delays at the synapses; this network has other "

@@ -25,16 +25,18 @@ DISCRETISATIONS = ("euler", "se")
 
 def step(
     v: Any, w: Any, z: Any, x: Any, decay: Any, decay_w: Any, a: Any, b: Any, v_th: Any, v_reset: Any,
-    fire: Any, se: bool,
+    se: bool,
 ) -> Any:  # fmt: skip
     """One time step; z is the spike of the step before (Euler only)."""
     h = decay * v + (1 - decay) * (x - w)
+    fires = h >= v_th
+    # the hard reset of `resets`, written out: autograd adds up h's gradient in the order of these terms
     if se:
-        fires, h, v = fire(h, v_th, v_reset)
+        v = (h < v_th) * h + (v_th <= h) * v_reset
         w = decay_w * w + (1 - decay_w) * (a * v + b * fires)
         return fires, h, v, w
     w = decay_w * w + (1 - decay_w) * (a * v + b * z)
-    fires, h, v = fire(h, v_th, v_reset)
+    v = (h < v_th) * h + (v_th <= h) * v_reset
     return fires, h, v, w, 1 * fires
 
 
@@ -74,7 +76,10 @@ def rewind(h: Any, decay: Any, decay_w: Any, a: Any, b: Any, v_th: Any, v_reset:
 
 
 def make(discretisation: str = "se") -> Neuron:
-    """The equations with these options."""
+    """The equations with these options.
+
+    Raises `ParameterError` for another discretisation than those of `DISCRETISATIONS`.
+    """
     if discretisation not in DISCRETISATIONS:
         raise ParameterError(
             f"neuron 'adlif': discretisation {discretisation!r} is none of {', '.join(DISCRETISATIONS)}."
@@ -86,7 +91,7 @@ def make(discretisation: str = "se") -> Neuron:
         name="adlif",
         params=PARAMS,
         state=("v", "w") if se else ("v", "w", "z"),
-        step=specialise(step, without, fire=at.fire, se=se),
+        step=specialise(step, without, se=se),
         adjoint=specialise(adjoint, without, back=at.adjoint, settle=at.settle, se=se),
         defaults={"a": 1.0, "b": 1.0, "v_th": 1.0, "v_reset": 0.0},
         taped=(),

@@ -127,7 +127,7 @@ class NeuronModule(nn.Module):
         return getattr(self, name) if raw is None else torch.sigmoid(raw)
 
     def per_step(self) -> dict[str, Tensor]:
-        """The per-step parameters, by the names that `NEURONS` gives them."""
+        """The per-step parameters, each [] or [N], by the names that `NEURONS` gives them."""
         raise NotImplementedError
 
     def _leaky(self, decay: Tensor, decay_input: bool) -> dict[str, Tensor]:
@@ -246,12 +246,12 @@ class LIF(NeuronModule):
         self._keep_decay("decay", _decay("mem", tau_mem, decay, dt), learn_tau, size)
 
     def per_step(self) -> dict[str, Tensor]:
-        """decay, gain, v_th, v_reset, v_rest and, where there is one, refractory."""
+        """decay, gain, v_th, v_reset, v_rest and, where there is one, refractory; each [] or [N]."""
         return self._leaky(self._get_decay("decay"), self.decay_input)
 
     @property
     def tau_mem(self) -> Tensor:
-        """Membrane time constant, ms."""
+        """Membrane time constant, ms, [] or [N]."""
         return self.dt / (1 - self._get_decay("decay"))
 
 
@@ -281,7 +281,7 @@ class IF(NeuronModule):
         self._keep_decay("decay", _decay("mem", None, 1.0, dt), False, size)
 
     def per_step(self) -> dict[str, Tensor]:
-        """decay (1), gain (1), v_th, v_reset, v_rest and, where there is one, refractory."""
+        """decay (1), gain (1), v_th, v_reset, v_rest and, where there is one, refractory; each [] or [N]."""
         return self._leaky(self.decay, False)
 
 
@@ -321,7 +321,7 @@ class CubaLIF(NeuronModule):
         self._keep_decay("decay_mem", _decay("mem", tau_mem, decay_mem, dt), learn_tau, size)
 
     def per_step(self) -> dict[str, Tensor]:
-        """decay_syn, decay_mem, v_th, v_reset and, where there is one, refractory."""
+        """decay_syn, decay_mem, v_th, v_reset and, where there is one, refractory; each [] or [N]."""
         params: dict[str, Tensor] = {
             "decay_syn": self._get_decay("decay_syn"),
             "decay_mem": self._get_decay("decay_mem"),
@@ -332,12 +332,12 @@ class CubaLIF(NeuronModule):
 
     @property
     def tau_syn(self) -> Tensor:
-        """Time constant of the synaptic current, ms."""
+        """Time constant of the synaptic current, ms, [] or [N]."""
         return self.dt / (1 - self._get_decay("decay_syn"))
 
     @property
     def tau_mem(self) -> Tensor:
-        """Membrane time constant, ms."""
+        """Membrane time constant, ms, [] or [N]."""
         return self.dt / (1 - self._get_decay("decay_mem"))
 
 
@@ -384,18 +384,18 @@ class AdLIF(NeuronModule):
         self._keep("v_reset", _tensor("v_reset", v_reset, None), False)
 
     def per_step(self) -> dict[str, Tensor]:
-        """decay, decay_w, a, b, v_th, v_reset."""
+        """decay, decay_w, a, b, v_th, v_reset; each [] or [N]."""
         decays = {"decay": self._get_decay("decay"), "decay_w": self._get_decay("decay_w")}
         return {**decays, **{name: getattr(self, name) for name in ("a", "b", "v_th", "v_reset")}}
 
     @property
     def tau_mem(self) -> Tensor:
-        """Membrane time constant, ms."""
+        """Membrane time constant, ms, [] or [N]."""
         return -self.dt / torch.log(self._get_decay("decay"))
 
     @property
     def tau_w(self) -> Tensor:
-        """Time constant of the adaptation, ms."""
+        """Time constant of the adaptation, ms, [] or [N]."""
         return -self.dt / torch.log(self._get_decay("decay_w"))
 
 
@@ -417,14 +417,14 @@ class LI(NeuronModule):
         self._keep_decay("decay", _decay("mem", tau_mem, decay, dt), learn_tau, size)
 
     def per_step(self) -> dict[str, Tensor]:
-        """decay and gain."""
+        """decay and gain, each [] or [N]."""
         decay = self._get_decay("decay")
         one = torch.ones((), dtype=decay.dtype, device=decay.device)
         return {"decay": decay, "gain": 1 - decay if self.decay_input else one}
 
     @property
     def tau_mem(self) -> Tensor:
-        """Membrane time constant, ms."""
+        """Membrane time constant, ms, [] or [N]."""
         return self.dt / (1 - self._get_decay("decay"))
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ from .neuron import encode, equations
 from .operator import Layout, along_columns, as_rows, dtype_of, empty_like, layout, narrow, scalars_of
 from .run import run as run_neuron
 from .run import signature, start_of, values_of
-from .surrogate import SURROGATES, checked
+from .surrogate import SURROGATES, Backward, backward_of
 
 ROWS = 64
 """Rows of a block, whose mean and variance are worked out while it is in cache."""
@@ -298,10 +298,8 @@ def run(
     *,
     mask: Tensor | None = None,
     options: Mapping[str, Any] | str | None = None,
-    surrogate: str = "atan",
-    alpha: float | None = None,
-    detach_reset: bool = True,
     initial: Mapping[str, Tensor] | None = None,
+    **backward: Unpack[Backward],
 ) -> tuple[Tensor, Tensor]:
     """Spikes ``[T, B, N]`` of the neuron `name` over all steps of ``norm(x)``, and ``spikes · mask``.
 
@@ -313,7 +311,7 @@ def run(
     """
     text = options if isinstance(options, str) else encode(options or {})
     neuron = signature(name, text)
-    surrogate, alpha = checked(surrogate, alpha)
+    surrogate, alpha, detach_reset = backward_of(**backward)
     fits = (
         _compiled()
         and x.device.type == "cpu"
@@ -333,10 +331,7 @@ def run(
     )
     if not fits:
         y = nn.BatchNorm1d.forward(norm, x.flatten(0, 1)).view_as(x)
-        result = run_neuron(
-            name, y, None, params, options=text, surrogate=surrogate, alpha=alpha, detach_reset=detach_reset,
-            initial=initial,
-        )  # fmt: skip
+        result = run_neuron(name, y, None, params, options=text, initial=initial, **backward)
         s = result.s if neuron.spiking else result.h
         return s, s if mask is None else s * mask
     values = values_of(neuron, params, x)

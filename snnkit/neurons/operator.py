@@ -105,7 +105,7 @@ def layout(shape: Sequence[int], params: Sequence[Tensor], widest: int = kernels
 
 
 def along_columns(p: Tensor, shape: Sequence[int], axes: int, layout: Layout) -> Any:
-    """A parameter as the kernels read it: one number, or one value per column."""
+    """A parameter as the kernels read it: one number, or one value per column, [columns]."""
     if p.ndim == 0:
         return p.numpy()[()]
     one = p.broadcast_to(shape[len(shape) - axes :]).reshape(-1).numpy()
@@ -113,7 +113,7 @@ def along_columns(p: Tensor, shape: Sequence[int], axes: int, layout: Layout) ->
 
 
 def scalars_of(neuron: Neuron, params: Sequence[Tensor]) -> tuple[str, ...]:
-    """Names of the parameters that are one number."""
+    """Names of the parameters that are one number (shape [])."""
     return tuple(n for n, p in zip(neuron.params, params, strict=True) if p.ndim == 0)
 
 

@@ -5,7 +5,7 @@ compiled loops of `operator`.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from ..errors import ParameterError, ShapeError
 from . import operator, reference
 from .neuron import encode, equations
 from .reference import Run
-from .surrogate import SURROGATES, checked
+from .surrogate import SURROGATES, Backward, backward_of
 
 
 class Signature(NamedTuple):
@@ -62,11 +62,9 @@ def run(
     params: Mapping[str, Tensor | float] | None = None,
     *,
     options: Mapping[str, Any] | str | None = None,
-    surrogate: str = "atan",
-    alpha: float | None = None,
-    detach_reset: bool = True,
     trace: bool = False,
     initial: Mapping[str, Tensor] | None = None,
+    **backward: Unpack[Backward],
 ) -> Run:
     """The neuron `name` of `NEURONS` over all steps of x.
 
@@ -74,10 +72,9 @@ def run(
     state         the state to go on from, each variable [...]; None: as `initial`
     params        per-step parameters, each a number or a tensor that broadcasts to x[0]
     options       static choices of the neuron, e.g. {"reset": "soft"}, or `encode` of them
-    surrogate     name in `SURROGATES`, and its sharpness `alpha` (None: the source's)
-    detach_reset  whether the backward pass leaves out what a spike does to the state
     trace         whether to return h
     initial       where variables start without `state`; broadcasts to x[0]. Others: the neuron's own start
+    backward      see `Backward`
 
     Raises `ShapeError` for an x without steps or of integers and for states and parameters that do not fit
     it; `ParameterError` for an unknown neuron, option, parameter or surrogate, and for a neuron without
@@ -85,7 +82,7 @@ def run(
     """
     text = options if isinstance(options, str) else encode(options or {})
     neuron = signature(name, text)
-    surrogate, alpha = checked(surrogate, alpha)
+    surrogate, alpha, detach_reset = backward_of(**backward)
     if x.ndim < 1 or x.shape[0] < 1:
         raise ShapeError(f"{name} expects x of shape [T, ...] with T ≥ 1, got {list(x.shape)}.")
     if not x.is_floating_point():

@@ -8,7 +8,7 @@ names may share a formula where the literature has two (``fast_sigmoid`` and ``s
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import exp, isfinite
-from typing import Any
+from typing import Any, TypedDict
 
 from ..errors import ParameterError
 
@@ -108,6 +108,19 @@ SURROGATES: dict[str, Surrogate] = {
 """Name → surrogate. Add to it to make a surrogate of one's own known everywhere."""
 
 
+class Backward(TypedDict, total=False):
+    """What a neuron's backward pass is told, by keyword.
+
+    surrogate     name in `SURROGATES` ("atan")
+    alpha         its sharpness; None (default): the source's
+    detach_reset  whether the backward pass leaves out what a spike does to the state (True)
+    """
+
+    surrogate: str
+    alpha: float | None
+    detach_reset: bool
+
+
 def checked(name: str, alpha: float | None = None) -> tuple[str, float]:
     """The name and its sharpness (the source's own if None), or `ParameterError`."""
     if name not in SURROGATES:
@@ -116,3 +129,10 @@ def checked(name: str, alpha: float | None = None) -> tuple[str, float]:
     if not (isfinite(value) and value > 0):
         raise ParameterError(f"surrogate {name!r}: alpha must be a positive number, got {alpha}.")
     return name, value
+
+
+def backward_of(
+    surrogate: str = "atan", alpha: float | None = None, detach_reset: bool = True
+) -> tuple[str, float, bool]:
+    """`Backward` with its defaults, the first two `checked`."""
+    return *checked(surrogate, alpha), detach_reset

@@ -39,7 +39,7 @@ class _Fold:
         return None if norm is None else network.norm_factor(norm)
 
     def unit(self) -> Tensor:
-        """What one unit of the neuron's input is in thresholds."""
+        """What one unit of the neuron's input is in thresholds, [] or [O]."""
         params = self.neuron.per_step()
         gain = params.get("gain", torch.ones(()))
         scale = params["v_th"] - params.get("v_rest", 0.0) if self.spikes else torch.ones(())
@@ -57,7 +57,7 @@ class _Fold:
         return torch.where(row == 0, torch.ones_like(row), row)
 
     def rounded(self, scaled: Tensor) -> Tensor:
-        """Weights in thresholds → those the chip can hold; remembers K."""
+        """Weights in thresholds, [O, …] → those the chip can hold; remembers K."""
         high, low = scaled.max().clamp(min=0), scaled.min().clamp(max=0)
         top = float((1 << self.bits) - 1) if low == 0 else float(self.high)
         # a side without weights divides by 0 and so does not bind
@@ -78,7 +78,7 @@ class RoundedWeight(nn.Module):
         self._fold = (fold,)  # in a tuple: its parts belong to the network, not to this module
 
     def forward(self, weight: Tensor) -> Tensor:
-        """The weight as the chip will hold it; its gradient is the real weight's."""
+        """The weight [O, …] as the chip will hold it; its gradient is the real weight's."""
         (fold,) = self._fold
         row = fold.row()
         row = row if row.ndim == 0 else row.reshape(-1, *[1] * (weight.ndim - 1))
@@ -95,7 +95,7 @@ class RoundedBias(nn.Module):
         self._fold = (fold,)
 
     def forward(self, bias: Tensor) -> Tensor:
-        """β such that (β − μ·γ/σ) is a whole number of weight units."""
+        """β [O] such that (β − μ·γ/σ) is a whole number of weight units."""
         (fold,) = self._fold
         norm: Any = fold.norm
         factor, unit = fold.norm_factor(), fold.unit()
@@ -156,7 +156,10 @@ Builder = Callable[[Model, int | Shape, int, float], SpikingClassifier]
 
 
 def builder(hardware_aware: str) -> Builder:
-    """What builds the networks of a run: ``train.hardware_aware`` is "none" or a name of `CHIPS`."""
+    """What builds the networks of a run: ``train.hardware_aware`` is "none" or a name of `CHIPS`.
+
+    Raises `ParameterError` for another name.
+    """
     if hardware_aware == "none":
         return network.build
     if hardware_aware not in CHIPS:

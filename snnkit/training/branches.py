@@ -180,16 +180,21 @@ class Branch:
         pooled = replace(p, weight=wide, delay=np.zeros((), np.int32), options=options)
         return replace(self, synapses=(pooled,), made=shape, shape=shape, scale=None)
 
-    def projections(self, name: str, target: str) -> list[Projection]:
-        """This branch as projections into `target`, called `name` (.0, .1, … behind it for several taps)."""
+    def projections(self, name: str, target: str, shape: Shape | None = None) -> list[Projection]:
+        """This branch as projections into `target`, called `name` (.0, .1, … behind it for several taps).
+
+        shape  the target's, None: any. Where a convolution gives another, every synapse is written out
+        """
+        elsewhere = shape is not None and self.places not in (None, shape)
         if not self.synapses:
-            made = [self._direct()]
+            made = [self._every_neuron() if elsewhere else self._direct()]
         elif self.synapses[0].kind == "sparse":
             made = [self._every_synapse(name, p) for p in self.synapses]
         elif all(p.kind == "dense" for p in self.synapses):
             made = [self._dense(p) for p in self.synapses]
         else:
-            made = [self._convolution(name, p) for p in self.synapses]
+            write = self._every_synapse if elsewhere else self._convolution
+            made = [write(name, p) for p in self.synapses]
         return [
             replace(p, name=name if len(made) == 1 else f"{name}.{k}", source=self.source, target=target)
             for k, p in enumerate(made)
@@ -215,6 +220,12 @@ class Branch:
                 "stride": list(self.tiles), "padding": [0, 0], "dilation": [1, 1], "groups": self.start[0]
             }  # fmt: skip
             return Projection("", "", "", weight, kind="conv", options=options)
+        return self._every_neuron()
+
+    def _every_neuron(self) -> Projection:
+        """Without synapses: one for each neuron that goes somewhere."""
+        assert self.row is not None
+        size = math.prod(self.start)
         pre = np.flatnonzero(self.row >= 0)
         gain = np.ones(size) if self.gain is None else self.gain
         axons = np.zeros(size, np.int64) if self.axons is None else self.axons
@@ -288,6 +299,8 @@ class Branch:
     @property
     def places(self) -> Shape | None:
         """The (C, H, W) that a target needs so that a convolution can stay one; None: any shape."""
+        if not self.synapses and self.tiles is not None and self.axons is None:
+            return (self.start[0], self.start[1] // self.tiles[0], self.start[2] // self.tiles[1])
         if not self.synapses or self.synapses[0].kind != "conv":
             return None
         return self.made if self.put is None else _over_space(self.shape)
@@ -295,9 +308,10 @@ class Branch:
     def _channels(self) -> tuple[np.ndarray, np.ndarray] | None:
         """Channel of the source → channel that the synapses read, and its factor; None if it is not so."""
         assert self.row is not None
-        if len(self.start) != 3 or len(self.read) != 3 or self.start[1:] != self.read[1:]:
+        start, read = _over_space(self.start), _over_space(self.read)
+        if len(start) != 3 or len(read) != 3 or start[1:] != read[1:]:
             return None
-        pixels = math.prod(self.start[1:])
+        pixels = math.prod(start[1:])
         row = self.row.reshape(self.start[0], pixels)
         gain = np.ones(row.shape) if self.gain is None else self.gain.reshape(row.shape)
         first = np.where(row[:, :1] >= 0, row[:, :1] + np.arange(pixels), -1)
@@ -344,6 +358,7 @@ def _over_space(shape: Shape) -> Shape:
 
 def _whole_channels(put: np.ndarray, made: Shape, shape: Shape) -> np.ndarray | None:
     """Channel of the result → channel that the synapses give (−1: none); None if it is not so."""
+    shape = _over_space(shape)
     if len(made) != 3 or len(shape) != 3 or made[1:] != shape[1:]:
         return None
     pixels = math.prod(shape[1:])
@@ -370,7 +385,7 @@ def _matrix(p: Projection, start: Shape, shape: Shape) -> csr_matrix:
     """A projection without delays as a matrix [neurons of `shape`, neurons of `start`]."""
     if p.kind == "dense":
         return csr_matrix(p.weight.astype(np.float64))
-    ends = {"a": Population("a", "input", start), "b": Population("b", "li", shape)}
+    ends = {"a": Population("a", "input", _over_space(start)), "b": Population("b", "li", shape)}
     every = listed(Graph(ends, []), replace(p, name="p", source="a", target="b"))
     size = (math.prod(shape), math.prod(start))
     return csr_matrix((every.weight.astype(np.float64), (every.target, every.source)), size)
@@ -464,11 +479,11 @@ class Value:
         branches = tuple(b.through(where, made, shape, compose) for b in self.branches)
         return Value(shape, branches, self.lead, bias)
 
-    def projections(self, target: str) -> list[Projection]:
-        """All branches as projections into `target`; names tell source, target, branch and tap."""
+    def projections(self, target: str, shape: Shape) -> list[Projection]:
+        """All branches as projections into `target` of this shape; names tell source, target, branch, tap."""
         done: list[Projection] = []
         for k, branch in enumerate(self.branches):
-            done += branch.projections(f"{branch.source}→{target}" + (f".{k}" if k else ""), target)
+            done += branch.projections(f"{branch.source}→{target}" + (f".{k}" if k else ""), target, shape)
         return done
 
 

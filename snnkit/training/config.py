@@ -22,8 +22,8 @@ from pydantic import (
 )
 
 from ..chips import CHIPS
-from ..datasets.table import DATASETS, Dataset
-from ..errors import ConfigError, choices
+from ..datasets.table import Dataset, lookup
+from ..errors import ConfigError, SnnkitError, choices
 from ..files import PathLike
 from ..readouts import READOUTS
 from .model import Model as Model
@@ -47,7 +47,12 @@ class DataSection(Section):
         set is not registered. `snnkit.datasets.load` refuses it.
         """
         name = values.get("name", cls.model_fields["name"].default)
-        return _with_options(cls, DATASETS.get(name)) if isinstance(name, str) else cls
+        if not isinstance(name, str):
+            return cls
+        try:
+            return _with_options(cls, lookup(name))
+        except SnnkitError:
+            return _with_options(cls, None)
 
 
 @functools.cache
@@ -59,6 +64,8 @@ def _with_options(section: type[DataSection], row: Dataset | None) -> type[DataS
         key: (option.annotation, ... if option.required else option.default)
         for key, option in row.options().items()
     }
+    if row.channels is None and "channels" in section.model_fields:
+        own["channels"] = (int | None, Field(None, gt=0, description="None: all that the recordings have"))
     return create_model(section.__name__, __base__=section, **own) if own else section
 
 
@@ -81,6 +88,7 @@ class Data(DataSection):
     channels: int = Field(140, gt=0, description="700 channels are summed in neighbouring groups")
     binary: bool = Field(False, description="spike or no spike instead of counts")
     steps: int | None = Field(None, ge=1, description="cut recordings after so many steps")
+    duration: float | None = Field(None, gt=0, description="ms that every recording of events lasts")
     validation: Literal["auto", "official", "speakers", "random", "none", "test"] = "auto"
     valid_speakers: int | tuple[int | str, ...] | None = None
     held_out: int | str | tuple[int | str, ...] | None = Field(

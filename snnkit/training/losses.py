@@ -26,12 +26,18 @@ def valid_steps(steps: int, lengths: Tensor) -> Tensor:
 
 
 def readout_loss(scores: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Cross entropy of the scores [B, C], mean over the batch; with `weight` [C] a weighted mean."""
+    """Cross entropy of the scores [B, C] against labels int64 [B], mean over the batch.
+
+    weight  of the classes, [C]: the mean is weighted by them
+    """
     return F.cross_entropy(scores, labels, weight)
 
 
 def rate_penalty(spikes: list[Tensor], mask: Tensor, target: float) -> Tensor:
-    """Σ_layers mean over neurons of max(0, rate − target)²; rate in spikes per neuron and valid step."""
+    """Σ_layers mean over neurons of max(0, rate − target)²; rate in spikes per neuron and valid step.
+
+    spikes [T, B, N] of each layer, mask bool [T, B] of the steps that count.
+    """
     penalty = torch.zeros((), device=mask.device)
     for s in spikes:
         inside = mask[: s.shape[0], :, None]

@@ -8,6 +8,7 @@ stands. `LAYERS` and `OPERATIONS` are the tables of what is understood; a new la
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import operator
 import traceback
@@ -38,6 +39,11 @@ from .dropout import Dropout
 
 STEPS, BATCH = 7919, 7907
 """Stand for the number of steps and of samples: primes that no layer's size has as a factor."""
+
+IN_PLACE = {operator.iadd, operator.isub, operator.imul, operator.itruediv, "add_", "sub_", "mul_"}
+"""Operations that write over their first argument."""
+
+_TORCH, _OURS = Path(torch.__file__).parent, Path(__file__).parents[1]
 
 
 @dataclass(frozen=True)
@@ -94,6 +100,14 @@ class _Signal(fx.Proxy):
         super().__init__(node, tracer)
         object.__setattr__(self, "value", value)
 
+    def _in_place(self, target: Any, other: Any) -> Any:
+        return self.tracer.create_proxy("call_function", target, (self, other), {})
+
+    __iadd__ = functools.partialmethod(_in_place, operator.iadd)
+    __isub__ = functools.partialmethod(_in_place, operator.isub)
+    __imul__ = functools.partialmethod(_in_place, operator.imul)
+    __itruediv__ = functools.partialmethod(_in_place, operator.itruediv)
+
     @property
     def shape(self) -> torch.Size:
         """[steps, batch, …] with `STEPS` and `BATCH` for the first two."""
@@ -126,6 +140,7 @@ class _Follower(fx.Tracer):
         super().__init__()
         self.tracer, self.inputs = tracer, iter(list(tracer.populations))
         self.values: dict[fx.Node, Value] = {}
+        self.changed: dict[int, str] = {}  # id of a value → the operation that wrote over it
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return handler_of(m) is not None or super().is_leaf_module(m, module_qualified_name)
@@ -136,7 +151,12 @@ class _Follower(fx.Tracer):
     def create_proxy(
         self, kind: str, target: Any, args: Any, kwargs: Any, name: Any = None, type_expr: Any = None, *_: Any
     ) -> Any:
-        result = self._done(kind, target, _plain(args), _plain(kwargs))
+        return self._signal(self._done(kind, target, _plain(args), _plain(kwargs)))
+
+    def _signal(self, result: Any) -> Any:
+        """A value as what a `forward` holds; several in a tuple (what `split` gives) likewise."""
+        if isinstance(result, tuple) and _has_value(result):
+            return tuple(self._signal(part) for part in result)
         if not isinstance(result, Value):
             return result
         node = self.create_node("placeholder", f"signal{len(self.values)}", (), {})
@@ -145,23 +165,26 @@ class _Follower(fx.Tracer):
 
     def _done(self, kind: str, target: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         if kind == "placeholder":
-            name = next(self.inputs, None)
-            return self.tracer.value(name) if name is not None else (args[0] if args else None)
+            return self._input(str(target), args)
         depends = _has_value((args, options))
         if kind == "call_module":
             called = self.root.get_submodule(str(target))
             if not depends:
                 return called.forward(*args, **options)
+            self._refuse_changed(f"layer {target!r} ({type(called).__name__}){_line()}", args)
             if len(args) != 1 or options:
                 raise GraphError(
                     f"layer {target!r} ({type(called).__name__}){_line()}: one tensor is expected; a state "
-                    "from outside has no place in a Graph."
+                    "from outside or another argument has no place in a Graph."
                 )
             return self.tracer.apply(str(target), called, args[0])
         if not depends:
             method = getattr(args[0], target) if kind == "call_method" else None
             return target(*args, **options) if method is None else method(*args[1:], **options)
         where = f"operation {_named(target)!r}{_line()}"
+        self._refuse_changed(where, (args, options))
+        if target in IN_PLACE and isinstance(args[0], Value):
+            self.changed[id(args[0])] = where
         if target not in OPERATIONS:
             raise GraphError(
                 f"{where} has no place in a Graph; sums, constant factors, joining, reshaping, padding, "
@@ -171,6 +194,26 @@ class _Follower(fx.Tracer):
             return OPERATIONS[target](self.tracer, where, *args, **options)
         except TypeError as error:
             raise GraphError(f"{where}: arguments that have no place in a Graph ({error}).") from error
+
+    def _input(self, argument: str, default: tuple[Any, ...]) -> Any:
+        """What an argument of the outermost `forward` stands for."""
+        name = next(self.inputs, None)
+        if argument.startswith("*"):
+            raise GraphError(f"forward takes {argument}, which can't be followed; name every input.")
+        if name is not None:
+            return self.tracer.value(name)
+        if not default:
+            raise GraphError(f"forward takes an input {argument!r} more; give one shape an input.")
+        return default[0]
+
+    def _refuse_changed(self, where: str, tree: Any) -> None:
+        """Raise `GraphError` if a value is read that was written over: it may have other names."""
+        for value in _values(tree):
+            if id(value) in self.changed:
+                raise GraphError(
+                    f"{where} reads what was changed in place by {self.changed[id(value)]}; write x = x + y "
+                    "in place of x += y."
+                )
 
 
 def _plain(tree: Any) -> Any:
@@ -184,10 +227,17 @@ def _plain(tree: Any) -> Any:
     return tree
 
 
+def _values(tree: Any) -> Iterator[Value]:
+    """The values in tuples, lists and dictionaries."""
+    if isinstance(tree, Value):
+        yield tree
+    elif isinstance(tree, tuple | list | dict):
+        for part in tree.values() if isinstance(tree, dict) else tree:
+            yield from _values(part)
+
+
 def _has_value(tree: Any) -> bool:
-    if isinstance(tree, tuple | list):
-        return any(_has_value(a) for a in tree)
-    return any(_has_value(a) for a in tree.values()) if isinstance(tree, dict) else isinstance(tree, Value)
+    return next(_values(tree), None) is not None
 
 
 class Tracer:
@@ -257,14 +307,12 @@ class Tracer:
             raise GraphError(f"{where} takes [T, B, …]; here time and batch are folded or swapped.")
         name = self._free(where.name or "out")
         wanted = {b.places for b in value.branches} - {None}
-        shape = value.shape
-        if len(wanted) == 1:
-            (places,) = wanted
-            shape = places if places is not None and math.prod(places) == value.size else shape
+        (shape,) = wanted if len(wanted) == 1 else (value.shape,)
+        assert shape is not None
         bias = _compact(value.spread_bias.reshape(value.shape)) if value.bias.any() else np.zeros(())
         population = replace(module.population(name, value.shape), bias=bias)
         self.populations[name] = placed(population, shape)
-        self.projections += value.projections(name)
+        self.projections += value.projections(name, shape)
         return self.value(name).reshaped(value.shape)
 
     def _free(self, name: str) -> str:
@@ -292,14 +340,19 @@ def _place_of(error: BaseException) -> str:
 
 
 def _last(stack: traceback.StackSummary) -> str:
-    """File, line and code of the innermost frame that is neither torch's nor lowering's."""
-    own = {__file__, str(Path(__file__).with_name("lowering.py"))}
-    users = [f for f in stack if f.filename not in own and "torch" not in Path(f.filename).parts]
-    return f" ({users[-1].filename}, line {users[-1].lineno}: {users[-1].line})" if users else ""
+    """File, line and code of the innermost frame of a `forward`: a user's if there is one, else snnkit's."""
+    frames = list(stack)
+    begun = [k for k, f in enumerate(frames) if f.filename == __file__ and f.name == "run"]
+    inner = frames[begun[-1] + 1 :] if begun else frames
+    others = [f for f in inner if not Path(f.filename).is_relative_to(_TORCH) and f.filename != __file__]
+    users = [f for f in others if not Path(f.filename).is_relative_to(_OURS)]
+    found = (users or others)[-1:]
+    return f" ({found[0].filename}, line {found[0].lineno}: {found[0].line})" if found else ""
 
 
 def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
+    """The first sentence of an error's message."""
+    return next(iter(str(error).splitlines()), type(error).__name__).split(". ")[0]
 
 
 def _numbers(value: Any) -> np.ndarray:
@@ -369,17 +422,27 @@ def _sent(tracer: Tracer, where: Met | str, value: Value, weight: Any, bias: Any
 
 @layer(nn.Conv2d)
 def _conv2d(tracer: Tracer, where: Met, module: nn.Conv2d, value: Value) -> Value:
-    if module.padding_mode != "zeros" or isinstance(module.padding, str):
-        raise GraphError(f"{where}: only zero padding given as numbers can be lowered.")
-    geometry = (module.stride, module.padding, module.dilation, module.groups)
+    geometry = (module.stride, _zeros(where, module), module.dilation, module.groups)
     return _convolved(tracer, where, value, module.weight, module.bias, geometry)
+
+
+def _zeros(where: Met, module: nn.Conv1d | nn.Conv2d) -> tuple[int, ...]:
+    """A convolution's padding in numbers, for each axis; "same" where it is the same on both sides."""
+    if isinstance(module.padding, str):
+        wide = [d * (k - 1) for d, k in zip(module.dilation, module.kernel_size, strict=True)]
+        padding = [0] * len(wide) if module.padding == "valid" else wide
+        if all(n % 2 == 0 for n in padding) and module.padding_mode == "zeros":
+            return tuple(n // 2 for n in padding)
+    elif module.padding_mode == "zeros":
+        return tuple(module.padding)
+    raise GraphError(f"{where}: only zero padding that is the same on both sides can be lowered.")
 
 
 @layer(nn.Conv1d)
 def _conv1d(tracer: Tracer, where: Met, module: nn.Conv1d, value: Value) -> Value:
-    if module.padding_mode != "zeros" or isinstance(module.padding, str):
-        raise GraphError(f"{where}: only zero padding given as numbers can be lowered.")
-    geometry = ((1, *module.stride), (0, *module.padding), (1, *module.dilation), module.groups)
+    if len(value.shape) != 2:
+        raise GraphError(f"{where} expects [C, L] and gets shape {list(value.shape)}.")
+    geometry = ((1, *module.stride), (0, *_zeros(where, module)), (1, *module.dilation), module.groups)
     wide = value.reshaped((value.shape[0], 1, *value.shape[1:]))
     sent = _convolved(tracer, where, wide, module.weight[:, :, None], module.bias, geometry)
     return sent.reshaped((sent.shape[0], sent.shape[2]))
@@ -561,9 +624,14 @@ def _dropped(
     return x
 
 
-@operation("contiguous", "detach", "clone", "float", "double", "to", "type_as", torch.clone)
+@operation("contiguous", "detach", "float", "double", "to", "type_as")
 def _same(tracer: Tracer, where: str, x: Value, *_: Any, **__: Any) -> Value:
     return x
+
+
+@operation("clone", torch.clone)
+def _copied(tracer: Tracer, where: str, x: Value, *_: Any, **__: Any) -> Value:
+    return replace(x)
 
 
 @operation("size")
@@ -671,9 +739,10 @@ def _picked(tracer: Tracer, where: str, x: Any, index: Any) -> Any:
     if not isinstance(x, Value):
         return x[index]
     parts = index if isinstance(index, tuple) else (index,)
-    if Ellipsis in parts:
-        at = parts.index(Ellipsis)
-        missing = len(x.lead) + len(x.shape) - (len(parts) - 1)
+    at = next((k for k, p in enumerate(parts) if p is Ellipsis), None)
+    if at is not None:
+        others = (*parts[:at], *parts[at + 1 :])
+        missing = len(x.lead) + len(x.shape) - sum(_axes(p) for p in others)
         parts = (*parts[:at], *[slice(None)] * missing, *parts[at + 1 :])
     if any(p != slice(None) for p in parts[: len(x.lead)]):
         raise GraphError(f"{where} picks steps or samples, which a Graph has no place for.")
@@ -681,6 +750,13 @@ def _picked(tracer: Tracer, where: str, x: Any, index: Any) -> Any:
     plain = tuple(p.numpy() if isinstance(p, torch.Tensor) else p for p in parts[len(x.lead) :])
     kept = places[plain]
     return _taken(where, x, kept)
+
+
+def _axes(part: Any) -> int:
+    """Axes that one part of an index stands for."""
+    if part is None:
+        return 0
+    return part.ndim if isinstance(part, torch.Tensor) and part.dtype == torch.bool else 1
 
 
 def _taken(where: str, x: Value, kept: np.ndarray) -> Value:
@@ -741,6 +817,35 @@ def _unsqueezed(tracer: Tracer, where: str, x: Value, dim: int) -> Value:
     if not 0 <= axis <= len(x.shape):
         raise GraphError(f"{where} puts an axis before time or batch, which a Graph has no place for.")
     return x.reshaped((*x.shape[:axis], 1, *x.shape[axis:]))
+
+
+@operation(torch.stack)
+def _stacked(tracer: Tracer, where: str, tensors: Sequence[Any], dim: int = 0) -> Value:
+    parts = [_unsqueezed(tracer, where, p, dim) if isinstance(p, Value) else p for p in tensors]
+    return _joined(tracer, where, parts, dim)
+
+
+@operation("split", torch.split)
+def _parted(
+    tracer: Tracer, where: str, x: Value, size: int | Sequence[int], dim: int = 0
+) -> tuple[Value, ...]:
+    axis = _axis(where, x, dim)
+    ends = range(size, x.shape[axis] + size, size) if isinstance(size, int) else np.cumsum(size)
+    places = np.arange(x.size).reshape(x.shape)
+    parts = np.split(places, [int(n) for n in ends][:-1], axis)
+    return tuple(_taken(where, x, part) for part in parts)
+
+
+@operation("chunk", torch.chunk)
+def _chunked(tracer: Tracer, where: str, x: Value, chunks: int, dim: int = 0) -> tuple[Value, ...]:
+    return _parted(tracer, where, x, -(-x.shape[_axis(where, x, dim)] // chunks), dim)
+
+
+@operation("flip", torch.flip)
+def _flipped(tracer: Tracer, where: str, x: Value, *dims: Any) -> Value:
+    given = dims[0] if len(dims) == 1 and isinstance(dims[0], tuple | list) else dims
+    axes = tuple(_axis(where, x, d) for d in given)
+    return _taken(where, x, np.flip(np.arange(x.size).reshape(x.shape), axes))
 
 
 @operation("permute", torch.permute)

@@ -15,6 +15,9 @@ OPTIONS = {
     **{name: {"channels": 3072} for name in ("cifar10_subset", "cifar10", "cifar100")},
     **{name: {"channels": 784} for name in ("mnist", "fashion_mnist")},
     "digits": {"channels": 64},
+    "nmnist": {"channels": 2312},
+    "events": {"train": "train.h5", "valid": "valid.h5", "test": "test.h5"},
+    "audio": {"groups": r"_(\w+)_"},
 }
 each = pytest.mark.parametrize("name", list(DATASETS))
 PARTS = ("train", "valid", "test")
@@ -121,6 +124,8 @@ def test_the_row_says_what_is_so(made, name):
 @each
 def test_what_its_licence_asks_for_is_said(name):
     row = DATASETS[name]
+    if name in ("events", "audio"):
+        pytest.skip("one's own")
     assert re.search(r"https?://|arXiv", row.attribution)
     licence = re.search(
         r"CC BY(-SA)? \d\.\d \(https://creativecommons\.org/licenses/by(-sa)?/", row.attribution
@@ -152,6 +157,8 @@ def test_its_own_options_are_keys_of_the_configuration(name):
         assert getattr(config.data, key) == option.default
         assert parse_config(config.model_dump(mode="json")) == config
         misspelt = key[:-1]
+        if misspelt in DATASETS[name].options():  # fold, of folds
+            continue
         with pytest.raises(ConfigError, match=rf"unknown key '{misspelt}', did you mean '{key}'\?"):
             parse_config({"data": {"name": name, misspelt: option.default}})
 

@@ -51,7 +51,7 @@ def test_kernels_compile_to_ptx(real, ptx):
 
     i8, i4, r = numba.int64, numba.int32, getattr(numba, real)
     spikes = (i8[::1], i4[::1], r[::1])
-    place = (r[::1], i8, i8)
+    place = (r[::1], i8)
     signatures = {
         kernels_cuda.deliver_rows: (*spikes, i8[:, ::1], numba.uint32[::1], r[::1], numba.boolean, *place),
         kernels_cuda.deliver_dense: (*spikes, r[:, ::1], i8, *place),

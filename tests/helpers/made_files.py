@@ -169,6 +169,45 @@ def synthesise_digits(speakers, takes, seed, workers=None, **_):
     return voices.Digits(clips=clips, labels=words, speakers=who, rate=16000)
 
 
+def bin_file(path, t, x, y, p):
+    """A .bin file as N-MNIST's: 5 bytes an event, times below 2**23 µs."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "wb") as file:
+        for one in zip(t, x, y, p, strict=True):
+            when, col, row, up = (int(k) for k in one)
+            file.write(bytes([col, row, up << 7 | when >> 16, when >> 8 & 255, when & 255]))
+
+
+def nmnist(root, train=10, test=3, seed=0):
+    """N-MNIST's folders, so many recordings of the digits 0 to 9 in each part."""
+    rng = np.random.default_rng(seed)
+    for part, count in (("Train", train), ("Test", test)):
+        for digit in range(10):
+            for k in range(count):
+                t = np.sort(rng.integers(0, 40_000, 60))
+                x, y, p = (rng.integers(0, n, 60) for n in (34, 34, 2))
+                bin_file(root / part / str(digit) / f"{10 * k + digit + 1:05d}.bin", t, x, y, p)
+
+
+def own_events(root, seed=0):
+    """Three files in SHD's layout with 70 channels; nobody is in valid and in another."""
+    for k, part in enumerate(("train", "test", "valid")):
+        times, units, labels = random_clips(seed + k, clips=60, channels=70)
+        path = heidelberg(root / f"{part}.h5", times, units, labels, np.arange(60) % 10 + 5 * k)
+        with h5py.File(path, "r+") as file:
+            file.attrs["channels"] = 70
+
+
+def own_audio(root, seed=0):
+    """A folder of WAVs for each of two words, take and speaker in the name."""
+    rng = np.random.default_rng(seed)
+    for word in ("left", "right"):
+        for speaker in ("ann", "bob", "cy", "dee", "eve", "fay", "gus", "hal"):
+            for take in range(2):
+                path = root / word / f"{take}_{speaker}_.wav"
+                write_wav(path, rng.integers(-3000, 3000, rng.integers(800, 1600)), 8000)
+
+
 def nothing(root):
     """For data that need no files."""
 
@@ -180,6 +219,9 @@ MAKERS = {
     "spoken_digits": fsdd,
     "spoken_words": asc,
     "synthetic_digits": nothing,
+    "nmnist": nmnist,
+    "events": own_events,
+    "audio": own_audio,
     "cifar10_subset": lambda root: subset_file(root / "cifar10" / "cifar10_subset.h5"),
     "cifar10": cifar10,
     "cifar100": cifar100,

@@ -1,22 +1,27 @@
 """Any architecture of the configuration: network, Graph and engine agree; what training needs is there."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from snnkit.commands.simulate import agreement
+from snnkit.datasets.splits import Splits
 from snnkit.delays import AxonalDelay, DelayedConv2d, DelayedLinear, DendriticDelay, RecurrentDelayedLinear
 from snnkit.engine import simulate
 from snnkit.errors import ConfigError, ShapeError
 from snnkit.events import EventBatch
 from snnkit.graph import Graph
 from snnkit.neurons import NEURONS, AdLIF, CubaLIF, Neuron, register
-from snnkit.training import build, lower
-from snnkit.training.config import Model, parse_config
+from snnkit.training import Trainer, build, load_network, lower
+from snnkit.training.config import Model, load_config, parse_config
 from snnkit.training.network import ImageBatchNorm, TimeBatchNorm
 from snnkit.training.schedules import optimisers
 
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 DT = 10.0
 NEURON = {
     "lif": st.sampled_from([{}, {"tau_mem": 25.0}, {"v_reset": -0.2, "refractory": 1}, {"reset": "soft"}]),
@@ -288,3 +293,46 @@ def test_images_may_come_flat_and_other_shapes_are_refused():
     assert torch.equal(network(x).scores, network(x.flatten(2)).scores)
     with pytest.raises(ShapeError, match=r"x of shape \[T, B, 2, 8, 8\], got \[5, 2, 8, 8, 2\]"):
         network(x.movedim(2, 4))
+
+
+def spots(samples, seed):
+    """Events of a bright spot that goes right or left, int [B, T, 2, 34, 34], and which."""
+    rng = np.random.default_rng(seed)
+    x, labels = np.zeros((samples, 10, 2, 34, 34), np.uint8), np.arange(samples) % 2
+    for b, label in enumerate(labels):
+        row = rng.integers(8, 20)
+        for t in range(10):
+            column = 3 * t if label else 30 - 3 * t
+            x[b, t, :, row : row + 6, column : column + 4] = rng.integers(0, 2, (2, 6, 4))
+    return x, labels
+
+
+def test_the_configuration_for_an_event_camera_trains_on_arrays_of_its_shape(tmp_path):
+    config = load_config(EXPERIMENTS / "nmnist_conv_delays.toml", ["train.epochs=1", "train.batch=8"])
+    parts = {name: spots(16, seed) for seed, name in enumerate(("train", "valid", "test"))}
+    data = Splits.from_arrays(**parts, dt=config.data.dt, name="spots")
+    network = Trainer(config, data, tmp_path, progress=False).fit()
+    assert network.inputs == (2, 34, 34)
+    loaded, _, _ = load_network(tmp_path / "last.pt")
+    assert loaded.inputs == (2, 34, 34)
+    assert all(torch.equal(v, loaded.state_dict()[k]) for k, v in network.state_dict().items())
+    graph = lower(loaded)
+    kinds = [p.kind for p in graph.projections]
+    assert kinds == ["conv", "conv", "dense", "dense"]
+    assert graph.populations["input"].shape == (2, 34, 34)
+    told = agreement(loaded, graph, data.test, "float64")
+    assert told["spikes"] > 0
+    assert told["equal_spikes"] == 1
+
+
+def test_the_adaptive_recurrent_configuration_trains_and_lowers(task, tmp_path):
+    config = load_config(
+        EXPERIMENTS / "spoken_digits_adlif_recurrent.toml",
+        ["train.epochs=1", "model.hidden=[12, 10]", "model.v_th=0.2"],
+    )
+    network = Trainer(config, task, tmp_path, progress=False).fit()
+    assert {type(layer.neuron.neuron) for layer in network.layers} == {AdLIF}
+    loaded, _, _ = load_network(tmp_path / "last.pt")
+    told = agreement(loaded, lower(loaded), task.test, "float64")
+    assert told["spikes"] > 0
+    assert told["equal_spikes"] == 1

@@ -36,7 +36,7 @@ from scipy import fft, special
 
 from ...errors import DataError, ParameterError
 from ...files import atomic, cache_folder
-from ..workers import processors
+from ...machine import cores
 from .settings import Cochlea
 
 BLOCK = 32
@@ -162,7 +162,7 @@ def _stored_table(settings: Cochlea, rate: int, length: int, bins: int) -> np.nd
             part = response[:, block * BLOCK : (block + 1) * BLOCK]
             table[block, lo : lo + 128, : part.shape[1]] = part
 
-    with ThreadPoolExecutor(processors()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         list(pool.map(rows, range(0, bins, 128)))
     if not np.isfinite(table).all():
         raise ParameterError(f"Cochlea: the membrane's response is not finite with {constants}.")

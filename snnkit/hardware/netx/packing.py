@@ -59,7 +59,7 @@ def packed_weights(weight: np.ndarray, *parts: np.ndarray) -> list[tuple[np.ndar
 
 
 def packed_in(where: str, matrices: list[np.ndarray]) -> list[tuple[np.ndarray, int]]:
-    """`packed_weights`, whose errors say where."""
+    """`packed_weights`; raises its `ExportError` with `where` before it."""
     try:
         return packed_weights(*matrices)
     except ExportError as error:

@@ -1,0 +1,61 @@
+"""Input values that are no integers (pixels, currents), as the chip's graded spikes take them.
+
+A graded spike carries an integer. With q = round(S · x), S = `LARGEST` / max |x| over calibration data,
+
+    Σ (w / S) · q  ≈  Σ w · x
+
+so that the network with weights w / S from its input is the same network, read q. `quantise` makes that of
+one whose calibration data has other values than integers; S stands in the metadata (`Units.inputs`), and
+whoever runs the integer network gives it `sent` events.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from ..events import EventBatch
+from ..graph import Graph
+from ..metadata import Units
+
+LARGEST = 127
+"""The largest magnitude that an input spike carries: 8 bits with a sign."""
+
+
+def scales_of(calibration: dict[str, EventBatch]) -> dict[str, float]:
+    """Input → S, for the inputs whose values are not all integers."""
+    found = {}
+    for name, events in calibration.items():
+        values = events.values
+        if values is not None and (values != np.round(values)).any():
+            found[name] = LARGEST / float(np.abs(values).max())
+    return found
+
+
+def scaled(graph: Graph, scales: dict[str, float]) -> Graph:
+    """The network that computes from S · x what `graph` computes from x."""
+    projections = [
+        replace(p, weight=p.weight.astype(np.float64) / scales[p.source]) if p.source in scales else p
+        for p in graph.projections
+    ]
+    return replace(graph, projections=projections)
+
+
+def rounded(events: EventBatch, scale: float) -> EventBatch:
+    """Events of integer values, round(scale · x) within ±`LARGEST`; those that round to 0 are left out."""
+    values = np.ones(len(events.times)) if events.values is None else events.values
+    whole = np.clip(np.rint(np.asarray(values, np.float64) * scale), -LARGEST, LARGEST)
+    kept = whole != 0
+    sample = np.repeat(np.arange(len(events)), np.diff(events.offsets))
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(sample[kept], minlength=len(events)))])
+    return EventBatch(
+        events.times[kept], events.neurons[kept], offsets, events.lengths, events.size,
+        whole[kept].astype(np.float32),
+    )  # fmt: skip
+
+
+def sent(graph: Graph, events: EventBatch) -> EventBatch:
+    """The events as `graph` takes them: as they are, or as integers where its metadata say a scale."""
+    scales = Units.of(graph.metadata).inputs
+    return rounded(events, scales[graph.inputs[0]]) if graph.inputs and graph.inputs[0] in scales else events
