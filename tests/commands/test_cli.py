@@ -80,6 +80,18 @@ def test_from_data_to_price(snnkit, tmp_path):
     assert page.read_text().lstrip().lower().startswith("<!doctype html>")
 
 
+def test_data_that_moved_are_named_by_their_root(snnkit, tmp_path):
+    config = tmp_path / "c.toml"
+    config.write_text(TOML)
+    out = tmp_path / "run"
+    snnkit("train", config, "--out", out, "-s", "train.epochs=2")
+    moved = ("-s", "data.root=elsewhere")
+    assert snnkit("evaluate", out / "last.pt", *moved) == snnkit("evaluate", out / "last.pt")
+    assert snnkit("simulate", out / "graph.h5", *moved)["samples"] == 40
+    again = snnkit("train", config, "--out", out, "--resume", "-s", "train.epochs=2", *moved)
+    assert again["epochs"] == 2
+
+
 def test_a_drop_past_the_tolerance_is_exit_code_1(snnkit, tmp_path):
     config = tmp_path / "c.toml"
     config.write_text(TOML)
