@@ -1,11 +1,14 @@
 """`snnkit predict`: classes of recordings that have no labels, binned as the run's data were."""
 
+import json
 import wave
 
 import h5py
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from snnkit import cli
 from snnkit.commands.predict import decided, predict, recordings
 from snnkit.datasets import load
 from snnkit.engine.readout import scores
@@ -86,9 +89,8 @@ def test_sound_goes_through_the_cochlea_of_the_run(tmp_path):
     whole = load(root=folder, progress=False, validation="random", **data)
     (first,) = predict(tmp_path / "graph.h5", [folder / "no" / "0.wav"])
     # the first clip of the folder is encoded with the same seed in the data set
-    every = np.concatenate(
-        [scores(graph, getattr(whole, p).events) for p in ("train", "valid", "test") if whole.sizes[p]]
-    )
+    parts = [getattr(whole, part) for part, size in whole.sizes.items() if size]
+    every = np.concatenate([scores(graph, part.events) for part in parts])
     assert np.isclose(every, list(first.scores.values())).all(1).any()
 
 
@@ -140,5 +142,35 @@ def test_what_can_not_be_shown_to_the_network_is_named(tmp_path, file, metadata,
 
 
 def test_a_folder_without_a_run_is_named(tmp_path):
-    with pytest.raises(DataError, match="neither graph.h5 nor last.pt"):
+    with pytest.raises(DataError, match=r"neither graph\.h5 nor last\.pt"):
         list(predict(tmp_path, [tmp_path / "a.npz"]))
+
+
+def test_every_command_after_training_takes_data_of_ones_own(tmp_path):
+    """A network that knows no data, and a file of events: simulate, export, verify, energy, predict."""
+    times, units, labels = clips(30)
+    heidelberg(tmp_path / "mine.h5", times, units, labels)
+    with h5py.File(tmp_path / "mine.h5", "a") as file:
+        file.attrs["channels"] = 700
+        classes = [k.decode() for k in file["extra/keys"][()]]
+    net = tmp_path / "net.h5"
+    network(classes=len(classes)).save(net)
+    graph = Graph.load(net)
+    graph.metadata["classes"] = classes
+    graph.save(net)
+    pairs = ("events", "file=mine.h5", f"root={tmp_path}", "channels=20", "split=random")
+    data = [text for pair in pairs for text in ("--data", pair)]
+
+    def run(*arguments):
+        done = CliRunner().invoke(cli.app, [*map(str, arguments), "--json"], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return json.loads(done.stdout.strip().splitlines()[-1])
+
+    simulated = run("simulate", net, *data)
+    assert 0 < simulated["samples"] < 30
+    run("export", net, "--to", "netx", "-o", tmp_path / "a.net", *data)
+    rungs = run("verify", tmp_path / "a.net", "--against", net, "--tolerance", 1, *data)["rungs"]
+    assert rungs[0]["accuracy"] == simulated["accuracy"]
+    priced = run("energy", net, "--profile", "cmos45", "--html", tmp_path / "energy.html", *data)
+    assert priced["samples"] == simulated["samples"]
+    assert len(run("predict", net, tmp_path / "mine.h5")) == 30
