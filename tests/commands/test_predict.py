@@ -140,5 +140,5 @@ def test_what_can_not_be_shown_to_the_network_is_named(tmp_path, file, metadata,
 
 
 def test_a_folder_without_a_run_is_named(tmp_path):
-    with pytest.raises(DataError, match="neither graph.h5 nor last.pt"):
+    with pytest.raises(DataError, match=r"neither graph\.h5 nor last\.pt"):
         list(predict(tmp_path, [tmp_path / "a.npz"]))
