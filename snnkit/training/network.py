@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..backend import fuses
+from ..datasets.splits import Data
 from ..delays import AxonalDelay, DelayedConv2d, DelayedLinear, DendriticDelay, RecurrentDelayedLinear
 from ..errors import ShapeError
 from ..neurons import LI, NeuronModule, module_of
@@ -334,10 +335,9 @@ def _given(plan: Plan, shape: Shape) -> Shape:
     return (plan.conv.channels, height, width)
 
 
-def inputs_of(data: Any) -> int | Shape:
+def inputs_of(data: Data) -> int | Shape:
     """What `build` takes as inputs for `data`: its channels, or the shape (C, H, W) of a step."""
-    shape = tuple(int(n) for n in getattr(data, "shape", ()))
-    return shape if len(shape) > 1 else int(data.channels)
+    return tuple(data.shape) if len(data.shape) > 1 else data.channels
 
 
 def build(model: Model, inputs: int | Sequence[int], classes: int, dt: float) -> SpikingClassifier:

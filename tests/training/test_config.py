@@ -1,5 +1,7 @@
 """A configuration file is checked whole, and its mistakes are named."""
 
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,12 @@ EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 )
 def test_every_experiment_fits_the_schema(file):
     load_config(file)
+
+
+def test_the_manuals_architectures_fit_the_schema():
+    text = (EXPERIMENTS.parent / "docs" / "training.md").read_text()
+    blocks = [b for b in re.findall(r"```toml\n(.*?)```", text, re.DOTALL) if "[model" in b]
+    assert [len(parse_config(tomllib.loads(b)).model.plan()) for b in blocks] == [2, 4]
 
 
 def test_all_problems_of_a_file_are_reported_at_once_with_the_nearest_key():
