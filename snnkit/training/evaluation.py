@@ -79,13 +79,14 @@ def as_tensors(
 
 @contextmanager
 def evaluating(network: torch.nn.Module) -> Iterator[None]:
-    """In evaluation mode for a while, whatever happens meanwhile."""
-    training = network.training
+    """In evaluation mode for a while; afterwards every part is back in its own mode, whatever happened."""
+    modes = [(part, part.training) for part in network.modules()]
     network.eval()
     try:
         yield
     finally:
-        network.train(training)
+        for part, mode in modes:
+            part.training = mode
 
 
 def evaluate(

@@ -12,8 +12,9 @@ from ..errors import GraphError
 from ..graph import Graph, Population
 from ..metadata import Readout, Timing
 from .branches import Shape, Value
+from .evaluation import evaluating
 from .network import Chain, Layer, SpikingClassifier
-from .tracing import Met, Tracer, evaluating, layer, placed
+from .tracing import Met, Tracer, layer, placed
 
 InputShape = int | Sequence[int] | Sequence[Sequence[int]] | Mapping[str, Sequence[int] | int]
 

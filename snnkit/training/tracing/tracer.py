@@ -1,0 +1,367 @@
+"""A `forward` that is run on signals: what it makes of the spikes that it is given, step by step."""
+
+from __future__ import annotations
+
+import functools
+import math
+import operator
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import fx, nn
+
+from ...errors import GraphError, SnnkitError
+from ...graph import INPUT, Population, Projection
+from ..branches import Branch, Shape, Value
+
+STEPS, BATCH = 7919, 7907
+"""Stand for the number of steps and of samples: primes that no layer's size has as a factor."""
+
+IN_PLACE = {operator.iadd, operator.isub, operator.imul, operator.itruediv, "add_", "sub_", "mul_"}
+"""Operations that write over their first argument."""
+
+_TORCH, _OURS = Path(torch.__file__).parent, Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Met:
+    """A layer: the name that its population gets, and its class; as text, how an error names it."""
+
+    name: str
+    kind: str
+
+    def __str__(self) -> str:
+        return f"layer {self.name!r} ({self.kind})"
+
+
+Handler = Callable[["Tracer", Met, Any, Value], Any]
+
+LAYERS: dict[type[nn.Module], Handler] = {}
+"""Module class → what it does: ``handler(tracer, where, module, value)``; a subclass has its parent's."""
+
+OPERATIONS: dict[Any, Callable[..., Any]] = {}
+"""Function, or name of a tensor's method → ``operation(tracer, where, *arguments, **options)``."""
+
+
+def layer(*kinds: type[nn.Module]) -> Callable[[Handler], Handler]:
+    """Enter a handler into `LAYERS`."""
+
+    def enter(handler: Handler) -> Handler:
+        LAYERS.update(dict.fromkeys(kinds, handler))
+        return handler
+
+    return enter
+
+
+def operation(*targets: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Enter a function into `OPERATIONS`."""
+
+    def enter(handler: Callable[..., Any]) -> Callable[..., Any]:
+        OPERATIONS.update(dict.fromkeys(targets, handler))
+        return handler
+
+    return enter
+
+
+def handler_of(module: nn.Module) -> Handler | None:
+    """What `LAYERS` has for a module's class or the nearest class above it."""
+    return next((LAYERS[kind] for kind in type(module).__mro__ if kind in LAYERS), None)
+
+
+class _Signal(fx.Proxy):
+    """A tensor that depends on the input, in a `forward` that is being followed."""
+
+    value: Value
+
+    def __init__(self, node: fx.Node, tracer: fx.Tracer, value: Value) -> None:
+        super().__init__(node, tracer)
+        object.__setattr__(self, "value", value)
+
+    def _in_place(self, target: Any, other: Any) -> Any:
+        return self.tracer.create_proxy("call_function", target, (self, other), {})
+
+    __iadd__ = functools.partialmethod(_in_place, operator.iadd)
+    __isub__ = functools.partialmethod(_in_place, operator.isub)
+    __imul__ = functools.partialmethod(_in_place, operator.imul)
+    __itruediv__ = functools.partialmethod(_in_place, operator.itruediv)
+
+    @property
+    def shape(self) -> torch.Size:
+        """[steps, batch, …] with `STEPS` and `BATCH` for the first two."""
+        return torch.Size((*self.value.lead, *self.value.shape))
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes, time and batch included."""
+        return len(self.shape)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What lowering computes in."""
+        return torch.float64
+
+    @property
+    def device(self) -> torch.device:
+        """Where lowering computes."""
+        return torch.device("cpu")
+
+
+class _Follower(fx.Tracer):
+    """Runs a `forward` on signals: every operation is looked up and done when it is met.
+
+    Modules of `LAYERS` and of torch are done as a whole, others are gone into. What does not depend on a
+    signal is computed by torch as it stands.
+    """
+
+    def __init__(self, tracer: Tracer) -> None:
+        super().__init__()
+        self.tracer, self.inputs = tracer, iter(list(tracer.populations))
+        self.values: dict[fx.Node, Value] = {}
+        self.changed: dict[int, str] = {}  # id of a value → the operation that wrote over it
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return handler_of(m) is not None or super().is_leaf_module(m, module_qualified_name)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        return attr_val  # parameters stand for themselves
+
+    def create_proxy(
+        self, kind: str, target: Any, args: Any, kwargs: Any, name: Any = None, type_expr: Any = None, *_: Any
+    ) -> Any:
+        return self._signal(self._done(kind, target, _plain(args), _plain(kwargs)))
+
+    def _signal(self, result: Any) -> Any:
+        """A value as what a `forward` holds; several in a tuple (what `split` gives) likewise."""
+        if isinstance(result, tuple) and _has_value(result):
+            return tuple(self._signal(part) for part in result)
+        if not isinstance(result, Value):
+            return result
+        node = self.create_node("placeholder", f"signal{len(self.values)}", (), {})
+        self.values[node] = result
+        return _Signal(node, self, result)
+
+    def _done(self, kind: str, target: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        if kind == "placeholder":
+            return self._input(str(target), args)
+        depends = _has_value((args, options))
+        if kind == "call_module":
+            called = self.root.get_submodule(str(target))
+            if not depends:
+                return called.forward(*args, **options)
+            self._refuse_changed(f"layer {target!r} ({type(called).__name__}){_line()}", args)
+            if len(args) != 1 or options:
+                raise GraphError(
+                    f"layer {target!r} ({type(called).__name__}){_line()}: one tensor is expected; a state "
+                    "from outside or another argument has no place in a Graph."
+                )
+            return self.tracer.apply(str(target), called, args[0])
+        if not depends:
+            method = getattr(args[0], target) if kind == "call_method" else None
+            return target(*args, **options) if method is None else method(*args[1:], **options)
+        where = f"operation {_named(target)!r}{_line()}"
+        self._refuse_changed(where, (args, options))
+        if target in IN_PLACE and isinstance(args[0], Value):
+            self.changed[id(args[0])] = where
+        if target not in OPERATIONS:
+            raise GraphError(
+                f"{where} has no place in a Graph; sums, constant factors, joining, reshaping, padding, "
+                "Linear, convolution and average pooling have."
+            )
+        try:
+            return OPERATIONS[target](self.tracer, where, *args, **options)
+        except TypeError as error:
+            raise GraphError(f"{where}: arguments that have no place in a Graph ({error}).") from error
+
+    def _input(self, argument: str, default: tuple[Any, ...]) -> Any:
+        """What an argument of the outermost `forward` stands for."""
+        name = next(self.inputs, None)
+        if argument.startswith("*"):
+            raise GraphError(f"forward takes {argument}, which can't be followed; name every input.")
+        if name is not None:
+            return self.tracer.value(name)
+        if not default:
+            raise GraphError(f"forward takes an input {argument!r} more; give one shape an input.")
+        return default[0]
+
+    def _refuse_changed(self, where: str, tree: Any) -> None:
+        """Raise `GraphError` if a value is read that was written over: it may have other names."""
+        for value in _values(tree):
+            if id(value) in self.changed:
+                raise GraphError(
+                    f"{where} reads what was changed in place by {self.changed[id(value)]}; write x = x + y "
+                    "in place of x += y."
+                )
+
+
+def _plain(tree: Any) -> Any:
+    """Signals replaced by their values, in tuples, lists and dictionaries too."""
+    if isinstance(tree, _Signal):
+        return tree.value
+    if isinstance(tree, tuple | list) and not isinstance(tree, torch.Size):
+        return type(tree)(_plain(a) for a in tree)
+    if isinstance(tree, dict):
+        return {key: _plain(a) for key, a in tree.items()}
+    return tree
+
+
+def _values(tree: Any) -> Iterator[Value]:
+    """The values in tuples, lists and dictionaries."""
+    if isinstance(tree, Value):
+        yield tree
+    elif isinstance(tree, tuple | list | dict):
+        for part in tree.values() if isinstance(tree, dict) else tree:
+            yield from _values(part)
+
+
+def _has_value(tree: Any) -> bool:
+    return next(_values(tree), None) is not None
+
+
+class Tracer:
+    """Gathers the populations and projections that modules and operations make.
+
+    populations  by name; the inputs first
+    projections  in the order in which they are made
+    compose      whether synapses that follow synapses become one projection, or are refused
+    """
+
+    def __init__(self, inputs: Mapping[str, Shape], compose: bool = False) -> None:
+        self.compose = compose
+        self.populations: dict[str, Population] = {}
+        self.projections: list[Projection] = []
+        for name, shape in inputs.items():
+            self.populations[name] = Population(name, INPUT, shape)
+
+    def value(self, name: str) -> Value:
+        """The spikes of a population, in its own shape."""
+        shape = self.populations[name].shape
+        return Value(shape, (Branch(name, shape, shape, shape),), (STEPS, BATCH))
+
+    def run(self, module: nn.Module) -> list[Value]:
+        """Follow `module` from the inputs there are; the values it returns.
+
+        Raises `GraphError` naming the first layer or operation that has no place in a Graph, with its line.
+        """
+        if handler_of(module) is not None:
+            return [self.apply("", module, self._first())]
+        follower = _Follower(self)
+        try:
+            traced = follower.trace(module)
+        except SnnkitError:
+            raise
+        except Exception as error:  # whatever a user's forward does with a tensor that has no numbers yet
+            raise GraphError(
+                f"{type(module).__name__}.forward can't be followed "
+                f"({_first_line(error)}){_place_of(error)}; what goes to a Graph must not loop or branch "
+                "on the values of its input."
+            ) from error
+        if (left := next(follower.inputs, None)) is not None:
+            raise GraphError(
+                f"{type(module).__name__}.forward takes no input {left!r}; give one shape an input."
+            )
+        (found,) = next(n for n in traced.nodes if n.op == "output").args
+        every = list(found) if isinstance(found, tuple | list) else [found]
+        return [follower.values[n] if isinstance(n, fx.Node) and n in follower.values else n for n in every]
+
+    def apply(self, name: str, module: nn.Module, value: Any) -> Any:
+        """What a module makes of a value; `name` is what a population it makes is called."""
+        where = Met(name, type(module).__name__)
+        handler = handler_of(module)
+        if handler is None:
+            raise GraphError(
+                f"{where} has no place in a Graph; known are Linear, Conv2d, average pooling, layers with "
+                "delays, batch norms, neurons, Dropout and Flatten."
+            )
+        if not isinstance(value, Value):
+            raise GraphError(
+                f"{where} is given {type(value).__name__}, not a tensor that depends on the input."
+            )
+        return handler(self, where, module, value)
+
+    def close(self, where: Met, module: Any, value: Value) -> Value:
+        """The population of a neuron's module, fed by `value`; its output."""
+        if value.lead != (STEPS, BATCH):
+            raise GraphError(f"{where} takes [T, B, …]; here time and batch are folded or swapped.")
+        name = self._free(where.name or "out")
+        wanted = {b.places for b in value.branches} - {None}
+        (shape,) = wanted if len(wanted) == 1 else (value.shape,)
+        assert shape is not None
+        bias = _compact(value.spread_bias.reshape(value.shape)) if value.bias.any() else np.zeros(())
+        population = replace(module.population(name, value.shape), bias=bias)
+        self.populations[name] = placed(population, shape)
+        self.projections += value.projections(name, shape)
+        return self.value(name).reshaped(value.shape)
+
+    def _free(self, name: str) -> str:
+        """The name, with a number behind it if it is taken (a module that is used twice)."""
+        if name not in self.populations:
+            return name
+        return next(n for n in (f"{name}@{k}" for k in range(2, 1 << 20)) if n not in self.populations)
+
+    def _first(self) -> Value:
+        return self.value(next(iter(self.populations)))
+
+
+def _named(target: Any) -> str:
+    return target if isinstance(target, str) else getattr(target, "__name__", str(target))
+
+
+def _line() -> str:
+    """Where in a user's `forward` the operation at hand stands."""
+    return _last(traceback.extract_stack())
+
+
+def _place_of(error: BaseException) -> str:
+    """Where in a user's `forward` an error came up."""
+    return _last(traceback.extract_tb(error.__traceback__))
+
+
+def _last(stack: traceback.StackSummary) -> str:
+    """File, line and code of the innermost frame of a `forward`: a user's if there is one, else snnkit's."""
+    frames = list(stack)
+    begun = [k for k, f in enumerate(frames) if f.filename == __file__ and f.name == "run"]
+    inner = frames[begun[-1] + 1 :] if begun else frames
+    others = [f for f in inner if not Path(f.filename).is_relative_to(_TORCH) and f.filename != __file__]
+    users = [f for f in others if not Path(f.filename).is_relative_to(_OURS)]
+    found = (users or others)[-1:]
+    return f" ({found[0].filename}, line {found[0].lineno}: {found[0].line})" if found else ""
+
+
+def _first_line(error: BaseException) -> str:
+    """The first sentence of an error's message."""
+    return next(iter(str(error).splitlines()), type(error).__name__).split(". ")[0]
+
+
+def _shaped(value: np.ndarray, shape: Shape, places: Shape) -> np.ndarray:
+    """A parameter of neurons of `shape` so that it broadcasts to `places`, the same neurons in order."""
+    if value.size == 1:
+        return value.reshape(())
+    if value.size == math.prod(shape):
+        return value.reshape(places)
+    if shape == places:
+        return value
+    return _compact(np.broadcast_to(value, shape).reshape(places))
+
+
+def placed(p: Population, shape: Shape) -> Population:
+    """The same neurons, in the same order, in another shape."""
+    return replace(
+        p,
+        shape=shape,
+        params={k: _shaped(v, p.shape, shape) for k, v in p.params.items()},
+        initial={k: _shaped(v, p.shape, shape) for k, v in p.initial.items()},
+        bias=_shaped(p.bias, p.shape, shape),
+    )
+
+
+def _compact(bias: np.ndarray) -> np.ndarray:
+    """[C, 1, 1] where a bias is the same over space."""
+    if bias.ndim < 2:
+        return bias
+    first = bias[(slice(None), *[slice(0, 1)] * (bias.ndim - 1))]
+    return first if (bias == first).all() else bias
