@@ -261,6 +261,7 @@ def export(
     bits: Annotated[int, typer.Option(min=2, max=8, help="Bits of a weight.")] = 8,
     clip_delays: Annotated[bool, typer.Option(help="Shorten delays beyond the chip's; counted.")] = False,
     relay_delays: Annotated[bool, typer.Option(help="Pass long delays on by relay neurons.")] = False,
+    unroll: Annotated[bool, typer.Option(help="NetX: convolutions with delays as dense layers.")] = False,
     data: DataSet = None,
     calibration: Annotated[int, typer.Option(help="Validation samples that weights are scaled by.")] = 64,
     as_json: Json = False,
@@ -277,6 +278,7 @@ def export(
         data or [],
         bits=bits,
         long_delays="clip" if clip_delays else "relay" if relay_delays else "refuse",
+        unroll=unroll,
         calibration=calibration,
     )
     show(result, str(path), as_json)

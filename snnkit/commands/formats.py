@@ -27,6 +27,7 @@ class Format:
     suffix  ending that its files usually have; nothing depends on it
     holds   "floats", or "integers": then what is exported is quantised first
     write   writes a Graph, whole or not at all; raises `ExportError` for what the format has no place for
+    unrolls whether `write` takes ``unroll=True``: convolutions with delays as dense layers
     read    gives the Graph of a file; raises `DataError` for a damaged one
     is_one  whether a file is of this format; False for what can't be read at all
     """
@@ -36,9 +37,10 @@ class Format:
     about: str
     suffix: str
     holds: Literal["floats", "integers"]
-    write: Callable[[Graph, PathLike], Any]
+    write: Callable[..., Any]
     read: Callable[[PathLike], Graph]
     is_one: Callable[[PathLike], bool]
+    unrolls: bool = False
 
 
 def _h5_with(test: Callable[[Any], bool]) -> Callable[[PathLike], bool]:
@@ -66,10 +68,10 @@ def _read_graph(path: PathLike) -> Graph:
     return Graph.load(path)
 
 
-def _write_netx(graph: Graph, path: PathLike) -> None:
+def _write_netx(graph: Graph, path: PathLike, *, unroll: bool = False) -> None:
     from ..hardware import netx
 
-    netx.write(graph, path)
+    netx.write(graph, path, unroll=unroll)
 
 
 def _read_netx(path: PathLike) -> Graph:
@@ -110,6 +112,7 @@ FORMATS: dict[str, Format] = {
         write=_write_netx,
         read=_read_netx,
         is_one=_h5_with(lambda file: "layer" in file),
+        unrolls=True,
     ),
     "nir": Format(
         title="NIR",

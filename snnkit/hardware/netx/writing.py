@@ -263,7 +263,7 @@ def _conv_layer(p: Projection, target: Population) -> dict[str, Any]:
     if (p.delays != 1).any():
         raise ExportError(
             f"{where}: a convolution with delays (up to {p.max_delay - 1}); lava-dl's reader drops them. "
-            "Pass unroll=True to write it as a dense layer."
+            "Pass unroll=True (--unroll) to write it as a dense layer."
         )
     if p.weight.min() < -256 or p.weight.max() > 255:
         worst = p.weight.flat[np.abs(p.weight).argmax()]
