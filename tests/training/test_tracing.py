@@ -359,3 +359,24 @@ def test_adding_in_place_to_what_has_one_name_lowers():
     torch.manual_seed(2)
     _, total = agrees(module(forward, l=nn.Linear(4, 4), n=lif()), spikes(4))
     assert total > 5
+
+
+class Doubled(nn.Linear):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+def test_a_subclass_with_a_forward_of_its_own_is_not_taken_for_its_parent():
+    linear = Doubled(3, 4, bias=False)
+    net = module(lambda self, x: self.n(self.fc(x)), fc=linear, n=LIF(4))
+    (projection,) = lower(net, 3, 1.0).projections
+    np.testing.assert_array_equal(projection.weight, 2 * linear.weight.detach().numpy())
+
+
+def test_a_neuron_with_a_forward_of_its_own_is_refused():
+    class Louder(LIF):
+        def forward(self, x, state=None):
+            return super().forward(3 * x, state)
+
+    with pytest.raises(GraphError):
+        lower(module(lambda self, x: self.n(self.fc(x)), fc=nn.Linear(3, 4), n=Louder(4)), 3, 1.0)
