@@ -698,6 +698,10 @@ def _shifted(where: str, x: Value, constant: Any) -> Value:
 def _of_a_step(where: str, x: Value, constant: Any) -> np.ndarray:
     """A constant that is the same in every step and sample, so that it broadcasts to x.shape."""
     numbers = _numbers(constant)
+    if numbers.ndim == 0 and _counted(float(numbers)):
+        raise GraphError(
+            f"{where} computes with the number of steps or samples, which a Graph does not know beforehand."
+        )
     extra = numbers.ndim - len(x.shape)
     if extra > 0:
         if any(n != 1 for n in numbers.shape[:extra]):
@@ -710,6 +714,17 @@ def _of_a_step(where: str, x: Value, constant: Any) -> np.ndarray:
     except ValueError:
         raise GraphError(f"{where}: {list(numbers.shape)} does not fit {list(x.shape)}.") from None
     return numbers
+
+
+def _counted(number: float) -> bool:
+    """Whether a factor is a multiple of `STEPS` or `BATCH`, or one over it: made from x.shape."""
+    if not number or not math.isfinite(number):
+        return False
+    for n in (abs(number), abs(1 / number)):
+        whole = round(n)
+        if whole and abs(n - whole) <= 1e-12 * n and (whole % STEPS == 0 or whole % BATCH == 0):
+            return True
+    return False
 
 
 @operation(torch.cat, torch.concat, torch.concatenate)

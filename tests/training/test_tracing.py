@@ -380,3 +380,19 @@ def test_a_neuron_with_a_forward_of_its_own_is_refused():
 
     with pytest.raises(GraphError):
         lower(module(lambda self, x: self.n(self.fc(x)), fc=nn.Linear(3, 4), n=Louder(4)), 3, 1.0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda v, x: v / x.shape[0],
+        lambda v, x: v * (1 / x.shape[1]),
+        lambda v, x: v + 2 * x.shape[0],
+        lambda v, x: v * x.size(0),
+    ],
+    ids=["per step", "per sample", "sum", "size"],
+)
+def test_the_number_of_steps_is_no_constant(change):
+    net = module(lambda self, x: self.n(change(self.fc(x), x)), fc=nn.Linear(3, 4), n=LIF(4))
+    with pytest.raises(GraphError, match="number of steps or samples"):
+        lower(net, 3, 1.0)
