@@ -97,7 +97,7 @@ def handler_of(module: nn.Module) -> Handler | None:
     if known is None:
         return None
     computes = next(kind for kind in kinds if "forward" in vars(kind))
-    same = issubclass(known, computes) or computes.__module__.startswith("torch.nn.")
+    same = issubclass(known, computes) or computes.__module__.startswith(("torch.nn.", "snnkit."))
     return LAYERS[known] if same else None
 
 
@@ -535,13 +535,19 @@ def _norm(tracer: Tracer, where: Met, module: Any, value: Value) -> Value:
             f"{where} normalises {module.num_features} features, the first axis of {list(value.shape)} has "
             f"{value.shape[0]}."
         )
+    return _normalised(
+        value, module.running_mean, module.running_var, module.weight, module.bias, module.eps
+    )
+
+
+def _normalised(value: Value, mean: Any, variance: Any, weight: Any, bias: Any, eps: float) -> Value:
     spread = (-1, *[1] * (len(value.shape) - 1))
-    factor = 1 / np.sqrt(_numbers(module.running_var) + module.eps)
-    if module.weight is not None:
-        factor = _numbers(module.weight) / np.sqrt(_numbers(module.running_var) + module.eps)
-    offset = -_numbers(module.running_mean) * factor
-    if module.bias is not None:
-        offset = offset + _numbers(module.bias)
+    factor = 1 / np.sqrt(_numbers(variance) + eps)
+    if weight is not None:
+        factor = _numbers(weight) / np.sqrt(_numbers(variance) + eps)
+    offset = -_numbers(mean) * factor
+    if bias is not None:
+        offset = offset + _numbers(bias)
     return value.scaled(factor.reshape(spread)).shifted(offset.reshape(spread))
 
 
@@ -927,6 +933,18 @@ def _conv_function(
     if isinstance(padding, str):
         raise GraphError(f"{where}: only zero padding given as numbers can be lowered.")
     return _convolved(tracer, where, x, weight, bias, (stride, padding, dilation, groups))
+
+
+@operation(F.batch_norm)
+def _norm_function(
+    tracer: Tracer, where: str, x: Value, running_mean: Any, running_var: Any, weight: Any = None,
+    bias: Any = None, training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
+) -> Value:  # fmt: skip
+    if training or running_mean is None or x.lead != (STEPS * BATCH,):
+        raise GraphError(f"{where}: running statistics over [T·B, C, …] can be lowered, nothing else.")
+    if x.shape[0] != _numbers(running_mean).size:
+        raise GraphError(f"{where} normalises {_numbers(running_mean).size} of {x.shape[0]} features.")
+    return _normalised(x, running_mean, running_var, weight, bias, eps)
 
 
 @operation(F.avg_pool2d)

@@ -396,3 +396,18 @@ def test_the_number_of_steps_is_no_constant(change):
     net = module(lambda self, x: self.n(change(self.fc(x), x)), fc=nn.Linear(3, 4), n=LIF(4))
     with pytest.raises(GraphError, match="number of steps or samples"):
         lower(net, 3, 1.0)
+
+
+def test_a_norm_that_folds_time_into_its_batch_lowers_by_its_own_forward():
+    class Folding(nn.BatchNorm1d):
+        def forward(self, x):
+            return super().forward(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+    norm = Folding(4)
+    nn.init.uniform_(norm.weight), norm.running_var.uniform_(0.3, 1.0), norm.running_mean.uniform_(-1, 1)
+    parts = {"fc": nn.Linear(3, 4), "n": LIF(4)}
+    plain = nn.BatchNorm1d(4)
+    plain.load_state_dict(norm.state_dict())
+    graphs = [lower(module(lambda self, x: self.n(self.b(self.fc(x))), b=b, **parts), 3, 1.0) for b in (norm, plain)]
+    np.testing.assert_array_equal(*(g.projections[0].weight for g in graphs))
+    np.testing.assert_array_equal(*(g.populations["n"].bias for g in graphs))
