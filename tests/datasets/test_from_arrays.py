@@ -386,5 +386,5 @@ def test_samples_of_several_dtypes_keep_their_values():
 def test_times_that_are_no_microseconds_are_named(scale):
     events = np.zeros(50, [("t", "f8"), ("x", "i4")])
     events["t"] = scale * np.random.default_rng(0).random(50)
-    with pytest.raises(DataError, match="recording 0.*seconds or milliseconds"):
+    with pytest.raises(DataError, match=r"recording 0.*seconds or milliseconds"):
         Splits.from_events(train=([events] * 4, [0, 1, 0, 1]), dt=1.0)
