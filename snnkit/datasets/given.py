@@ -18,6 +18,9 @@ from .labels import as_array, numbered
 LATE = 60_000_000
 """µs; a recording that begins later than this, and ten times its own span, has absolute timestamps."""
 
+LEAST = 1000
+"""µs; times with fractions that all lie below are in seconds or milliseconds."""
+
 
 def parts_of_arrays(
     given: Mapping[str, tuple[Any, Any]],
@@ -80,7 +83,7 @@ def _samples(x: Any, where: str) -> tuple[np.ndarray, np.ndarray]:
                 f"[T, C, H, W] with the same step in all, as sample 0: {list(each[0].shape)}."
             )
         steps = np.array([len(one) for one in each], np.int64)
-        whole: np.ndarray = np.zeros((len(each), int(steps.max()), *each[0].shape[1:]), each[0].dtype)
+        whole: np.ndarray = np.zeros((len(each), int(steps.max()), *each[0].shape[1:]), np.result_type(*each))
         for row, one in zip(whole, each, strict=True):
             row[: len(one)] = one
         return whole, steps
@@ -195,6 +198,11 @@ def flat_events(events: np.ndarray, shape: tuple[int, ...], origin: str, where: 
     if given.dtype.kind == "f" and not np.isfinite(given).all():
         raise DataError(f"{where}: event {int(np.argmax(~np.isfinite(given)))} has time {given.max()}.")
     t = given.astype(np.int64)
+    if len(t) and given.dtype.kind == "f" and given.max() < LEAST and (given != t).any():
+        raise DataError(
+            f"{where}: its last time is {given.max():.6g} and times have fractions; times are µs, are these "
+            "seconds or milliseconds? Give (10**6 * seconds).round()."
+        )
     if len(t):
         first, last = int(t.min()), int(t.max())
         if origin == "first":

@@ -66,6 +66,10 @@ def audio(
         words = list(classes)
         clips = [clip for clip in clips if clip.label in words]
     known = all(clip.group for clip in clips)
+    _all_or_none("part", [clip.part for clip in clips], clips, split in ("auto", "official"))
+    _all_or_none(
+        groups or "speaker", [clip.group for clip in clips], clips, split in ("auto", "speakers", "kfold")
+    )
     numbers, names = numbered_groups([c.group for c in clips]) if known else (np.full(len(clips), -1), {})
     rate = read_wav(clips[0].path)[1]
     samples, offsets = join(read_wavs([clip.path for clip in clips], rate))
@@ -91,6 +95,16 @@ def audio(
     for part, rows in rule.rows(recordings, column).items():
         recordings.part[rows] = PARTS.index(part)
     return recordings
+
+
+def _all_or_none(column: str, given: list[str], clips: list[_Clip], matters: bool) -> None:
+    """Raise `DataError` naming a clip without a value where others have one and the split goes by it."""
+    if matters and any(given) and not all(given):
+        clip = clips[given.index("")]
+        raise DataError(
+            f"{clip.path} has no {column}, and {sum(map(bool, given))} of {len(given)} clips have one; give "
+            "it for all, or take split = 'random'."
+        )
 
 
 def _in_folders(folder: Path, groups: str | None) -> list[_Clip]:

@@ -239,9 +239,10 @@ def _heidelberg(path: Path, shape: Shape | None, groups: str, origin: str) -> So
         columns = {
             key: file[f"extra/{key}"][()]
             for key in (groups, "part", "duration")
-            if f"extra/{key}" in file and len(file[f"extra/{key}"]) == len(store)
+            if getattr(file.get(f"extra/{key}"), "shape", ())[:1] == (len(store),)
         }
-        known = [key for key in file.get("extra", {}) if len(file["extra"][key]) == len(store)]
+        extra = file.get("extra", {})
+        known = [key for key in extra if getattr(extra[key], "shape", ())[:1] == (len(store),)]
         named = file["extra/names"][()] if groups == "speaker" and "extra/names" in file else None
     who, names = _groups(path, columns.get(groups), groups, len(store), known)
     if named is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -89,15 +90,17 @@ def _heidelberg(path: Path) -> tuple[list[np.ndarray], tuple[int, ...] | None]:
 
 def _arrays(path: Path) -> tuple[list[np.ndarray], tuple[int, ...] | None]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             content = {key: file[key] for key in file.files}
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} is no readable .npz file of numbers ({error}).") from error
     if missing := [key for key in ("t", "x") if key not in content]:
         raise DataError(f"{path} has no {missing[0]!r}; expected t, x, and perhaps y, p, offsets, shape.")
     fields = {key: content[key] for key in ("t", "x", "y", "p") if key in content}
     sizes = {key: len(value) for key, value in fields.items()}
     offsets = np.asarray(content.get("offsets", [0, sizes["t"]]), np.int64)
+    if not offsets.size:
+        raise DataError(f"{path}: offsets is empty; they rise from 0 to the number of events, {sizes['t']}.")
     if set(sizes.values()) != {int(offsets[-1])} or offsets[0] != 0 or (np.diff(offsets) < 0).any():
         raise DataError(
             f"{path}: {sizes} should be equal, and offsets rise from 0 to that number; got {offsets[-1]}."

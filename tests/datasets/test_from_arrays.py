@@ -374,3 +374,17 @@ def change(field, value):
 def test_events_that_cannot_be_are_named(clips, options, message):
     with pytest.raises((DataError, ParameterError, ShapeError), match=message):
         Splits.from_events(**{"train": (clips, [0, 1] * 2), "dt": 1.0, "shape": (2, 4, 6), **options})
+
+
+def test_samples_of_several_dtypes_keep_their_values():
+    x = [np.zeros((5, 4), int), np.full((5, 4), 0.5), np.full((5, 4), 300.0), np.ones((5, 4), np.uint8)] * 3
+    splits = Splits.from_arrays(train=(x, np.arange(12) % 2), dt=1.0)
+    assert splits.train.batch([1, 2])[0].sum() == 20 * 300.5
+
+
+@pytest.mark.parametrize("scale", [1.0, 500.0], ids=["seconds", "milliseconds"])
+def test_times_that_are_no_microseconds_are_named(scale):
+    events = np.zeros(50, [("t", "f8"), ("x", "i4")])
+    events["t"] = scale * np.random.default_rng(0).random(50)
+    with pytest.raises(DataError, match=r"recording 0.*seconds or milliseconds"):
+        Splits.from_events(train=([events] * 4, [0, 1, 0, 1]), dt=1.0)

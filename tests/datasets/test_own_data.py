@@ -11,8 +11,10 @@ from typer.testing import CliRunner
 
 from snnkit import cli
 from snnkit.datasets import Splits, images, load, table, write_splits
+from snnkit.datasets.own_events import read as read_source
 from snnkit.datasets.own_events import read_bin
 from snnkit.datasets.table import DATASETS, Dataset, lookup
+from snnkit.datasets.unlabelled import read_unlabelled
 from snnkit.errors import ConfigError, DataError, MissingExtraError, ParameterError, SnnkitError
 from snnkit.report.samples import samples_picture
 from snnkit.training.config import parse_config
@@ -346,6 +348,8 @@ def test_sound_as_mel_frames(tmp_path, cache):
         ({"table": "empty.csv"}, DataError, "lists no clips"),
         ({"table": "hole.csv"}, DataError, "hole.csv, line 3: path 'left/0_ann_.wav', label ''"),
         ({"table": "rate.csv"}, DataError, "has 16000 Hz, expected 8000 Hz"),
+        ({"table": "part.csv"}, DataError, "0_ann_.wav has no part, and 1 of 2 clips have one"),
+        ({"table": "who.csv"}, DataError, "0_ann_.wav has no speaker, and 1 of 2 clips have one"),
         ({"table": "good.csv", "groups": "who"}, DataError, "has no column 'who'"),
     ],
 )
@@ -356,6 +360,9 @@ def test_sound_that_cannot_be_is_named(tmp_path, cache, quick_cochlea, options, 
     (tmp_path / "empty.csv").write_text("path,label\n")
     (tmp_path / "hole.csv").write_text("path,label\nleft/0_ann_.wav,left\nleft/0_ann_.wav,\n")
     (tmp_path / "rate.csv").write_text("path,label\nleft/0_ann_.wav,left\nfast.wav,left\n")
+    two = "left/1_ann_.wav,left,{}\nleft/0_ann_.wav,left,\n"
+    (tmp_path / "part.csv").write_text("path,label,part\n" + two.format("test"))
+    (tmp_path / "who.csv").write_text("path,label,speaker\n" + two.format("ann"))
     (tmp_path / "good.csv").write_text("path,label\nleft/0_ann_.wav,left\n")
     with pytest.raises(error, match=message):
         load("audio", **{"root": tmp_path, "progress": False, **options})
@@ -595,3 +602,22 @@ def test_a_picture_shows_three_samples_of_every_class(tmp_path):
     assert samples_picture(data, tmp_path / "a.svg") == [0, 5, 10, 1, 2, 3]
     text = (tmp_path / "a.svg").read_text()
     assert text.count("PathCollection") == 6
+
+
+@pytest.mark.parametrize("damage", ["truncated", "no offsets"])
+def test_a_damaged_npz_without_labels_is_named(tmp_path, damage):
+    path = tmp_path / "a.npz"
+    offsets = {"offsets": np.zeros(0, int)} if damage == "no offsets" else {}
+    np.savez(path, t=np.arange(99), x=np.zeros(99, int), **offsets)
+    if damage == "truncated":
+        path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(DataError, match=r"is no readable \.npz|offsets is empty"):
+        read_unlabelled(path, (5,))
+
+
+def test_a_single_note_beside_the_columns_of_a_file_is_left_alone(tmp_path):
+    path = tmp_path / "a.h5"
+    heidelberg(path, [[0.1]] * 4, [[2]] * 4, [0, 1] * 2)
+    with h5py.File(path, "a") as file:
+        file["extra/note"] = "recorded in June"
+    assert len(read_source(path, (5,), "speaker", "zero").data) == 4

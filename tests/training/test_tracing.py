@@ -359,3 +359,57 @@ def test_adding_in_place_to_what_has_one_name_lowers():
     torch.manual_seed(2)
     _, total = agrees(module(forward, l=nn.Linear(4, 4), n=lif()), spikes(4))
     assert total > 5
+
+
+class Doubled(nn.Linear):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+def test_a_subclass_with_a_forward_of_its_own_is_not_taken_for_its_parent():
+    linear = Doubled(3, 4, bias=False)
+    net = module(lambda self, x: self.n(self.fc(x)), fc=linear, n=LIF(4))
+    (projection,) = lower(net, 3, 1.0).projections
+    np.testing.assert_array_equal(projection.weight, 2 * linear.weight.detach().numpy())
+
+
+def test_a_neuron_with_a_forward_of_its_own_is_refused():
+    class Louder(LIF):
+        def forward(self, x, state=None):
+            return super().forward(3 * x, state)
+
+    with pytest.raises(GraphError):
+        lower(module(lambda self, x: self.n(self.fc(x)), fc=nn.Linear(3, 4), n=Louder(4)), 3, 1.0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda v, x: v / x.shape[0],
+        lambda v, x: v * (1 / x.shape[1]),
+        lambda v, x: v + 2 * x.shape[0],
+        lambda v, x: v * x.size(0),
+    ],
+    ids=["per step", "per sample", "sum", "size"],
+)
+def test_the_number_of_steps_is_no_constant(change):
+    net = module(lambda self, x: self.n(change(self.fc(x), x)), fc=nn.Linear(3, 4), n=LIF(4))
+    with pytest.raises(GraphError, match="number of steps or samples"):
+        lower(net, 3, 1.0)
+
+
+def test_a_norm_that_folds_time_into_its_batch_lowers_by_its_own_forward():
+    class Folding(nn.BatchNorm1d):
+        def forward(self, x):
+            return super().forward(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+    norm = Folding(4)
+    nn.init.uniform_(norm.weight), norm.running_var.uniform_(0.3, 1.0), norm.running_mean.uniform_(-1, 1)
+    parts = {"fc": nn.Linear(3, 4), "n": LIF(4)}
+    plain = nn.BatchNorm1d(4)
+    plain.load_state_dict(norm.state_dict())
+    graphs = [
+        lower(module(lambda self, x: self.n(self.b(self.fc(x))), b=b, **parts), 3, 1.0) for b in (norm, plain)
+    ]
+    np.testing.assert_array_equal(*(g.projections[0].weight for g in graphs))
+    np.testing.assert_array_equal(*(g.populations["n"].bias for g in graphs))

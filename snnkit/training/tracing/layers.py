@@ -22,7 +22,7 @@ from ...graph import conv_output_shape
 from ...neurons import NeuronModule
 from ..branches import Shape, Value
 from ..dropout import Dropout
-from .maps import adapted, as_numbers, convolved, pooled, sent
+from .maps import adapted, as_numbers, convolved, normalised, pooled, sent
 from .tracer import Met, Tracer, layer
 
 
@@ -129,14 +129,7 @@ def _norm(tracer: Tracer, where: Met, module: Any, value: Value) -> Value:
             f"{where} normalises {module.num_features} features, the first axis of {list(value.shape)} has "
             f"{value.shape[0]}."
         )
-    spread = (-1, *[1] * (len(value.shape) - 1))
-    factor = 1 / np.sqrt(as_numbers(module.running_var) + module.eps)
-    if module.weight is not None:
-        factor = as_numbers(module.weight) / np.sqrt(as_numbers(module.running_var) + module.eps)
-    offset = -as_numbers(module.running_mean) * factor
-    if module.bias is not None:
-        offset = offset + as_numbers(module.bias)
-    return value.scaled(factor.reshape(spread)).shifted(offset.reshape(spread))
+    return normalised(value, module.running_mean, module.running_var, module.weight, module.bias, module.eps)
 
 
 @layer(NeuronModule)

@@ -89,3 +89,15 @@ def adapted(tracer: Tracer, where: Met | str, value: Value, size: Any) -> Value:
 def _whole(pair: Any) -> tuple[int, int]:
     y, x = pair
     return int(y), int(x)
+
+
+def normalised(value: Value, mean: Any, variance: Any, weight: Any, bias: Any, eps: float) -> Value:
+    """γ · (x − μ)/√(σ² + ε) + β by running statistics of the first axis."""
+    spread = (-1, *[1] * (len(value.shape) - 1))
+    factor = 1 / np.sqrt(as_numbers(variance) + eps)
+    if weight is not None:
+        factor = as_numbers(weight) / np.sqrt(as_numbers(variance) + eps)
+    offset = -as_numbers(mean) * factor
+    if bias is not None:
+        offset = offset + as_numbers(bias)
+    return value.scaled(factor.reshape(spread)).shifted(offset.reshape(spread))

@@ -15,7 +15,7 @@ from torch.nn.modules.utils import _pair
 
 from ...errors import GraphError
 from ..branches import Value
-from .maps import adapted, as_numbers, convolved, pooled, sent
+from .maps import adapted, as_numbers, convolved, normalised, pooled, sent
 from .tracer import BATCH, STEPS, Tracer, operation
 
 
@@ -92,6 +92,10 @@ def _shifted(where: str, x: Value, constant: Any) -> Value:
 def _of_a_step(where: str, x: Value, constant: Any) -> np.ndarray:
     """A constant that is the same in every step and sample, so that it broadcasts to x.shape."""
     numbers = as_numbers(constant)
+    if numbers.ndim == 0 and _counted(float(numbers)):
+        raise GraphError(
+            f"{where} computes with the number of steps or samples, which a Graph does not know beforehand."
+        )
     extra = numbers.ndim - len(x.shape)
     if extra > 0:
         if any(n != 1 for n in numbers.shape[:extra]):
@@ -104,6 +108,17 @@ def _of_a_step(where: str, x: Value, constant: Any) -> np.ndarray:
     except ValueError:
         raise GraphError(f"{where}: {list(numbers.shape)} does not fit {list(x.shape)}.") from None
     return numbers
+
+
+def _counted(number: float) -> bool:
+    """Whether a factor is a multiple of `STEPS` or `BATCH`, or one over it: made from x.shape."""
+    if not number or not math.isfinite(number):
+        return False
+    for n in (abs(number), abs(1 / number)):
+        whole = round(n)
+        if whole and abs(n - whole) <= 1e-12 * n and (whole % STEPS == 0 or whole % BATCH == 0):
+            return True
+    return False
 
 
 @operation(torch.cat, torch.concat, torch.concatenate)
@@ -306,6 +321,18 @@ def _conv_function(
     if isinstance(padding, str):
         raise GraphError(f"{where}: only zero padding given as numbers can be lowered.")
     return convolved(tracer, where, x, weight, bias, (stride, padding, dilation, groups))
+
+
+@operation(F.batch_norm)
+def _norm_function(
+    tracer: Tracer, where: str, x: Value, running_mean: Any, running_var: Any, weight: Any = None,
+    bias: Any = None, training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
+) -> Value:  # fmt: skip
+    if training or running_mean is None or x.lead != (STEPS * BATCH,):
+        raise GraphError(f"{where}: running statistics over [T·B, C, …] can be lowered, nothing else.")
+    if x.shape[0] != as_numbers(running_mean).size:
+        raise GraphError(f"{where} normalises {as_numbers(running_mean).size} of {x.shape[0]} features.")
+    return normalised(x, running_mean, running_var, weight, bias, eps)
 
 
 @operation(F.avg_pool2d)

@@ -42,7 +42,8 @@ class Met:
 Handler = Callable[["Tracer", Met, Any, Value], Any]
 
 LAYERS: dict[type[nn.Module], Handler] = {}
-"""Module class → what it does: ``handler(tracer, where, module, value)``; a subclass has its parent's."""
+"""Module class → what it does: ``handler(tracer, where, module, value)``; a subclass with the same
+`forward` has its parent's."""
 
 OPERATIONS: dict[Any, Callable[..., Any]] = {}
 """Function, or name of a tensor's method → ``operation(tracer, where, *arguments, **options)``."""
@@ -69,8 +70,17 @@ def operation(*targets: Any) -> Callable[[Callable[..., Any]], Callable[..., Any
 
 
 def handler_of(module: nn.Module) -> Handler | None:
-    """What `LAYERS` has for a module's class or the nearest class above it."""
-    return next((LAYERS[kind] for kind in type(module).__mro__ if kind in LAYERS), None)
+    """What `LAYERS` has for a module's class or the nearest class above it.
+
+    None for a class with another `forward` than that one's, which is gone into or refused.
+    """
+    kinds = type(module).__mro__
+    known = next((kind for kind in kinds if kind in LAYERS), None)
+    if known is None:
+        return None
+    computes = next(kind for kind in kinds if "forward" in vars(kind))
+    same = issubclass(known, computes) or computes.__module__.startswith(("torch.nn.", "snnkit."))
+    return LAYERS[known] if same else None
 
 
 class _Signal(fx.Proxy):
