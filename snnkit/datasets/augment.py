@@ -1,10 +1,12 @@
-"""Changes to training recordings that leave their label true: masks, shifts, stretch, loss of events, CutMix.
+"""Changes to training recordings that leave their label true: masks, shifts, stretch, loss and jitter of
+events, CutMix; for steps of shape (C, H, W) also shift, mirror and rotation in the plane.
 
 Pure functions of spikes and a NumPy generator, for an `EventBatch` or a dense array ``[T, B, N]``
 (with `lengths` int64 [B], else every step counts); the same kind comes back. Every sample draws for itself.
 A dense array goes through its events, so both give the same result from the same generator.
 `Binned.batch(…, augment=…)` applies them before the dense array is made, which is cheaper. Each raises
-`ParameterError` for a probability, width or factor out of its range and `ShapeError` for another array.
+`ParameterError` for a probability, width or factor out of its range and `ShapeError` for another array, or
+for a `shape` that is not the (C, H, W) of its N neurons, numbered row by row.
 
 Masks over time and channels and CutMix are those of the SNN-delays paper (Hammouamri et al. 2024) and
 SpecAugment (Park et al. 2019); shift along the channels and event loss as for SHD in Cramer et al.
@@ -13,6 +15,7 @@ SpecAugment (Park et al. 2019); shift along the channels and event loss as for S
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -21,6 +24,7 @@ import numpy as np
 
 from ..errors import ParameterError, ShapeError
 from ..events import EventBatch
+from .event_data import ranges
 
 _DENSE_CELLS = 1 << 24
 """Cells up to which events are merged in a dense array, which is faster than sorting them."""
@@ -124,10 +128,126 @@ def drop_event(
 
     def change(events: EventBatch) -> EventBatch:
         values = events.values
-        if values is None or (values != np.rint(values)).any() or (values < 0).any():
+        if values is None or not _counts(values):
             return _keep(events, rng.random(len(events.times)) >= probability)
         left = rng.binomial(values.astype(np.int64), 1 - probability).astype(values.dtype)
         return _keep(replace(events, values=left), left > 0)
+
+    return _either(change, x, lengths)
+
+
+def jitter(
+    x: Spikes, rng: np.random.Generator, *, steps: int = 1, lengths: np.ndarray | None = None
+) -> Spikes:
+    """Move every single spike in time by up to `steps`, uniform over those steps that its sample has.
+
+    The spikes of a count move each for itself and add up where they meet (stay 1 where binary). A value
+    that is no count (an analogue frame) moves whole.
+    """
+    _at_least("jitter: steps", steps, 0)
+
+    def change(events: EventBatch) -> EventBatch:
+        b, times, neurons, values = _samples(events), events.times, events.neurons, events.values
+        if values is not None and _counts(values):
+            each = values.astype(np.int64)
+            b, times, neurons = np.repeat(b, each), np.repeat(times, each), np.repeat(neurons, each)
+            values = np.ones(len(times), values.dtype)
+        first, last = np.maximum(times - steps, 0), np.minimum(times + steps, events.lengths[b] - 1)
+        moved = rng.integers(first, last, endpoint=True)
+        return _merged(events, b, moved, neurons, values, events.lengths)
+
+    return _either(change, x, lengths)
+
+
+def shift(
+    x: Spikes,
+    rng: np.random.Generator,
+    *,
+    shape: tuple[int, ...],
+    amount: int = 2,
+    lengths: np.ndarray | None = None,
+) -> Spikes:
+    """Move every sample in the plane of its `shape` (C, H, W), along y and along x each by a whole number of
+    pixels uniform in −`amount`..`amount`.
+
+    What leaves the sensor is lost; what comes in is silent.
+    """
+    _at_least("shift: amount", amount, 0)
+
+    def change(events: EventBatch) -> EventBatch:
+        channel, y, column = _places("shift", events, shape)
+        by = rng.integers(-amount, amount, (2, len(events)), endpoint=True)[:, _samples(events)]
+        y, column = y + by[0], column + by[1]
+        inside = (y >= 0) & (y < shape[1]) & (column >= 0) & (column < shape[2])
+        neurons = (channel * shape[1] + y) * shape[2] + column
+        return _keep(replace(events, neurons=np.where(inside, neurons, 0)), inside)
+
+    return _either(change, x, lengths)
+
+
+def mirror(
+    x: Spikes,
+    rng: np.random.Generator,
+    *,
+    shape: tuple[int, ...],
+    probability: float = 0.5,
+    lengths: np.ndarray | None = None,
+) -> Spikes:
+    """Swap left and right of the plane of `shape` (C, H, W) in a share `probability` of the samples."""
+    _in_unit("mirror", probability)
+
+    def change(events: EventBatch) -> EventBatch:
+        _, _, column = _places("mirror", events, shape)
+        hit = rng.random(len(events)) < probability
+        across = np.where(hit[_samples(events)], shape[2] - 1 - 2 * column, 0)
+        return replace(events, neurons=events.neurons + across)
+
+    return _either(change, x, lengths)
+
+
+def rotate(
+    x: Spikes,
+    rng: np.random.Generator,
+    *,
+    shape: tuple[int, ...],
+    degrees: float = 10.0,
+    lengths: np.ndarray | None = None,
+) -> Spikes:
+    """Turn every sample about the middle of the plane of `shape` (C, H, W) by an angle uniform in
+    −`degrees`..`degrees`; positive is from x (right) to y (down).
+
+    Each pixel takes what the pixel nearest to where it comes from had, so that no holes open: a spike is
+    copied to all pixels that it is nearest to, or lost.
+    """
+    if not 0 <= degrees <= 180:
+        raise ParameterError(f"rotate: degrees = {degrees}; it must lie in 0..180.")
+
+    def change(events: EventBatch) -> EventBatch:
+        channel, y, column = _places("rotate", events, shape)
+        _, height, width = shape
+        pixels = height * width
+        angle = np.deg2rad(rng.uniform(-degrees, degrees, (len(events), 1)))
+        middle_y, middle_x = (height - 1) / 2, (width - 1) / 2
+        down, right = np.divmod(np.arange(pixels), width)
+        down, right = down - middle_y, right - middle_x
+        cos, sin = np.cos(angle), np.sin(angle)
+        from_y = np.floor(middle_y + cos * down - sin * right + 0.5).astype(np.int64)  # [B, pixels]
+        from_x = np.floor(middle_x + sin * down + cos * right + 0.5).astype(np.int64)
+        inside = (from_y >= 0) & (from_y < height) & (from_x >= 0) & (from_x < width)
+        row = np.arange(len(events))[:, None] * pixels
+        source = np.where(inside, row + from_y * width + from_x, len(events) * pixels).ravel()
+        order = np.argsort(source, kind="stable")  # the pixels, by where they take from
+        takers = np.bincount(source, minlength=len(events) * pixels + 1)
+        pixel = _samples(events) * pixels + y * width + column
+        copies = takers[pixel]
+        to = order[ranges((np.cumsum(takers) - takers)[pixel], copies)] % pixels
+        return replace(
+            events,
+            times=np.repeat(events.times, copies),
+            neurons=np.repeat(channel, copies) * pixels + to,
+            offsets=np.concatenate([[0], np.cumsum(copies)])[events.offsets],
+            values=None if events.values is None else np.repeat(events.values, copies),
+        )
 
     return _either(change, x, lengths)
 
@@ -223,6 +343,22 @@ def _in_a_run(
     start = rng.integers(0, extents - size, endpoint=True)
     b = _samples(events)
     return hit[b] & (places >= start[b]) & (places < start[b] + size[b])
+
+
+def _places(
+    what: str, events: EventBatch, shape: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Channel, y and x of each event, int64 [E]. Raises `ShapeError` unless `shape` is theirs."""
+    if len(shape) != 3 or min(shape) < 1 or math.prod(shape) != events.size:
+        raise ShapeError(
+            f"{what}: steps of shape {list(shape)} for {events.size} neurons; expected [C, H, W] of them."
+        )
+    channel, pixel = np.divmod(events.neurons.astype(np.int64), shape[1] * shape[2])
+    return channel, *np.divmod(pixel, shape[2])
+
+
+def _counts(values: np.ndarray) -> bool:
+    return not ((values != np.rint(values)).any() or (values < 0).any())
 
 
 def _samples(events: EventBatch) -> np.ndarray:

@@ -108,6 +108,10 @@ class Augmentation(Section):
     drop_event: float = Field(0.0, ge=0, lt=1, description="share of events dropped")
     time_stretch: float = Field(0.0, ge=0, lt=1, description="largest relative change of tempo")
     cutmix: float = Field(0.0, ge=0, le=1, description="share of samples mixed with another")
+    jitter: int = Field(0, ge=0, description="largest move of each event in time, steps")
+    shift: int = Field(0, ge=0, description="largest shift of images along y and along x, pixels")
+    mirror: bool = Field(False, description="left and right of images swapped in half of the samples")
+    rotate: float = Field(0.0, ge=0, le=180, description="largest turn of images, degrees")
 
 
 class Group(Section):

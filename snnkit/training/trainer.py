@@ -39,6 +39,9 @@ from .schedules import kernel_width, optimisers
 
 _log = logging.getLogger("snnkit.training")
 
+_IN_THE_PLANE = ("shift", "mirror", "rotate")
+"""Keys of ``[augment]`` for steps of shape (C, H, W)."""
+
 
 class Trainer(Loop):
     """Trains a `SpikingClassifier`, or a module of one's own, as a `Config` says and keeps the best epoch.
@@ -88,6 +91,7 @@ class Trainer(Loop):
                 "validate on; check [data] split and held_out."
             )
         self.facts, self.named = Facts.of(data), data.name == config.data.name
+        self._check_plane()
         if config.train.device == "cuda" and not torch.cuda.is_available():
             raise ParameterError(
                 "train.device = 'cuda', but torch sees no GPU here; 'auto' takes what there is."
@@ -113,6 +117,16 @@ class Trainer(Loop):
         self.record = run_record(config)
         self._board = TensorBoardLogger(self.folder, name="tensorboard", version="")
         self._order = np.arange(0)
+
+    def _check_plane(self) -> None:
+        """Raises `ParameterError` naming the augmentations that need steps of another shape than these."""
+        asked = [f"augment.{key}" for key in _IN_THE_PLANE if getattr(self.config.augment, key)]
+        if asked and len(self.facts.shape) != 3:
+            raise ParameterError(
+                f"{', '.join(asked)}: for data whose steps have the shape [C, H, W]; these have "
+                f"{list(self.facts.shape)}. Leave out {'it' if len(asked) == 1 else 'them'}; channels in a "
+                "row have augment.channel_shift."
+            )
 
     def _own(self, network: nn.Module | None, make: Any) -> nn.Module | None:
         """The module of one's own, handed over or named by the configuration; None: there is none."""
@@ -321,7 +335,7 @@ class Trainer(Loop):
         self, data: Data, chosen: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """A batch with the configured augmentations; labels are [B], or [B, classes] after CutMix."""
-        a = self.config.augment
+        a, shape = self.config.augment, self.facts.shape
         changes: list[tuple[bool, Callable[..., EventBatch]]] = [
             (
                 a.time_stretch > 0,
@@ -331,6 +345,10 @@ class Trainer(Loop):
             (a.neuron_mask > 0, partial(augment.neuron_mask, width=a.neuron_mask)),
             (a.channel_shift > 0, partial(augment.channel_shift, amount=a.channel_shift)),
             (a.drop_event > 0, partial(augment.drop_event, probability=a.drop_event)),
+            (a.jitter > 0, partial(augment.jitter, steps=a.jitter)),
+            (a.shift > 0, partial(augment.shift, shape=shape, amount=a.shift)),
+            (a.mirror, partial(augment.mirror, shape=shape)),
+            (a.rotate > 0, partial(augment.rotate, shape=shape, degrees=a.rotate)),
         ]
         wanted = [change for on, change in changes if on]
         if not wanted and a.cutmix == 0:

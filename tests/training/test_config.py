@@ -62,6 +62,15 @@ def test_a_wrong_file_says_why(tmp_path, text, message):
         load_config(file)
 
 
+def test_augmentations_are_off_by_default_and_checked_by_name():
+    assert not any(parse_config({}).augment.model_dump().values())
+    tree = {"augment": {"shift": -1, "jitter": 0.5, "rotate": 200.0, "mirror": "left", "flip": True}}
+    with pytest.raises(ConfigError) as error:
+        parse_config(tree)
+    for part in ("shift = -1", "jitter = 0.5", "rotate = 200.0", "mirror = 'left'", "unknown key 'flip'"):
+        assert part in str(error.value)
+
+
 def test_a_missing_file_and_a_wrong_override_are_named(tmp_path):
     with pytest.raises(ConfigError, match="does not exist"):
         load_config(tmp_path / "none.toml")
