@@ -45,4 +45,6 @@ def evaluate_run(
     np.fill_diagonal(worst, 0)
     label, guess = np.unravel_index(worst.argmax(), worst.shape)
     confused = f"{result.classes[label]} taken for {result.classes[guess]} {worst.max()} times"
+    if not worst.any():
+        confused = "none"
     return {"split": split, **result.summary(), "most_confused": confused}

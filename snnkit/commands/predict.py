@@ -20,7 +20,7 @@ from ..datasets.stores import View
 from ..datasets.table import DATASETS
 from ..datasets.unlabelled import heard, read_unlabelled, sound_of
 from ..engine.readout import classify, output_of, recorded, rule_of
-from ..errors import DataError
+from ..errors import DataError, SnnkitError
 from ..files import PathLike, atomic
 from ..graph import Graph
 from ..hardware.graded import sent
@@ -65,7 +65,11 @@ def predict(run: PathLike, files: Sequence[PathLike]) -> Iterator[Prediction]:
     if "images" in graph.metadata:
         raise DataError(f"{run} was trained on images; recordings of events or sound can't be shown to it.")
     for file in files:
-        data = recordings(graph, Path(file))
+        try:
+            data = recordings(graph, Path(file))
+        except SnnkitError as error:
+            named = str(error) if str(file) in str(error) else f"{file}: {error}"
+            raise DataError(named) from error
         for start in range(0, len(data), 64):
             part = data.subset(np.arange(start, min(start + 64, len(data))))
             yield from _answers(graph, part, str(file), start)

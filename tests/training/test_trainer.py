@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from snnkit.datasets import Splits
 from snnkit.errors import CheckpointError, ParameterError
 from snnkit.training import Trainer, evaluate, load_network
+from snnkit.training.config import parse_config
 from snnkit.training.loop import Interrupted
 from snnkit.training.schedules import kernel_width
 
@@ -193,3 +195,24 @@ def test_published_rates_are_those_of_onecycle_and_cosine(task, config, tmp_path
     assert rates["positions"][5] == pytest.approx(0.05)
     decays = [g["weight_decay"] for g in trainer.groups["weights"][0].param_groups]
     assert decays == [1e-5, 0.0]
+
+
+def test_images_are_augmented_in_the_plane_from_the_seed(tmp_path):
+    rng = np.random.default_rng(0)
+    y = np.arange(32) % 2
+    x = (rng.random((32, 6, 2, 4, 4)) < 0.2).astype(np.float32)
+    x[y == 1, 2, 0, :2] = 1
+    data = Splits.from_arrays(all=(x, y), dt=10.0)
+
+    def trained(name, **augment):
+        tree = {
+            "augment": augment,
+            "model": {"hidden": [6], "max_delay": 2},
+            "train": {"epochs": 1, "batch": 8, "threads": 1},
+        }
+        return weights(Trainer(parse_config(tree), data, tmp_path / name, progress=False).fit())
+
+    changed = trained("a", shift=1, mirror=True, rotate=20.0, jitter=1)
+    assert_same(changed, trained("b", shift=1, mirror=True, rotate=20.0, jitter=1))
+    plain = trained("c")
+    assert any(not torch.equal(changed[name], plain[name]) for name in plain)
