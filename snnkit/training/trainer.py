@@ -20,7 +20,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ..datasets import Splits, augment
 from ..datasets.splits import Data
-from ..errors import DataError, NonFiniteError, ParameterError
+from ..errors import CheckpointError, DataError, NonFiniteError, ParameterError
 from ..events import EventBatch
 from ..files import PathLike, atomic
 from ..graph import Graph
@@ -146,6 +146,16 @@ class Trainer(Loop):
         loss = loss if train.loss is None else imported(train.loss, "train.loss")
         metric = metric if train.metric is None else imported(train.metric, "train.metric")
         plain = objective(labels, loss=loss, metric=metric)
+        longest = int(self.train_set.lengths.max())
+        if loss is None and labels.ndim > 1 and labels.shape[1] < longest:
+            raise ParameterError(
+                f"targets of shape {list(labels.shape)} are one for each step, and recordings have up to "
+                f"{longest} steps; give [B, T], or for one class a recording, if they are one-hot, "
+                "targets.argmax(1)."
+            )
+        top, count = int(labels.max()) if labels.dtype.kind in "iu" else -1, len(self.facts.classes)
+        if loss is None and labels.ndim == 2 and top >= count:
+            raise ParameterError(f"a target is {top}, and there are {count} classes, from 0.")
         weights = None
         if train.class_weights is not None and plain.classes:
             weights = class_weights(train.class_weights, labels, len(self.facts.classes))
@@ -382,6 +392,12 @@ class Trainer(Loop):
     def _checked(self, content: dict[str, Any]) -> dict[str, Any]:
         check_data(self.folder / "last.pt", content, self.facts)
         check_configuration(self.folder / "last.pt", content, self.config)
+        then = content.get("network")
+        if "network" in content and _last(then) != _last(self.handed):
+            raise CheckpointError(
+                f"{self.folder / 'last.pt'} was trained with the network {then or 'of the configuration'}, "
+                f"not {self.handed or 'that'}; resume with its own, or choose another folder."
+            )
         return content
 
     def _restore(self, content: dict[str, Any]) -> None:
@@ -409,6 +425,11 @@ class Trainer(Loop):
         lines = [",".join(columns), *(",".join(row) for row in rows)]
         with atomic(self.folder / "metrics.csv") as temporary:
             temporary.write_text("\n".join(lines) + "\n")
+
+
+def _last(name: str | None) -> str:
+    """The class alone: a script's module is called otherwise where it is imported."""
+    return (name or "").rpartition(".")[2]
 
 
 def _full_name(network: nn.Module) -> str:

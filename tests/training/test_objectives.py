@@ -241,3 +241,15 @@ def test_validation_every_few_epochs_and_in_the_last(task, config, tmp_path):
     assert [bool(row["rate_0"]) for row in rows] == validated
     with pytest.raises(ConfigError, match=r"patience = 3 epochs end before there is a validation every 4"):
         config(train={"patience": 3, "validate_every": 4})
+
+
+def test_one_hot_labels_are_not_taken_for_a_class_in_every_step(task, config, tmp_path):
+    one_hot = with_labels(task, lambda p: np.eye(2, dtype=int)[p.labels])
+    with pytest.raises(ParameterError, match=r"one for each step.*one-hot, targets.argmax\(1\)"):
+        Trainer(config(), one_hot, tmp_path, progress=False)
+
+
+def test_a_class_in_every_step_that_there_is_not_is_named(task, config, tmp_path):
+    data = with_labels(task, lambda p: np.full((len(p.labels), 16), 7))
+    with pytest.raises(ParameterError, match="a target is 7, and there are 2 classes"):
+        Trainer(config(), data, tmp_path, progress=False)

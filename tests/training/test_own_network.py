@@ -229,3 +229,13 @@ def test_it_survives_copies(trained):
     for again in (copy.deepcopy(trained.network), pickle.loads(pickle.dumps(trained.network))):
         x = torch.rand(12, 3, 8)
         assert torch.equal(again(x), trained.network(x))
+
+
+def test_a_run_of_another_network_is_not_resumed(trained, task):
+    class Other(Skipping):
+        """The same weights, and another computation."""
+
+    with pytest.raises(CheckpointError, match=r"was trained with the network .*Skipping, not .*Other"):
+        Trainer(trained.config, task, trained.folder, network=Other(8, 2, 10.0), progress=False).fit(
+            resume=True
+        )
