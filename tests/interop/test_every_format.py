@@ -8,11 +8,10 @@ import h5py
 import numpy as np
 import pytest
 
+from snnkit.commands.formats import FORMATS
 from snnkit.errors import DataError, ExportError, GraphError
 from snnkit.graph import Graph
-from snnkit.hardware import netx
 from snnkit.hardware.quantise import quantise
-from snnkit.interop import nir
 from tests.helpers import networks
 from tests.helpers.engine_graphs import conv_graph, random_graph
 from tests.helpers.graphs import assert_same_graph
@@ -23,15 +22,21 @@ pytest.importorskip("nir")
 @dataclass(frozen=True)
 class Format:
     """
+    name     of the row of `FORMATS` that writes and reads
     held     networks that come back whole, to `rtol`
     refused  networks that can't be held, and how they are refused
     """
 
-    write: Callable
-    read: Callable
+    name: str
     held: dict[str, Callable[[], Graph]]
     refused: dict[str, tuple[Callable[[], Graph], type[Exception], str]]
     rtol: float = 0.0
+
+    def write(self, graph, path):
+        FORMATS[self.name].write(graph, path)
+
+    def read(self, path):
+        return FORMATS[self.name].read(path)
 
 
 def integer(**options):
@@ -59,10 +64,9 @@ def conv():
     return conv_graph(np.random.default_rng(0), {"stride": 2, "padding": 1, "groups": 2})
 
 
-FORMATS = {
+CASES = {
     "graph": Format(
-        write=Graph.save,
-        read=Graph.load,
+        "graph",
         held={"float": networks.network, "integer": integer, "kinds": lambda: random_graph(3), "conv": conv},
         refused={
             "loop": (
@@ -74,8 +78,7 @@ FORMATS = {
         },
     ),
     "netx": Format(
-        write=netx.write,
-        read=netx.read,
+        "netx",
         held={"integer": integer, "without bias": lambda: integer(bias=0.0)},
         refused={
             "float": (networks.network, ExportError, "'hidden0' has neurons of kind 'lif'"),
@@ -83,8 +86,7 @@ FORMATS = {
         },
     ),
     "nir": Format(
-        write=nir.write,
-        read=nir.read,
+        "nir",
         held={"small": small, "float": networks.network, "loops": lambda: small(recurrent=True)},
         refused={
             "integer": (integer, ExportError, "'hidden0' is in the chip's integers"),
@@ -94,13 +96,17 @@ FORMATS = {
     ),
 }
 
-HELD = [(name, kind) for name, form in FORMATS.items() for kind in form.held]
-REFUSED = [(name, kind) for name, form in FORMATS.items() for kind in form.refused]
+HELD = [(name, kind) for name, form in CASES.items() for kind in form.held]
+REFUSED = [(name, kind) for name, form in CASES.items() for kind in form.refused]
+
+
+def test_every_format_of_the_library_has_its_cases():
+    assert CASES.keys() == FORMATS.keys()
 
 
 @pytest.mark.parametrize(("name", "kind"), HELD)
 def test_what_is_written_is_read_back_equal(name, kind, tmp_path):
-    form = FORMATS[name]
+    form = CASES[name]
     graph = form.held[kind]()
     form.write(graph, tmp_path / "a")
     assert_same_graph(graph, form.read(tmp_path / "a"), rtol=form.rtol)
@@ -109,7 +115,7 @@ def test_what_is_written_is_read_back_equal(name, kind, tmp_path):
 
 @pytest.mark.parametrize(("name", "kind"), HELD)
 def test_writing_twice_gives_the_same_bytes(name, kind, tmp_path):
-    form = FORMATS[name]
+    form = CASES[name]
     form.write(form.held[kind](), tmp_path / "a")
     form.write(form.held[kind](), tmp_path / "b")
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
@@ -117,7 +123,7 @@ def test_writing_twice_gives_the_same_bytes(name, kind, tmp_path):
 
 @pytest.mark.parametrize(("name", "kind"), REFUSED)
 def test_what_cannot_be_held_is_refused_by_name_and_leaves_no_file(name, kind, tmp_path):
-    form = FORMATS[name]
+    form = CASES[name]
     make, error, message = form.refused[kind]
     with pytest.raises(error, match=message):
         form.write(make(), tmp_path / "a")
@@ -126,7 +132,7 @@ def test_what_cannot_be_held_is_refused_by_name_and_leaves_no_file(name, kind, t
 
 @pytest.mark.parametrize(("name", "kind"), REFUSED)
 def test_a_file_survives_a_refused_write(name, kind, tmp_path):
-    form = FORMATS[name]
+    form = CASES[name]
     form.write(next(iter(form.held.values()))(), tmp_path / "a")
     before = (tmp_path / "a").read_bytes()
     with pytest.raises((ExportError, GraphError)):
@@ -136,9 +142,9 @@ def test_a_file_survives_a_refused_write(name, kind, tmp_path):
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.999])
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", CASES)
 def test_a_truncated_file_is_a_named_error(name, share, tmp_path):
-    form = FORMATS[name]
+    form = CASES[name]
     form.write(next(iter(form.held.values()))(), tmp_path / "a")
     whole = (tmp_path / "a").read_bytes()
     (tmp_path / "cut").write_bytes(whole[: int(share * len(whole))])
@@ -146,20 +152,20 @@ def test_a_truncated_file_is_a_named_error(name, share, tmp_path):
         form.read(tmp_path / "cut")
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", CASES)
 def test_what_is_no_such_file_is_a_named_error(name, tmp_path):
     with pytest.raises(DataError, match=r"none does not exist"):
-        FORMATS[name].read(tmp_path / "none")
+        CASES[name].read(tmp_path / "none")
     with h5py.File(tmp_path / "other", "w") as file:
         file["x"] = 1
     with pytest.raises(DataError, match=r"other is HDF5, but no"):
-        FORMATS[name].read(tmp_path / "other")
+        CASES[name].read(tmp_path / "other")
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", CASES)
 def test_a_file_that_lost_a_part_is_a_named_error(name, tmp_path):
     """Each dataset and attribute of the file in turn: nothing worse than an error that says so."""
-    form = FORMATS[name]
+    form = CASES[name]
     form.write(next(iter(form.held.values()))(), tmp_path / "a")
     whole = (tmp_path / "a").read_bytes()
     places = []
