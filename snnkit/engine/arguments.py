@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypedDict
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from .. import backend as backends
 from ..errors import DataError, ParameterError
 from ..events import EventBatch
-from ..graph import INPUT, Graph
+from ..graph import INPUT, Graph, Population
 from ..machine import cores
 from ..metadata import Timing
 from ..neurons.neuron import resolve
@@ -29,13 +29,15 @@ class Record:
 
     variable  a state variable of the neuron, "h" (before the reset), "x" (summed input) or "rate"
               (spikes a neuron and step)
-    neurons   flat indices; None for all
+    neurons   flat indices, or a boolean mask [N] or in the population's shape; None for all
     every     keep one step in so many, the first of each; "rate" is averaged over them
+
+    Two requests of one variable become one: the neurons in the order asked for, each once.
     """
 
     population: str
     variable: str
-    neurons: Sequence[int] | None = None
+    neurons: Sequence[int] | np.ndarray | None = None
     every: int = 1
 
 
@@ -145,11 +147,24 @@ def _watches(graph: Graph, record: Iterable[str | tuple | Record]) -> list[Watch
         else:
             entries = [item if isinstance(item, Record) else Record(*item)]
         for r in entries:
-            neurons = None if r.neurons is None else np.asarray(r.neurons, np.int64)
-            watches[r.population, r.variable] = _checked(
-                graph, Watch(r.population, r.variable, neurons, r.every)
-            )
+            watch = _checked(graph, r)
+            same = watches.get(watch.key)
+            watches[watch.key] = watch if same is None else _joined(same, watch)
     return list(watches.values())
+
+
+def _joined(a: Watch, b: Watch) -> Watch:
+    """One watch of the neurons of both. Raises `ParameterError` where they keep different steps."""
+    if a.every != b.every:
+        raise ParameterError(
+            f"record: {a.variable!r} of {a.population!r} is asked for twice, with every={a.every} and "
+            f"every={b.every}; one table keeps one rhythm. Ask for both with the same, or run twice."
+        )
+    if a.neurons is None or b.neurons is None:
+        return replace(a, neurons=None)
+    return replace(
+        a, neurons=np.array(list(dict.fromkeys([*a.neurons.tolist(), *b.neurons.tolist()])), np.int64)
+    )
 
 
 def _variables(graph: Graph, name: str) -> tuple[str, ...]:
@@ -160,28 +175,44 @@ def _variables(graph: Graph, name: str) -> tuple[str, ...]:
     return (*resolve(population.neuron, population.options).state, "h", "x", "rate")
 
 
-def _checked(graph: Graph, watch: Watch) -> Watch:
-    """`watch`, or a `ParameterError` that says what there is."""
-    if watch.population not in graph.populations:
+def _checked(graph: Graph, record: Record) -> Watch:
+    """What `record` asks for, or a `ParameterError` that says what there is."""
+    if record.population not in graph.populations:
         raise ParameterError(
-            f"record: there is no population {watch.population!r}; there are {list(graph.populations)}."
+            f"record: there is no population {record.population!r}; there are {list(graph.populations)}."
         )
-    known = _variables(graph, watch.population)
-    if watch.variable not in known:
+    known = _variables(graph, record.population)
+    if record.variable not in known:
         raise ParameterError(
-            f"record: population {watch.population!r} has no variable {watch.variable!r}; it has "
+            f"record: population {record.population!r} has no variable {record.variable!r}; it has "
             f"{', '.join(known)}."
         )
-    size = graph.populations[watch.population].size
-    chosen = watch.neurons
-    if chosen is not None and len(chosen) and not 0 <= chosen.min() <= chosen.max() < size:
+    if record.every < 1:
+        raise ParameterError(f"record: every must be at least 1 step, got {record.every}.")
+    neurons = (
+        None if record.neurons is None else _chosen(graph.populations[record.population], record.neurons)
+    )
+    return Watch(record.population, record.variable, neurons, record.every)
+
+
+def _chosen(population: Population, neurons: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Flat indices int64 [n] of the neurons that indices or a mask mean. Raises `ParameterError`."""
+    where, size, chosen = f"record: neurons of {population.name!r}", population.size, np.asarray(neurons)
+    if chosen.dtype == bool:
+        if chosen.shape not in ((size,), tuple(population.shape)):
+            raise ParameterError(
+                f"{where} are a mask of shape {chosen.shape}; a mask has a value for each of the {size} "
+                f"neurons, so shape {(size,)} or {tuple(population.shape)}."
+            )
+        return np.flatnonzero(chosen)
+    if chosen.size and (chosen.dtype.kind not in "iu" or chosen.ndim != 1):
         raise ParameterError(
-            f"record: neurons of {watch.population!r} must lie in 0..{size - 1}, got {chosen.min()}.."
-            f"{chosen.max()}."
+            f"{where} must be a list of whole numbers or a boolean mask, got {chosen.dtype} of shape "
+            f"{chosen.shape}."
         )
-    if watch.every < 1:
-        raise ParameterError(f"record: every must be at least 1 step, got {watch.every}.")
-    return watch
+    if chosen.size and not 0 <= chosen.min() <= chosen.max() < size:
+        raise ParameterError(f"{where} must lie in 0..{size - 1}, got {chosen.min()}..{chosen.max()}.")
+    return chosen.astype(np.int64)
 
 
 def backend_of(name: str | None) -> str:

@@ -2,15 +2,17 @@
 
 A generator's ``source(size, dt, sample, seed, dtype)`` feeds `size` neurons of one sample, in steps of
 `dt` ms; what spikes carry has the type `dtype`. It raises `ParameterError` or `DataError` where the
-generator does not fit. Any object with such a method can be given to `simulate`.
+generator does not fit. Any object with such a method can be given to `simulate`. The seed is that of
+the run and the population together (`seed_of`), so two populations with one generator draw apart.
 
-Every draw is a hash of (seed, neuron, step): the same spikes whatever the number of threads, the cut
-of a run into pieces or the order of the samples.
+Every draw is a hash of (seed, population, sample, neuron, step): the same spikes whatever the number of
+threads, the cut of a run into pieces or the order of populations and samples.
 """
 
 from __future__ import annotations
 
 import functools
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +27,18 @@ from ..files import PathLike, open_h5
 from .recording import Spikes
 
 _njit: Any = functools.partial(numba.njit, nogil=True, cache=True, error_model="numpy")
+
+
+def seed_of(seed: int, population: str) -> int:
+    """The seed of one population's generator in a run with this seed, in 64 bits.
+
+    Raises `ParameterError` for a seed that is no whole number of at least 0.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise ParameterError(f"seed must be a whole number of at least 0, got {seed!r}.")
+    name = f"{int(seed)} {population}".encode()
+    return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "little")
+
 
 BLOCK = 1024
 

@@ -27,7 +27,7 @@ from .arguments import (
     threads_of,
 )
 from .core import Source
-from .generators import ArraySource, Generator
+from .generators import ArraySource, Generator, seed_of
 from .plan import Plan, build
 from .progress import Meter, interruptible
 from .recording import File, Memory, Recording, Spikes, Thinner
@@ -53,7 +53,7 @@ def simulate(
              multiply the weights, or a generator
     steps    steps to run; None: each sample's length and the graph's ``metadata["steps_tail"]``
     record   variables to keep: "v" (of every population that has it), (population, variable),
-             (population, variable, neurons) or `Record`
+             (population, variable, neurons) or `Record`; requests of one variable are joined
     spikes   populations whose spikes to keep; None: all but the inputs
     threads  samples run side by side; one sample is cut into as many parts. None: all cores for
              samples, one for a single sample
@@ -83,7 +83,8 @@ def simulate(
             if isinstance(e, EventBatch):
                 feeds[name] = ArraySource(e[b if len(e) > 1 else 0], wide)
             else:
-                feeds[name] = e.source(graph.populations[name].size, graph.dt, b, seed, wide)
+                size, own = graph.populations[name].size, seed_of(seed, name)
+                feeds[name] = e.source(size, graph.dt, b, own, wide)
         return feeds
 
     if out is not None and (batch > 1 or chosen == "reference"):

@@ -12,7 +12,7 @@ from ..events import EventBatch
 from ..graph import Graph
 from .arguments import Computing, Record, by_input, computing_of, core_of, recording_of, threads_of
 from .core import Source
-from .generators import ArraySource, Generator
+from .generators import ArraySource, Generator, seed_of
 from .plan import build
 from .progress import interruptible
 from .recording import Memory, Spikes
@@ -73,7 +73,8 @@ class Engine:
             if name in self.generators:
                 generator = self.generators[name]
                 assert not isinstance(generator, EventBatch)
-                self.sources[name] = generator.source(size, self.graph.dt, 0, self.seed, wide)
+                own = seed_of(self.seed, name)
+                self.sources[name] = generator.source(size, self.graph.dt, 0, own, wide)
             else:
                 self.sources[name] = self.queues[name] = _Queue(name, size, wide)
 

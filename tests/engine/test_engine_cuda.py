@@ -14,7 +14,8 @@ import sys, warnings
 import numpy as np
 sys.path.insert(0, {folder!r})
 from tests.helpers.engine_graphs import conv_graph, events, integer_graph, random_graph
-from snnkit.engine import Engine, simulate
+from snnkit.engine import Engine, Poisson, simulate
+from snnkit.graph import Graph, Population, Projection
 
 def same(graph, batch, dtype, record):
     want = simulate(graph, batch, record=record, dtype=dtype, backend="numba")
@@ -37,6 +38,16 @@ for seed, dtype in ((0, "float32"), (1, "float64")):
 graph = conv_graph(rng, {{"stride": 2, "padding": 1, "groups": 2}})
 same(graph, events(rng, 168, [7], rate=0.3), "float32", ["v"])
 same(integer_graph(rng, 3), events(rng, 6, [10, 12], values=True), None, ["v"])
+one = {{k: Population(k, "input", (6,)) for k in "ab"}}
+passes = {{"decay": np.zeros(()), "gain": np.ones(())}}
+two = {{k: Population(k, "li", (6,), passes) for k in ("a.copy", "b.copy")}}
+passing = [Projection(k, k, k + ".copy", np.ones(6), kind="one_to_one") for k in "ab"]
+graph = Graph({{**one, **two}}, passing, 1.0, list(two)).validate()
+noise = {{k: Poisson(900.0) for k in "ab"}}
+want, got = (simulate(graph, noise, 12, record=["v"], backend=b).recorded for b in ("numba", "cuda"))
+for key in want:
+    np.testing.assert_array_equal(got[key], want[key])
+assert (got["a.copy", "v"] != got["b.copy", "v"]).mean() > 0.3
 """
 
 

@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from snnkit.engine import Array, EventFile, Poisson, Regular
+from snnkit.engine import Array, Engine, EventFile, Poisson, Regular, simulate
 from snnkit.engine.generators import _half
 from snnkit.errors import DataError, ParameterError
+from snnkit.events import EventBatch
+from snnkit.graph import Graph, Population, Projection
 
 
 def rows(generator, size, start, stop, seed=0, sample=0, dt=1.0):
@@ -141,3 +143,62 @@ def test_a_file_without_events_is_named(tmp_path):
         EventFile(tmp_path / "in.h5").source(3, 1.0, 0, 0, np.float32)
     with pytest.raises(DataError, match="does not exist"):
         EventFile(tmp_path / "other.h5").source(3, 1.0, 0, 0, np.float32)
+
+
+def noise_graph(names, size=400):
+    """One input and one population that passes every spike on, for each name."""
+    populations, projections = {}, []
+    for name in names:
+        populations[name] = Population(name, "input", (size,))
+        populations[f"{name}.copy"] = Population(
+            f"{name}.copy", "li", (size,), {"decay": np.zeros(()), "gain": np.ones(())}
+        )
+        projections.append(
+            Projection(name, name, f"{name}.copy", np.ones(size, np.float32), kind="one_to_one")
+        )
+    return Graph(populations, projections, 1.0, [f"{n}.copy" for n in names]).validate()
+
+
+def drawn(names, rate, steps=30, **options):
+    """Counts [T, B, N] of each input, by simulate."""
+    record = [(f"{n}.copy", "v") for n in names]
+    graph = noise_graph(names)
+    batch = options.pop("batch", 1)
+    given = {n: Poisson(rate) for n in names}
+    if batch > 1:  # an input without spikes says how many samples there are
+        graph.populations["clock"] = Population("clock", "input", (1,))
+        given["clock"] = EventBatch.from_dense(np.zeros((steps, batch, 1)))
+    result = simulate(graph, given, steps, record=record, seed=5, **options)
+    return {n: result.recorded[f"{n}.copy", "v"] for n in names}
+
+
+BACKENDS = [{}, {"threads": 2}, {"backend": "reference"}]
+
+
+@pytest.mark.parametrize("options", BACKENDS, ids=str)
+@pytest.mark.parametrize("rate", [200.0, 2000.0])
+def test_populations_samples_and_steps_draw_apart(options, rate):
+    counts = drawn(["a", "b", "c"], rate, batch=2, **options)
+    trains = [x[:, b].ravel() for x in counts.values() for b in range(x.shape[1])]
+    trains += [np.roll(trains[0].reshape(30, -1), k, axis=0).ravel() for k in (1, 2)]
+    correlation = np.corrcoef(trains)
+    others = correlation[~np.eye(len(trains), dtype=bool)]
+    assert (np.abs(others) < 5 / np.sqrt(trains[0].size)).all()
+
+
+@pytest.mark.parametrize("options", BACKENDS[1:], ids=str)
+def test_what_a_population_draws_is_its_own_on_every_back_end(options):
+    want = drawn(["a", "b"], 700.0)
+    for names in (["a", "b"], ["b", "a"], ["b"]):
+        got = drawn(names, 700.0, **options)
+        for name in names:
+            np.testing.assert_array_equal(got[name], want[name])
+    engine = Engine(noise_graph(["b"]), generators={"b": Poisson(700.0)}, seed=5, record=["v"])
+    pieces = [engine.advance(t).recorded["b.copy", "v"] for t in (7, 30)]
+    np.testing.assert_array_equal(np.concatenate(pieces), want["b"])
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, True])
+def test_a_seed_is_a_whole_number(seed):
+    with pytest.raises(ParameterError, match="seed must be a whole number of at least 0"):
+        simulate(noise_graph(["a"]), Poisson(10.0), 3, seed=seed)

@@ -13,6 +13,8 @@ from snnkit.engine import EventFile, Poisson, Record, load_result, simulate
 from snnkit.engine.progress import Meter
 from snnkit.engine.recording import File
 from snnkit.errors import DataError, ParameterError
+from snnkit.events import EventBatch
+from snnkit.graph import Graph, Population, Projection
 from tests.helpers.engine_graphs import events, random_graph
 
 
@@ -117,3 +119,51 @@ def test_the_bar_counts_steps(capsys, monkeypatch):
         meter._show(40)
         assert meter.bar.tasks[0].percentage == 40
     assert "simulating" not in capsys.readouterr().out
+
+
+def tabled(record, **options):
+    """What is recorded of 6 neurons whose potentials are 1 … 6 times one number, steps [3, 1, n]."""
+    graph = Graph(
+        {
+            "i": Population("i", "input", (6,)),
+            "o": Population("o", "li", (2, 3), {"decay": np.ones(()), "gain": np.ones(())}),
+        },
+        [Projection("p", "i", "o", np.diag(np.arange(1.0, 7.0)))],
+        outputs=["o"],
+    ).validate()
+    ones = EventBatch.from_dense(np.ones((3, 1, 6)))
+    return simulate(graph, ones, 3, record=record, dtype="float64", **options).recorded["o", "v"]
+
+
+@pytest.mark.parametrize("backend", ["numba", "reference"])
+@pytest.mark.parametrize(
+    ("record", "neurons"),
+    [
+        ([("o", "v", np.array([False, True, False, False, True, False]))], [1, 4]),
+        ([("o", "v", np.array([[False, True, False], [False, True, False]]))], [1, 4]),
+        ([("o", "v", [False] * 5 + [True])], [5]),
+        ([("o", "v", np.zeros(6, bool))], []),
+        ([("o", "v", [1]), ("o", "v", [2])], [1, 2]),
+        ([("o", "v", [4, 1]), ("o", "v", [1, 0])], [4, 1, 0]),
+        ([("o", "v", [4]), "v"], [0, 1, 2, 3, 4, 5]),
+        (["v", ("o", "v", [4])], [0, 1, 2, 3, 4, 5]),
+    ],
+)
+def test_what_was_asked_for_is_recorded(record, neurons, backend):
+    want = np.arange(1.0, 4.0)[:, None] * (np.array(neurons, float) + 1)
+    np.testing.assert_array_equal(tabled(record, backend=backend)[:, 0], want)
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ([("o", "v", [True, False])], r"mask of shape \(2,\).*shape \(6,\) or \(2, 3\)"),
+        ([("o", "v", [0.5])], "whole numbers or a boolean mask, got float64"),
+        ([("o", "v", [[0, 1]])], "must be a list of whole numbers"),
+        ([("o", "v", [-1])], r"must lie in 0\.\.5, got -1"),
+        ([("o", "v", [1]), Record("o", "v", [2], every=2)], "asked for twice, with every=1 and every=2"),
+    ],
+)
+def test_a_record_that_can_be_read_two_ways_is_refused(record, message):
+    with pytest.raises(ParameterError, match=message):
+        tabled(record)
