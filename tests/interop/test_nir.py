@@ -401,7 +401,7 @@ def test_a_node_between_neurons_and_a_framework_are_one_row_each(monkeypatch):
     """A Threshold that passes all on; a framework that writes time constants in ms."""
     lif = nir.LIF(*(np.full(1, v) for v in (10.0, 1.0, 0.0, 1.0)))
     made = chain(nir.Threshold(np.zeros(2)), nir.Linear(np.ones((1, 2))), lif)
-    monkeypatch.setitem(links.LINKS, "Threshold", lambda key, node, link: link)
+    monkeypatch.setitem(links.LINKS, "Threshold", lambda key, node, shape: links.Step(shape))
     ours = replace(convention.CONVENTIONS["nir"], dt=1e-3, tau=lambda tau, dt: tau * 1e-3)
     monkeypatch.setitem(convention.CONVENTIONS, "ours", ours)
     graph = exchange.from_nir(made, "ours")

@@ -1,146 +1,239 @@
-"""What lies between two populations of a NIR file; `LINKS` says by a node's type what it does to a link."""
+"""What lies between two populations of a NIR file; `LINKS` says by a node's type what it does.
+
+All nodes without neurons are affine and delay: so what arrives at a node is a sum of paths from
+populations, each weights and a delay, and of constants (biases), each from a step on.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, field, replace
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from ...engine import synapses
 from ...errors import ExportError
-from ...graph import INPUT, Graph, Population, Projection, conv_output_shape
+from ...graph import Projection
+from .weights import IDENTITY, Shape, Weights, applied, convolution, masked, matrix, scaled, then, times
+
+MOST = 10_000
+"""Paths that may arrive at one node."""
 
 
 @dataclass(frozen=True)
-class Weights:
-    """Weights of a projection's kind, or of none ("identity": what comes in goes out).
+class Step:
+    """What one node does to all that arrives at it.
 
-    weight  float64, in the shape of its kind
-    shape   of what comes out, without time
-    bias    [N] added to it, or None
+    shape    of what comes out, without time
+    weights  and the bias [O] added behind them, None: none
+    delays   s, [N]: each value its own; None: none
     """
 
-    kind: str = "identity"
-    weight: np.ndarray | None = None
-    options: dict[str, Any] = field(default_factory=dict)
-    shape: tuple[int, ...] = ()
+    shape: Shape
+    weights: Weights = IDENTITY
     bias: np.ndarray | None = None
+    delays: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
 class Link:
-    """A path from a population: weights and what they add up to.
+    """A path from a population.
 
-    name          of the node with the weights
-    source_shape  of the population that it starts from
-    shape         of what comes out, without time; flattened where the path flattens
-    delay         s
-    delays        s, [N] beside that: each of the source's neurons its own; None: none
+    name    of the last node with weights
+    shapes  of the population that it starts from, and of what comes out
+    delay   s
+    before  s, [I] beside that: each of the source's neurons its own; None: none
+    behind  s, [O] beside that: each value that comes out its own; None: none
     """
 
     name: str
     source: str
-    source_shape: tuple[int, ...]
-    shape: tuple[int, ...]
-    weights: Weights = Weights()
+    shapes: tuple[Shape, Shape]
+    weights: Weights = IDENTITY
     delay: float = 0.0
-    delays: np.ndarray | None = None
+    before: np.ndarray | None = None
+    behind: np.ndarray | None = None
 
     @property
     def size(self) -> int:
         """Number of values that come out."""
-        return int(np.prod(self.shape))
-
-    @property
-    def bias(self) -> np.ndarray | None:
-        """[N] added to what comes out, or None."""
-        return self.weights.bias
+        return int(np.prod(self.shapes[1]))
 
 
-def after(key: str, node: Any, link: Link) -> Link:
-    """The link with one more node at its end. Raises `ExportError` for nodes without a row."""
+@dataclass(frozen=True)
+class Flow:
+    """What arrives at a node, or leaves it: paths, and constants (s from which on, [N])."""
+
+    links: tuple[Link, ...] = ()
+    constants: tuple[tuple[float, np.ndarray], ...] = ()
+
+    def times(self, count: int) -> Flow:
+        """The same, `count` times."""
+        if count == 1:
+            return self
+        links = tuple(
+            replace(a, weights=times(a.weights, count, int(np.prod(a.shapes[0])))) for a in self.links
+        )
+        return Flow(links, tuple((since, count * value) for since, value in self.constants))
+
+
+def together(flows: Iterable[Flow]) -> Flow:
+    """The sum of flows of one size; constants that begin together are one."""
+    links: list[Link] = []
+    constants: dict[float, np.ndarray] = {}
+    for flow in flows:
+        links += flow.links
+        for since, value in flow.constants:
+            constants[since] = constants[since] + value if since in constants else value
+    return Flow(tuple(links), tuple(constants.items()))
+
+
+def after(key: str, node: Any, flow: Flow, shape: Shape) -> Flow:
+    """What leaves node `key` where `flow`, in `shape`, arrives.
+
+    Raises `ExportError` for nodes without a row, `GraphError` for weights that do not fit, and
+    `TooLargeError` for products that memory does not hold.
+    """
     kind = type(node).__name__
     if kind not in LINKS:
         raise ExportError(f"NIR: node {key!r} is a {kind}, which a Graph has no place for.")
-    return LINKS[kind](key, node, link)
+    step = LINKS[kind](key, node, shape)
+    wrong = [link.size for link in flow.links if link.size != int(np.prod(shape))]
+    if wrong:
+        raise ExportError(f"NIR: values of {wrong[0]} and of {int(np.prod(shape))} meet at node {key!r}.")
+    reshaped = (replace(link, shapes=(link.shapes[0], shape)) for link in flow.links)
+    links = tuple(made for link in reshaped for made in _through(key, step, link))
+    if len(links) > MOST:
+        raise ExportError(f"NIR: more than {MOST:,} paths without a neuron lead to node {key!r}.")
+    return together([Flow(links, tuple(_constants(step, flow)))])
 
 
-def _flatten(key: str, node: Any, link: Link) -> Link:
-    return replace(link, shape=(link.size,))
+def _through(key: str, step: Step, link: Link) -> Iterator[Link]:
+    """The link with one more step; several where values between weights are delayed apart."""
+    if step.delays is not None:
+        yield _later(step.delays, link)
+    elif step.weights.kind == "identity":
+        yield replace(link, shapes=(link.shapes[0], step.shape))
+    else:
+        shapes = (*link.shapes, step.shape)
+        for delay, weights in _parts(link):
+            yield replace(
+                link,
+                name=key,
+                shapes=(link.shapes[0], step.shape),
+                weights=then(weights, step.weights, shapes),
+                delay=link.delay + delay,
+                behind=None,
+            )
 
 
-def _delay(key: str, node: Any, link: Link) -> Link:
-    delay = np.unique(node.delay)
-    if link.weights.kind != "identity" and len(delay) > 1:
-        raise ExportError(f"NIR: node {key!r} delays neurons differently behind weights.")
-    if len(delay) > 1:
-        each = np.broadcast_to(node.delay, link.shape).reshape(-1).astype(np.float64)
-        return replace(link, delays=each + (0 if link.delays is None else link.delays))
-    return replace(link, delay=link.delay + float(delay[0]))
+def _parts(link: Link) -> Iterator[tuple[float, Weights]]:
+    """(delay, weights) of the values that come out with each delay of `behind`."""
+    if link.behind is None:
+        yield 0.0, link.weights
+        return
+    for delay in np.unique(link.behind):
+        yield float(delay), masked(link.weights, link.behind == delay, link.shapes)
 
 
-def _linear(key: str, node: Any, link: Link, bias: np.ndarray | None = None) -> Link:
-    weight = np.asarray(node.weight, np.float64)
-    if weight.shape[1] != link.size:
-        raise ExportError(f"NIR: node {key!r} has weights {weight.shape}, but gets {link.size} inputs.")
-    return _then(key, link, Weights("dense", weight, {}, (weight.shape[0],), bias))
+def _later(delays: np.ndarray, link: Link) -> Link:
+    if (delays == delays[0]).all():
+        return replace(link, delay=link.delay + float(delays[0]))
+    if link.weights.kind == "identity":
+        return replace(link, before=delays if link.before is None else link.before + delays)
+    return replace(link, behind=delays if link.behind is None else link.behind + delays)
 
 
-def _affine(key: str, node: Any, link: Link) -> Link:
-    return _linear(key, node, link, np.asarray(node.bias, np.float64).reshape(-1))
+def _constants(step: Step, flow: Flow) -> Iterator[tuple[float, np.ndarray]]:
+    for since, value in flow.constants:
+        if step.delays is None:
+            yield since, applied(step.weights, value)
+            continue
+        for delay in np.unique(step.delays[value != 0]):
+            yield since + float(delay), np.where(step.delays == delay, value, 0.0)
+    if step.bias is not None and step.bias.any():
+        yield 0.0, step.bias
 
 
-def _scale(key: str, node: Any, link: Link) -> Link:
-    scale = np.broadcast_to(np.asarray(node.scale, np.float64), link.shape).reshape(-1)
-    return _then(key, link, Weights("one_to_one", scale, {}, link.shape))
+def _flatten(key: str, node: Any, shape: Shape) -> Step:
+    return Step((int(np.prod(shape)),))
 
 
-def _convolution(key: str, node: Any, link: Link) -> Link:
-    _needs_image(key, link)
+def _delay(key: str, node: Any, shape: Shape) -> Step:
+    delay = np.asarray(node.delay, np.float64)
+    return Step(shape, delays=_each(key, "delays", delay, shape))
+
+
+def _linear(key: str, node: Any, shape: Shape) -> Step:
+    weight, size = np.asarray(node.weight, np.float64), int(np.prod(shape))
+    if weight.ndim != 2 or weight.shape[1] != size:
+        raise ExportError(f"NIR: node {key!r} has weights {weight.shape}, but gets {size} inputs.")
+    return Step((weight.shape[0],), Weights("dense", weight))
+
+
+def _affine(key: str, node: Any, shape: Shape) -> Step:
+    step = _linear(key, node, shape)
+    return replace(step, bias=_each(key, "biases", np.asarray(node.bias, np.float64), step.shape))
+
+
+def _scale(key: str, node: Any, shape: Shape) -> Step:
+    scale = _each(key, "factors", np.asarray(node.scale, np.float64), shape)
+    return Step(shape, Weights("one_to_one", scale))
+
+
+def _convolution(key: str, node: Any, shape: Shape) -> Step:
     if isinstance(node.padding, str):
         raise ExportError(f"NIR: node {key!r} has padding {node.padding!r}; write it as numbers.")
     geometry = {"stride": node.stride, "padding": node.padding, "dilation": node.dilation}
-    weight, bias = np.asarray(node.weight, np.float64), np.asarray(node.bias, np.float64)
-    return _convolved(key, link, weight, _pairs(geometry) | {"groups": int(node.groups)}, bias)
+    weight = np.asarray(node.weight, np.float64)
+    step = _convolved(key, shape, weight, _pairs(geometry) | {"groups": int(node.groups)})
+    bias = np.asarray(node.bias, np.float64).reshape(-1, 1, 1)
+    return replace(step, bias=np.broadcast_to(bias, step.shape).reshape(-1))
 
 
-def _sum_pool(key: str, node: Any, link: Link) -> Link:
-    return _pooled(key, node, link, 1.0)
+def _sum_pool(key: str, node: Any, shape: Shape) -> Step:
+    return _pooled(key, node, shape, 1.0)
 
 
-def _average_pool(key: str, node: Any, link: Link) -> Link:
-    return _pooled(key, node, link, 1.0 / np.broadcast_to(node.kernel_size, 2).astype(int).prod())
+def _average_pool(key: str, node: Any, shape: Shape) -> Step:
+    return _pooled(key, node, shape, 1.0 / np.broadcast_to(node.kernel_size, 2).astype(int).prod())
 
 
-def _pooled(key: str, node: Any, link: Link, value: float) -> Link:
+def _pooled(key: str, node: Any, shape: Shape, value: float) -> Step:
     """A pooling as the convolution of each channel with `value` everywhere."""
-    _needs_image(key, link)
-    size = np.broadcast_to(node.kernel_size, 2).astype(int)
-    weight = np.full((link.shape[0], 1, *size), value)
+    _needs_image(key, shape)
+    weight = np.full((shape[0], 1, *np.broadcast_to(node.kernel_size, 2).astype(int)), value)
     geometry = {"stride": node.stride, "padding": node.padding, "dilation": 1}
-    return _convolved(key, link, weight, _pairs(geometry) | {"groups": link.shape[0]}, np.zeros(1))
+    return _convolved(key, shape, weight, _pairs(geometry) | {"groups": shape[0]})
 
 
-def _needs_image(key: str, link: Link) -> None:
-    if len(link.shape) != 3:
-        raise ExportError(f"NIR: node {key!r} needs an image (C, H, W), gets shape {link.shape}.")
+def _each(key: str, what: str, value: np.ndarray, shape: Shape) -> np.ndarray:
+    """One value for each of what arrives, float64 [N]."""
+    try:
+        return np.broadcast_to(value.reshape(shape) if value.size > 1 else value, shape).reshape(-1)
+    except ValueError:
+        raise ExportError(f"NIR: node {key!r} has {value.size} {what} for values of shape {shape}.") from None
+
+
+def _needs_image(key: str, shape: Shape) -> None:
+    if len(shape) != 3:
+        raise ExportError(f"NIR: node {key!r} needs an image (C, H, W), gets shape {shape}.")
 
 
 def _pairs(geometry: dict[str, Any]) -> dict[str, Any]:
     return {k: [int(n) for n in np.broadcast_to(np.asarray(v), 2)] for k, v in geometry.items()}
 
 
-def _convolved(key: str, link: Link, weight: np.ndarray, options: dict[str, Any], bias: np.ndarray) -> Link:
-    probe = Projection(key, "", "", weight, options=options)
-    shape = conv_output_shape(f"NIR node {key!r}", probe, link.shape)
-    spread = np.broadcast_to(bias.reshape(-1, 1, 1), shape).reshape(-1) if bias.any() else None
-    return _then(key, link, Weights("conv", weight, options, shape, spread))
+def _convolved(key: str, shape: Shape, weight: np.ndarray, options: dict[str, Any]) -> Step:
+    _needs_image(key, shape)
+    weights = convolution(f"NIR node {key!r}", weight, options, shape)
+    return Step(weights.images[1], weights)
 
 
-LINKS: dict[str, Callable[[str, Any, Link], Link]] = {
+LINKS: dict[str, Callable[[str, Any, Shape], Step]] = {
     "Flatten": _flatten,
     "Delay": _delay,
     "Linear": _linear,
@@ -150,81 +243,91 @@ LINKS: dict[str, Callable[[str, Any, Link], Link]] = {
     "SumPool2d": _sum_pool,
     "AvgPool2d": _average_pool,
 }
-"""Type of a node without neurons → function of its name, itself and the link up to it → the link behind."""
-
-
-def _then(key: str, link: Link, more: Weights) -> Link:
-    """The link with more weights at its end: two matrices behind each other are one."""
-    if link.weights.kind != "identity":
-        second, first = _matrix(more, link.shape), _matrix(link.weights, link.source_shape)
-        carried = None if link.bias is None else second @ link.bias
-        total = carried if more.bias is None else more.bias if carried is None else more.bias + carried
-        more = Weights("dense", np.asarray((second @ first).todense()), {}, more.shape, total)
-    return replace(link, name=key, shape=more.shape, weights=more)
-
-
-def _matrix(weights: Weights, source: tuple[int, ...]) -> Any:
-    """Weights of any kind as a sparse matrix [O, I]; `source` is the shape of what comes in."""
-    from scipy.sparse import csr_matrix
-
-    assert weights.weight is not None
-    target = weights.shape
-    graph = Graph({"a": Population("a", INPUT, source), "b": Population("b", "li", target)}, [])
-    if weights.kind == "dense":
-        graph.populations["a"].shape = (int(np.prod(source)),)
-    s = synapses(graph, Projection("p", "a", "b", weights.weight, kind=weights.kind, options=weights.options))
-    return csr_matrix((s.weight, (s.target, s.source)), shape=(int(np.prod(target)), int(np.prod(source))))
+"""Type of a node without neurons → function of its name, itself and the shape that arrives → what it does."""
 
 
 def projection(link: Link, target: str, gain: np.ndarray, dt: float) -> Projection:
     """The projection of a link whose target multiplies its input by `gain` [N]; dt in seconds.
 
-    Raises `ExportError` for gains and delays that the weights cannot take up.
+    Raises `ExportError` for delays that are no whole number of steps.
     """
-    kind, weight = link.weights.kind, link.weights.weight
-    if weight is None:
-        kind, weight = "one_to_one", np.ones(link.size)
-    if (gain != 1).any():
-        if kind == "conv":
-            per_channel = gain.reshape(link.shape[0], -1)
-            if np.ptp(per_channel, axis=1).any():
-                raise ExportError(f"NIR: gains of {target!r} differ within a channel of a convolution.")
-            weight = weight * per_channel[:, :1, None, None]
+    weights, (before, behind) = scaled(link.weights, gain, link.shapes), (link.before, link.behind)
+    indptr = indices = None
+    if weights.kind == "identity":
+        weights = Weights("one_to_one", np.ones(link.size))
+    elif weights.kind == "dense" and behind is not None:
+        behind = behind[:, None]
+    elif weights.kind == "conv" and (before is not None or behind is not None):
+        channels = None if behind is None else behind.reshape(weights.images[1][0], -1)
+        if channels is None or before is not None or np.ptp(channels, axis=1).any():
+            weights = Weights("sparse", matrix(weights, link.shapes))
         else:
-            weight = weight * (gain[:, None] if kind == "dense" else gain)
-    steps = link.delay / dt
-    each = np.asarray(steps if link.delays is None else steps + link.delays / dt)
-    whole = np.round(each)
-    if (np.abs(each - whole) > 1e-3).any():
+            behind = channels[:, :1, None, None]
+    if weights.kind == "sparse":
+        columns = weights.weight.tocsc()
+        indptr, indices = columns.indptr.astype(np.int64), columns.indices.astype(np.int32)
+        before = None if before is None else np.repeat(before, np.diff(indptr))
+        behind = None if behind is None else behind[indices]
+        weights = replace(weights, weight=columns.data)
+    delay = np.asarray(link.delay) + sum(d for d in (before, behind) if d is not None)
+    return Projection(
+        name=link.name,
+        source=link.source,
+        target=target,
+        weight=weights.weight,
+        delay=whole_steps(delay, dt, link.name),
+        kind=weights.kind,
+        indptr=indptr,
+        indices=indices,
+        options=dict(weights.options),
+    )
+
+
+def whole_steps(delay: Any, dt: float, before: str) -> np.ndarray:
+    """Delays (s) in steps of dt (s), int32. Raises `ExportError` naming the node that they are `before`."""
+    steps = np.asarray(delay, np.float64) / dt
+    whole = np.round(steps)
+    wrong = np.abs(steps - whole) > 1e-3
+    if wrong.any():
         raise ExportError(
-            f"NIR: the delay before {link.name!r}, {1e3 * link.delay:g} ms, is no whole number of steps "
-            f"of {1e3 * dt:g} ms; pass another dt."
+            f"NIR: the delay before {before!r}, {1e3 * float(np.asarray(delay)[wrong].flat[0]):g} ms, is no "
+            f"whole number of steps of {1e3 * dt:g} ms; pass another dt."
         )
-    delay = whole.astype(np.int32)
-    if delay.ndim and kind == "conv":
-        raise ExportError(f"NIR: different delays before the convolution {link.name!r}.")
-    options = dict(link.weights.options)
-    return Projection(link.name, link.source, target, weight, delay, kind, options=options)
+    return whole.astype(np.int32)
 
 
-def merged(projections: list[Projection], names: Collection[str] = ()) -> list[Projection]:
+def merged(projections: list[Projection], parts: Mapping[str, str]) -> list[Projection]:
     """Projections between the same ends that differ in delay only, as one with a delay a synapse.
 
-    names  of projections that were written in parts, NAME.d0, NAME.d1, …; parts of two are not merged
+    parts  node → the projection that it was written for; parts of two projections are not merged
     """
     groups: dict[Any, list[Projection]] = {}
     for p in projections:
         options = json.dumps(p.options, sort_keys=True)
-        whole = next((n for n in (p.name, p.name.rsplit(".d", 1)[0]) if n in names), None)
+        whole = parts.get(p.name)
         groups.setdefault((p.source, p.target, p.kind, options, p.weight.shape, whole), []).append(p)
     merged: list[Projection] = []
-    for same in groups.values():
+    for (*_, whole), same in groups.items():
         used = np.sum([p.weight != 0 for p in same], axis=0)
-        if len(same) == 1 or (used > 1).any():
-            merged += same
+        if same[0].kind == "sparse" or len(same) == 1 or (used > 1).any():
+            merged += [p if whole is None else replace(p, name=whole) for p in same]
             continue
         weight = np.sum([p.weight for p in same], axis=0)
         delay = np.sum([np.where(p.weight != 0, p.delays, 0) for p in same], axis=0).astype(np.int32)
-        name = same[0].name.rsplit(".d", 1)[0]
+        name = re.sub(r"\.d\d+$", "", same[0].name) if whole is None else whole
         merged.append(replace(same[0], name=name, weight=weight, delay=delay))
     return merged
+
+
+def named_apart(projections: list[Projection]) -> list[Projection]:
+    """The same with a name for each: NAME, or NAME.TARGET where a node's weights lead to several."""
+    count = Counter(p.name for p in projections)
+    taken = {name for name, n in count.items() if n == 1}
+    for p in projections:
+        if count[p.name] == 1:
+            continue
+        names = [f"{p.name}.{p.target}", f"{p.source}.{p.name}.{p.target}"]
+        names += [f"{names[-1]}.{k}" for k in range(2, len(projections) + 2)]
+        p.name = next(n for n in names if n not in taken)
+        taken.add(p.name)
+    return projections

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +14,10 @@ from ...errors import DataError, ExportError, ParameterError, require
 from ...files import PathLike, open_h5
 from ...graph import INPUT, Graph, Population, Projection
 from .convention import CONVENTIONS, Convention, Current
-from .links import Link, after, merged, projection
+from .links import Flow, Link, after, merged, named_apart, projection, together, whole_steps
+from .loops import returning
+from .nodes import arriving, inlined, shapes
+from .weights import IDENTITY, Weights
 
 
 def read(
@@ -42,7 +46,8 @@ def read(
     except (KeyError, ValueError, AssertionError, TypeError) as error:
         raise DataError(f"{path} is a damaged NIR file: {error}.") from error
     how = _convention(node, convention, notes.get("dt") if dt is None else dt, reset)
-    graph = _Reader(node, how, [p[0] for p in notes.get("projections", [])]).graph()
+    parts = {key: p[0] for p in notes.get("projections", []) for key in p[5]}
+    graph = _Reader(node, how, parts).graph()
     return _restored(graph, notes, delays) if notes else graph
 
 
@@ -53,7 +58,7 @@ def _restored(graph: Graph, notes: dict[str, Any], delays: dict[str, np.ndarray]
         populations[name] = replace(graph.populations[name], shape=tuple(shape))
     made = {p.name: p for p in graph.projections}
     projections = []
-    for name, source, target, kind, options in notes["projections"]:
+    for name, source, target, kind, options, _ in notes["projections"]:
         p = made[name]
         delay = delays.get(name, np.zeros((), np.int32))
         indptr = indices = None
@@ -89,7 +94,7 @@ def from_nir(
 
     Raises `DataError` for edges that lead nowhere, `ExportError` for nodes that a Graph has no place for.
     """
-    return _Reader(node, _convention(node, convention, dt, reset)).graph()
+    return _Reader(node, _convention(node, convention, dt, reset), {}).graph()
 
 
 def _convention(node: Any, name: str, dt: float | None, reset: str | None) -> Convention:
@@ -102,162 +107,132 @@ def _convention(node: Any, name: str, dt: float | None, reset: str | None) -> Co
 
 
 class _Reader:
-    """Walks NIR's nodes: neurons become populations, the paths between them projections."""
+    """Walks NIR's nodes: neurons become populations, the paths between them projections.
 
-    def __init__(self, node: Any, how: Convention, names: Collection[str] = ()) -> None:
-        self.how, self.names = how, names
-        self.nodes: dict[str, Any] = {}
-        self.into: dict[str, list[str]] = {}
-        self._inline(node, "")
-        self.shapes: dict[str, tuple[int, ...]] = {}
+    parts  node → the projection that it was written for
+    """
+
+    def __init__(self, node: Any, how: Convention, parts: Mapping[str, str]) -> None:
+        self.how, self.parts = how, parts
+        self.nodes = inlined(node)
+        self.shapes = shapes(self.nodes, self._own_shape)
+        self.flows: dict[str, Flow] = {}
         self.populations: dict[str, Population] = {}
+        self.projections: list[Projection] = []
 
-    def _inline(self, graph: Any, prefix: str) -> None:
-        """Nodes of nested graphs by their full names; their ports pass through."""
-        for name, node in graph.nodes.items():
-            key = prefix + name
-            self.into.setdefault(key, [])
-            if type(node).__name__ == "NIRGraph":
-                self._inline(node, key + ".")
-            else:
-                self.nodes[key] = node
-        for a, b in graph.edges:
-            a, b = (str(n.decode() if isinstance(n, bytes) else n) for n in (a, b))
-            self.into[self._port(graph, prefix, b, "input")].append(self._port(graph, prefix, a, "output"))
-
-    def _port(self, graph: Any, prefix: str, name: str, side: str) -> str:
-        """The node that stands for `name` at this end of an edge."""
-        node = graph.nodes.get(name)
-        if node is None:
-            raise DataError(f"NIR: an edge names {prefix + name!r}, which is no node.")
-        if type(node).__name__ != "NIRGraph":
-            return prefix + name
-        ports = node.inputs if side == "input" else node.outputs
-        return f"{prefix}{name}.{next(iter(ports))}"
-
-    def is_inner_port(self, key: str) -> bool:
-        """Whether the node only passes on what enters or leaves a nested graph."""
-        return "." in key and type(self.nodes[key]).__name__ in ("Input", "Output")
+    def _own_shape(self, key: str) -> tuple[int, ...] | None:
+        node, kind = self.nodes.nodes[key], self.nodes.kind(key)
+        if kind == "Input":
+            return _shape(node.input_type["input"])
+        return _known(node) if kind in NEURONS else None
 
     def is_population(self, key: str) -> bool:
         """Whether the node has neurons or feeds the network."""
-        kind = type(self.nodes[key]).__name__
-        return kind in NEURONS or (kind == "Input" and not self.is_inner_port(key))
+        return self.nodes.kind(key) in (*NEURONS, "Input")
 
     def graph(self) -> Graph:
         """All nodes as one Graph."""
-        targets = [k for k in self.nodes if self.is_population(k)]
-        for key in targets:
-            if type(self.nodes[key]).__name__ == "Input":
-                self.shapes[key] = _shape(self.nodes[key].input_type["input"])
-        links = self._all_links(targets)
-        projections: list[Projection] = []
-        for key in targets:
-            if type(self.nodes[key]).__name__ == "Input":
+        outputs: list[str] = []
+        for key in self.nodes.nodes:
+            if self.nodes.kind(key) == "Input":
                 self.populations[key] = Population(key, INPUT, self.shapes[key])
-            else:
-                projections += self._population(key, self.shapes[key], links[key])
-        outputs = []
-        for key, node in self.nodes.items():
-            if type(node).__name__ != "Output" or self.is_inner_port(key):
-                continue
-            for link in self._links(key):
-                if link.weights.kind == "identity" and not link.delay:
-                    outputs.append(link.source)
-                else:  # the network ends in weights: a read-out without memory holds their sum
-                    name = f"{key}.sum"
-                    self.populations[name] = Population(
-                        name, "li", link.shape, {"decay": np.zeros(()), "gain": np.ones(())}
-                    )
-                    made = projection(link, name, np.ones(link.size), self.how.dt)
-                    if link.bias is not None:
-                        self.populations[name].bias = link.bias.reshape(link.shape)
-                    projections.append(made)
-                    outputs.append(name)
+            elif self.is_population(key):
+                self._population(key)
+        for key in self.nodes.nodes:
+            if self.nodes.kind(key) == "Output":
+                outputs += self._output(key)
+        projections = named_apart(self.projections)
         graph = Graph(self.populations, projections, self.how.dt * 1e3, list(dict.fromkeys(outputs)))
-        return self._one_step_back(graph).validate()
-
-    def _one_step_back(self, graph: Graph) -> Graph:
-        """A connection within a loop takes one step; the order of the file breaks the loop."""
-        loop = graph.components()
-        position = self._depth(graph)
-        for p in graph.projections:
-            if loop[p.source] == loop[p.target] and position[p.source] >= position[p.target]:
+        back = returning(graph)
+        for p in projections:
+            if (p.source, p.target) in back:
                 p.delay = (p.delay + 1).astype(np.int32)
-        return graph
+        return graph.validate()
 
-    def _depth(self, graph: Graph) -> dict[str, int]:
-        depth = dict.fromkeys(graph.inputs, 0)
-        waiting = list(graph.inputs)
-        while waiting:
-            here = waiting.pop(0)
-            for p in graph.out_of(here):
-                if p.target not in depth:
-                    depth[p.target] = depth[here] + 1
-                    waiting.append(p.target)
-        return {n: depth.get(n, 0) for n in graph.populations}
+    def _arriving(self, key: str, seen: tuple[str, ...] = ()) -> Flow:
+        """What arrives at a node."""
+        counts = Counter(self.nodes.into[key])
+        return together(self._leaving(before, (*seen, key)).times(n) for before, n in counts.items())
 
-    def _all_links(self, targets: list[str]) -> dict[str, list[Link]]:
-        """Links into each population, walked in an order in which sources have their shapes."""
-        links: dict[str, list[Link]] = {}
-        waiting = [k for k in targets if k not in self.shapes]
-        while waiting:
-            ready = []
-            for key in waiting:
-                shape = _known(self.nodes[key]) or self._incoming_shape(key)
-                if shape is not None:
-                    self.shapes[key] = shape
-                    ready.append(key)
-            if not ready:
-                raise ExportError(f"NIR: the shapes of {waiting} cannot be told from the file.")
-            waiting = [k for k in waiting if k not in ready]
-        for key in targets:
-            if type(self.nodes[key]).__name__ != "Input":
-                links[key] = self._links(key)
-                for link in links[key]:  # a convolution's output tells more than a flat parameter array
-                    if len(link.shape) == 3 and np.prod(link.shape) == np.prod(self.shapes[key]):
-                        self.shapes[key] = link.shape
-        return links
-
-    def _incoming_shape(self, key: str) -> tuple[int, ...] | None:
-        try:
-            links = self._links(key)
-        except KeyError:
-            return None
-        return links[0].shape if links else None
-
-    def _links(self, key: str) -> list[Link]:
-        """All paths back from node `key` to populations."""
-        return [link for before in self.into[key] for link in self._path(before, ())]
-
-    def _path(self, key: str, seen: tuple[str, ...]) -> Iterator[Link]:
-        if key in seen:
-            raise ExportError(f"NIR: nodes {[*seen, key]} form a loop without a neuron.")
+    def _leaving(self, key: str, seen: tuple[str, ...]) -> Flow:
+        """What leaves a node."""
         if self.is_population(key):
-            yield Link(key, key, source_shape=self.shapes[key], shape=self.shapes[key])
-            return
-        for before in self.into[key]:
-            for link in self._path(before, (*seen, key)):
-                yield link if self.is_inner_port(key) else after(key, self.nodes[key], link)
+            return Flow((Link(key, key, (self.shapes[key], self.shapes[key])),))
+        if key in seen:
+            raise ExportError(f"NIR: nodes {[*seen[seen.index(key) :], key]} form a loop without a neuron.")
+        if key not in self.flows:
+            flow = self._arriving(key, seen)
+            if self.nodes.kind(key):
+                flow = after(key, self.nodes.nodes[key], flow, arriving(self.nodes, key, self.shapes))
+            self.flows[key] = flow
+        return self.flows[key]
 
-    def _population(self, key: str, shape: tuple[int, ...], links: list[Link]) -> list[Projection]:
-        node, kind = self.nodes[key], type(self.nodes[key]).__name__
-        size = int(np.prod(shape))
+    def _population(self, key: str) -> None:
+        node, kind, shape = self.nodes.nodes[key], self.nodes.kind(key), self.shapes[key]
         population, gain = NEURONS[kind](self.how, key, node, shape)
-        bias = np.zeros(size)
-        for link in links:
-            if link.bias is not None:
-                bias = bias + link.bias
-        bias = bias * gain + np.broadcast_to(population.bias, shape).reshape(-1)
-        per_channel = bias.reshape(shape[0], -1)
-        if not bias.any():
-            population.bias = np.zeros(())
-        elif len(shape) == 3 and not np.ptp(per_channel, axis=1).any():
-            population.bias = per_channel[:, :1, None]
-        else:
-            population.bias = bias.reshape(shape)
         self.populations[key] = population
-        return merged([projection(link, key, gain, self.how.dt) for link in links], self.names)
+        self._connect(key, gain)
+
+    def _output(self, key: str) -> list[str]:
+        """The populations whose spikes leave by node `key`, or a read-out without memory of their sum."""
+        flow = self._arriving(key)
+        if not flow.constants and all(link.weights is IDENTITY and _at_once(link) for link in flow.links):
+            return [link.source for link in flow.links]
+        shape = arriving(self.nodes, key, self.shapes)
+        name = self._unused(f"{key}.sum")
+        self.populations[name] = Population(name, "li", shape, {"decay": np.zeros(()), "gain": np.ones(())})
+        self._connect(name, np.ones(int(np.prod(shape))), key)
+        return [name]
+
+    def _connect(self, name: str, gain: np.ndarray, key: str | None = None) -> None:
+        """Projections and bias of what arrives at a node into its population."""
+        flow, population = self._arriving(key or name), self.populations[name]
+        for size in [link.size for link in flow.links] + [len(value) for _, value in flow.constants]:
+            if size != population.size:
+                raise ExportError(
+                    f"NIR: {size} values lead to node {key or name!r}, which has {population.size}."
+                )
+        bias = np.broadcast_to(population.bias, population.shape).reshape(-1).astype(np.float64)
+        links = list(flow.links)
+        for since, value in flow.constants:
+            if whole_steps(since, self.how.dt, name):
+                weights = Weights("dense", value[:, None])
+                ends = ((1,), population.shape)
+                links.append(Link(f"{name}.bias", self._clock(), ends, weights, delay=since))
+            else:
+                bias = bias + value * gain
+        population.bias = _compact(bias, population.shape)
+        made = [projection(link, name, gain, self.how.dt) for link in links]
+        self.projections += merged(made, self.parts)
+
+    def _clock(self) -> str:
+        """The population whose one neuron spikes at every step: a bias behind a delay starts late."""
+        clocks = [n for n, p in self.populations.items() if n not in self.nodes.nodes and p.neuron == "lif"]
+        if clocks:
+            return clocks[0]
+        name = self._unused("clock")
+        ones = {"gain": np.ones(()), "v_th": np.ones(())}
+        zeros = dict.fromkeys(("decay", "v_reset", "v_rest"), np.zeros(()))
+        self.populations[name] = Population(name, "lif", (1,), ones | zeros, np.ones(()))
+        return name
+
+    def _unused(self, name: str) -> str:
+        taken = {*self.nodes.nodes, *self.populations}
+        return next(n for n in (name, *(f"{name}_{k}" for k in range(1, len(taken) + 2))) if n not in taken)
+
+
+def _at_once(link: Link) -> bool:
+    return not link.delay and link.before is None and link.behind is None
+
+
+def _compact(bias: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A bias [N] as 0, as one value a channel, or in the population's shape."""
+    channels = bias.reshape(shape[0], -1)
+    if not bias.any():
+        return np.zeros(())
+    if len(shape) == 3 and not np.ptp(channels, axis=1).any():
+        return channels[:, :1, None]
+    return bias.reshape(shape)
 
 
 def leak(how: Convention, tau: Any, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:

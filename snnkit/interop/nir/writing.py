@@ -14,25 +14,29 @@ from ...engine import synapses
 from ...errors import ExportError, listed, require
 from ...files import PathLike, atomic
 from ...graph import INPUT, Graph, Population, Projection, conv_geometry
+from .loops import returning
 
 
 def write(graph: Graph, path: PathLike) -> None:
     """Write a float graph as a NIR file; snnkit reads it back to the same graph.
 
-    Neurons: lif (hard reset), if, li, cuba. Raises `ExportError` for what NIR has no node for, and for
-    integer graphs, whose meaning NIR cannot carry.
+    Neurons: lif (hard reset), if, li, cuba. NIR's potentials start at 0: one that starts at v₀ is written
+    less v₀, with its rest, threshold and reset value, which gives the same spikes. Raises `ExportError` for
+    what NIR has no node for, and for integer graphs, whose meaning NIR cannot carry.
     """
     nir = require("nir", "nir")
-    made = to_nir(graph)
+    made = _nodes(nir, graph)
     notes = {
         "dt": graph.dt,
         "outputs": graph.outputs,
         "metadata": graph.metadata,
         "populations": {n: list(p.shape) for n, p in graph.populations.items()},
-        "projections": [[p.name, p.source, p.target, p.kind, p.options] for p in graph.projections],
+        "projections": [
+            [p.name, p.source, p.target, p.kind, p.options, made.parts[p.name]] for p in graph.projections
+        ],
     }
     with atomic(path) as temporary:
-        nir.write(temporary, made)
+        nir.write(temporary, nir.NIRGraph(made.nodes, made.edges, type_check=False))
         with h5py.File(temporary, "a") as file:
             file["snnkit/notes"] = json.dumps(notes)
             for p in graph.projections:
@@ -43,27 +47,28 @@ def write(graph: Graph, path: PathLike) -> None:
 def to_nir(graph: Graph) -> Any:
     """The `nir.NIRGraph` of a float graph; times in seconds. Raises as `write` does."""
     nir = require("nir", "nir")
+    made = _nodes(nir, graph)
+    return nir.NIRGraph(made.nodes, made.edges, type_check=False)
+
+
+def _nodes(nir: Any, graph: Graph) -> _Nodes:
     graph.validate()
     made = _Nodes(nir, graph, graph.dt * 1e-3)
-    order = {n: i for i, n in enumerate(graph.order())}
     for name, p in graph.populations.items():
         made.nodes[name] = (
             nir.Input(input_type=np.array(p.shape)) if p.neuron == INPUT else _neuron_node(nir, p, made.dt)
         )
     biased = {n: p.bias for n, p in graph.populations.items() if np.any(p.bias)}
-    loop = graph.components()
+    back = returning(graph)
     for s in graph.projections:
-        back = int(loop[s.source] == loop[s.target] and order[s.source] >= order[s.target])
-        made.add(s, back, biased.pop(s.target, None))
-    if biased:
-        raise ExportError(
-            f"population {next(iter(biased))!r} has a bias and no synapses, which NIR cannot hold."
-        )
+        made.add(s, int((s.source, s.target) in back), biased.pop(s.target, None))
+    for name, bias in biased.items():
+        made.hold(name, bias)
     for i, name in enumerate(graph.outputs):
-        key = "output" if not i else f"output_{i}"
+        key = made.unused("output" if not i else f"output_{i}")
         made.nodes[key] = nir.Output(output_type=np.array(graph.populations[name].shape))
         made.edges.append((name, key))
-    return nir.NIRGraph(made.nodes, made.edges, type_check=False)
+    return made
 
 
 def _neuron_node(nir: Any, p: Population, dt: float) -> Any:
@@ -76,6 +81,12 @@ def _neuron_node(nir: Any, p: Population, dt: float) -> Any:
         raise ExportError(f"{where}: a refractory period, which NIR's neurons do not have.")
     if p.neuron not in NODES:
         raise ExportError(f"{where}: neurons of kind {p.neuron!r} have no NIR node; {listed(NODES)} have.")
+    starts = [name for name, value in p.initial.items() if np.any(value)]
+    if starts and (starts != ["v"] or p.neuron not in SHIFTED):
+        raise ExportError(
+            f"{where} starts with {listed(starts)} other than 0, which NIR cannot say; v of "
+            f"{listed(SHIFTED)} may."
+        )
     return NODES[p.neuron](nir, p, dt)
 
 
@@ -84,17 +95,23 @@ def parameter(p: Population, name: str) -> np.ndarray:
     return np.broadcast_to(p.params[name], p.shape).astype(np.float64)
 
 
+def _start(p: Population) -> np.ndarray:
+    """Where v starts, which is 0 in NIR: all potentials are written less this."""
+    return np.broadcast_to(p.initial.get("v", 0.0), p.shape).astype(np.float64)
+
+
 def _gain(p: Population) -> np.ndarray:
     return parameter(p, "gain") if "gain" in p.params else np.ones(p.shape)
 
 
 def _leaky(nir: Any, p: Population, dt: float) -> Any:
     decay, gain = parameter(p, "decay"), _gain(p)
-    threshold = {"v_threshold": parameter(p, "v_th"), "v_reset": parameter(p, "v_reset")}
+    start = _start(p)
+    threshold = {"v_threshold": parameter(p, "v_th") - start, "v_reset": parameter(p, "v_reset") - start}
     if (decay == 1).all():
         return nir.IF(r=gain / dt, **threshold)
     _needs_leak(p, "decay", decay)
-    rest = parameter(p, "v_rest")
+    rest = parameter(p, "v_rest") - start
     return nir.LIF(tau=dt / (1 - decay), r=gain / (1 - decay), v_leak=rest, **threshold)
 
 
@@ -114,9 +131,9 @@ def _current_based(nir: Any, p: Population, dt: float) -> Any:
         tau_syn=dt / (1 - syn),
         tau_mem=dt / (1 - mem),
         r=1 / (1 - mem),
-        v_leak=np.zeros(p.shape),
-        v_threshold=parameter(p, "v_th"),
-        v_reset=parameter(p, "v_reset"),
+        v_leak=-_start(p),
+        v_threshold=parameter(p, "v_th") - _start(p),
+        v_reset=parameter(p, "v_reset") - _start(p),
         w_in=1 / (1 - syn),
     )
 
@@ -138,16 +155,43 @@ NODES: dict[str, Callable[[Any, Population, float], Any]] = {
 }
 """Neuron name → function of the `nir` module, a population with hard reset and the step (s) → its node."""
 
+SHIFTED = ("lif", "if", "cuba")
+"""Neurons whose spikes are the same if all potentials are shifted."""
+
 
 @dataclass
 class _Nodes:
-    """The nodes and edges of `graph`, gathered; dt in seconds."""
+    """The nodes and edges of `graph`, gathered; dt in seconds.
+
+    parts  projection → the nodes that hold its weights
+    """
 
     nir: Any
     graph: Graph
     dt: float
     nodes: dict[str, Any] = field(default_factory=dict)
     edges: list[tuple[str, str]] = field(default_factory=list)
+    parts: dict[str, list[str]] = field(default_factory=dict)
+
+    def unused(self, name: str) -> str:
+        """`name`, or one with a number behind it: populations and weights share one namespace here."""
+        taken = {*self.nodes, *self.graph.populations}
+        return next(n for n in (name, *(f"{name}_{k}" for k in range(1, len(taken) + 2))) if n not in taken)
+
+    def hold(self, name: str, bias: np.ndarray) -> None:
+        """The bias of a population that no weights lead to, behind weights of 0 from an input."""
+        if not self.graph.inputs:
+            raise ExportError(
+                f"population {name!r} has a bias, and neither synapses nor an input to hang it on."
+            )
+        p, source = self.graph.populations[name], self.graph.populations[self.graph.inputs[0]]
+        here = source.name
+        if len(source.shape) == 3:
+            flat = self.nir.Flatten(np.array(source.shape), 0, -1)
+            here = self._put(here, self.unused(f"{name}.flatten"), flat)
+        full = np.broadcast_to(bias, p.shape).reshape(-1).astype(np.float64)
+        node = self.nir.Affine(np.zeros((p.size, source.size)), full)
+        self.edges.append((self._put(here, self.unused(f"{name}.bias"), node), name))
 
     def add(self, p: Projection, back: int, bias: np.ndarray | None) -> None:
         """One group [Delay →] [Flatten →] weights for each delay of the projection.
@@ -158,16 +202,24 @@ class _Nodes:
         source = self.graph.populations[p.source]
         weight, delay = self._weights(p, back)
         if delay.min(initial=0) < 0:
-            raise ExportError(f"projection {p.name!r} leads back with a delay of 0 steps.")
+            raise ExportError(
+                f"projection {p.name!r} ({p.source} → {p.target}) leads back with a delay of 0 steps, and "
+                f"NIR's loops take a step there; delay it, and {p.target!r} → … → {p.source!r} by less."
+            )
         values = np.unique(delay[weight != 0]) if weight.any() else np.zeros(1, np.int64)
         for d in values:
-            key = p.name if len(values) == 1 else f"{p.name}.d{int(d)}"
+            key = self.unused(p.name if len(values) == 1 else f"{p.name}.d{int(d)}")
+            self.nodes[key] = self._weights_node(p, np.where(delay == d, weight, 0), bias)
+            self.parts.setdefault(p.name, []).append(key)
             here = p.source
             if d:
-                here = self._put(here, f"{key}.delay", self.nir.Delay(np.full(source.shape, d * self.dt)))
+                wait = self.nir.Delay(np.full(source.shape, d * self.dt))
+                here = self._put(here, self.unused(f"{key}.delay"), wait)
             if len(source.shape) == 3 and p.kind in ("dense", "sparse"):
-                here = self._put(here, f"{key}.flatten", self.nir.Flatten(np.array(source.shape), 0, -1))
-            here = self._put(here, key, self._weights_node(p, np.where(delay == d, weight, 0), bias))
+                flat = self.nir.Flatten(np.array(source.shape), 0, -1)
+                here = self._put(here, self.unused(f"{key}.flatten"), flat)
+            self.edges.append((here, key))
+            here = key
             self.edges.append((here, p.target))
             bias = None
 
