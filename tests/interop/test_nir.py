@@ -20,12 +20,19 @@ from tests.helpers import networks
 from tests.helpers.graphs import assert_same_graph
 
 nir = pytest.importorskip("nir")
-PUBLISHED = Path(os.environ.get("SNNKIT_NIR_GRAPHS", "no such folder"))
+PLACES = [
+    Path(os.environ.get("SNNKIT_NIR_GRAPHS", "no such folder")),
+    Path(os.environ.get("SNNKIT_DATA", "no such folder")) / "peers" / "nir",
+]
 """The example graphs of NIR's repository (paper/ and tests/), which are not kept here."""
 
-needs_published = pytest.mark.skipif(
-    not PUBLISHED.is_dir(), reason="SNNKIT_NIR_GRAPHS names no folder with NIR's example graphs"
-)
+
+def published(name):
+    """Path of one of them; the test is skipped where it is not to be had."""
+    found = [place / name for place in PLACES if (place / name).is_file()]
+    if not found:
+        pytest.skip(f"{name} is neither in SNNKIT_NIR_GRAPHS nor in SNNKIT_DATA/peers/nir")
+    return found[0]
 
 
 def mixed_network():
@@ -118,7 +125,6 @@ def test_integer_graphs_are_refused():
         exchange.to_nir(quantise(networks.network()))
 
 
-@needs_published
 @pytest.mark.parametrize(
     ("file", "convention", "populations", "decay"),
     [
@@ -127,10 +133,12 @@ def test_integer_graphs_are_refused():
         ("lif_rockpool", "rockpool", 2, np.exp(-1e-4 / 0.0025)),
         ("cnn_sinabs", "sinabs", 6, 1.0),
         ("braille_snntorch", "snntorch", 3, None),
+        ("braille_noDelay_bias_zero", "snntorch", 3, None),
+        ("braille_noDelay_noBias_subtract", "snntorch", 3, None),
     ],
 )
 def test_the_published_graphs_are_read(file, convention, populations, decay):
-    graph = exchange.read(PUBLISHED / f"{file}.nir", convention)
+    graph = exchange.read(published(f"{file}.nir"), convention)
     neurons = [p for p in graph.populations.values() if p.neuron != INPUT]
     assert len(graph.populations) == populations
     if decay is not None:
@@ -141,12 +149,17 @@ def test_the_published_graphs_are_read(file, convention, populations, decay):
     assert simulate(graph, EventBatch.from_dense(x)).spikes[neurons[0].name].size == neurons[0].size
 
 
-@needs_published
+@pytest.mark.parametrize("name", ["bias_zero", "noBias_subtract"])
+def test_a_published_graph_whose_edges_lead_nowhere_is_refused(name):
+    with pytest.raises(DataError, match="lif"):
+        exchange.read(published(f"braille_noDelay_{name}_subgraph.nir"))
+
+
 def test_the_published_convolutional_network_computes_what_its_nodes_say():
     """The five weight layers of the Sinabs network by torch, one step of integrate-and-fire each."""
     torch = pytest.importorskip("torch")
-    graph = exchange.read(PUBLISHED / "cnn_sinabs.nir", "sinabs")
-    node = nir.read(PUBLISHED / "cnn_sinabs.nir", type_check=False)
+    graph = exchange.read(published("cnn_sinabs.nir"), "sinabs")
+    node = nir.read(published("cnn_sinabs.nir"), type_check=False)
     r = np.random.default_rng(0)
     x = torch.from_numpy((r.random((1, 2, 34, 34)) < 0.3).astype(np.float64))
     want = {}
