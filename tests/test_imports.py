@@ -96,6 +96,15 @@ def test_a_chip_engineer_needs_no_torch(part):
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_the_front_door_loads_no_torch_for_a_graph():
+    code = (
+        "import sys, snnkit; a = 'numpy' in sys.modules\n"
+        "from snnkit import energy_page, estimate, netx, quantise, simulate\n"
+        "sys.exit(a or 'torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_the_commands_help_loads_no_arrays():
     code = "import sys, snnkit.cli; sys.exit(not {'numpy', 'torch', 'numba', 'h5py'}.isdisjoint(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -14,7 +14,8 @@ import snnkit
 from snnkit import cli
 
 ROOT = Path(__file__).parents[1]
-PARTS = [f"snnkit.{module.name}" for module in pkgutil.iter_modules(snnkit.__path__) if module.ispkg]
+PARTS = ["snnkit"]
+PARTS += [f"snnkit.{module.name}" for module in pkgutil.iter_modules(snnkit.__path__) if module.ispkg]
 CONTRACTS = {part: importlib.import_module(part) for part in PARTS}
 NAMES = [(part, name) for part, module in CONTRACTS.items() for name in getattr(module, "__all__", ())]
 POINTER = re.compile(r"`snnkit((?:\.\w+)+)")
@@ -44,6 +45,16 @@ def test_a_contract_names_each_thing_once(part):
     names = CONTRACTS[part].__all__
     assert len(set(names)) == len(names)
     assert not [name for name in names if name.startswith("_")]
+
+
+def test_a_name_of_the_front_door_is_that_of_its_subpackage():
+    for name in snnkit.__all__:
+        found = getattr(snnkit, name)
+        homes = [m for part, m in CONTRACTS.items() if part != "snnkit" and name in getattr(m, "__all__", ())]
+        assert all(getattr(home, name) is found for home in homes)
+        assert inspect.ismodule(found) or found.__name__ == name
+    with pytest.raises(AttributeError, match="has no attribute 'Trainers'"):
+        _ = snnkit.Trainers
 
 
 def is_there(dotted):

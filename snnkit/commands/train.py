@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import GraphError
 from ..files import PathLike
 from ..training.config import load_config
 from ..training.run import load_data, validation_of
@@ -21,7 +20,7 @@ def train_run(
     resume: bool = False,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Train what the TOML file `config` says and write the best epoch's Graph (graph.h5); a summary.
+    """Train what the TOML file `config` says, which writes the best epoch's Graph (graph.h5); a summary.
 
     Of a network of one's own that no Graph can hold the summary says why, under "no_graph".
     """
@@ -31,15 +30,8 @@ def train_run(
     trainer.named = True
     trainer.fit(resume=resume)
     lowered: dict[str, str | None] = {"graph": str(folder / "graph.h5")}
-    about = {
-        "synthetic": data.synthetic,
-        "trained": trainer.record["started"],
-        "revision": trainer.record["revision"],
-    }
-    try:
-        trainer.graph(about).save(folder / "graph.h5")
-    except GraphError as error:  # a network of one's own is trained all the same
-        lowered = {"graph": None, "no_graph": str(error)}
+    if trainer.no_graph is not None:
+        lowered = {"graph": None, "no_graph": trainer.no_graph}
     return {
         "dataset": data.name,
         "synthetic": data.synthetic,

@@ -13,18 +13,21 @@ from .table import Dataset
 
 
 def search_path(root: PathLike | None, *below: str) -> list[Path]:
-    """Folders where a corpus may lie: `root`, else ``SNNKIT_DATA`` and the cache; and `below` in each."""
+    """Folders where a corpus may lie: `root`, else ``SNNKIT_DATA`` and the cache; and `below` in each.
+
+    They are absolute, so that an error that names them says where a `root` in the folder at hand was sought.
+    """
     if root is not None:
         bases = [Path(root)]
     else:
         bases = [Path(os.environ["SNNKIT_DATA"])] if os.environ.get("SNNKIT_DATA") else []
         bases.append(data_folder())
-    return [folder for base in bases for folder in (base, *(base / name for name in below))]
+    return [folder for base in map(Path.absolute, bases) for folder in (base, *(base / n for n in below))]
 
 
 def home(root: PathLike | None) -> Path:
     """Where what is fetched goes: `root`, else `data_folder`."""
-    return data_folder() if root is None else Path(root)
+    return data_folder() if root is None else Path(root).absolute()
 
 
 def find(root: PathLike | None, name: str, below: Sequence[str] = ()) -> Path:

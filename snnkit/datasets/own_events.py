@@ -152,18 +152,17 @@ def official(name: str, rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 def found(root: PathLike | None, path: str) -> Path:
     """The file or folder `path` under `root`, here, or under ``SNNKIT_DATA``.
 
-    Raises `DataError` naming where it was sought.
+    Raises `DataError` naming where it was sought, by absolute paths.
     """
-    if root is not None:
-        places = [Path(root) / path]
-    else:
-        places = [Path(path)]
-        if os.environ.get("SNNKIT_DATA"):
-            places.append(Path(os.environ["SNNKIT_DATA"]) / path)
+    bases = [Path(".") if root is None else Path(root)]
+    if root is None and os.environ.get("SNNKIT_DATA"):
+        bases.append(Path(os.environ["SNNKIT_DATA"]))
+    places = list(dict.fromkeys((base / path).absolute() for base in bases))
     for place in places:
         if place.exists():
             return place
-    raise DataError(f"{' and '.join(map(str, places))} does not exist; set root, or name another file.")
+    others = "".join(f", nor does {place}" for place in places[1:])
+    raise DataError(f"{places[0]} does not exist{others}; set root, or name another.")
 
 
 def _class_names(sources: dict[str, Source], classes: Sequence[str] | None) -> list[str]:

@@ -139,22 +139,34 @@ def _read(
                  "speakers", "kfold", over all recordings
     sensor_size  (W, H, P), where the class does not say it
     """
-    place = Path(save_to if save_to is not None else root if root is not None else data_folder())
+    place = Path(save_to if save_to is not None else root if root is not None else data_folder()).absolute()
     if not complete:
         kind = type(kind.__name__, (kind,), {"_check_exists": lambda self: True})
+
+    def make(**part: Any) -> Any:
+        try:
+            return kind(save_to=str(place), **part, **own)
+        except (OSError, RuntimeError) as error:  # what urllib and tonic's check of an archive raise
+            raise DataError(
+                f"{name} is not whole in {place}, and tonic could not fetch it ({error}); put its files "
+                "there, set save_to, or complete = false if they are fewer than tonic's."
+            ) from error
+
     takes = inspect.signature(kind.__init__).parameters
     made: dict[str, Any] = {}
     if "train" in takes:
-        made = {part: kind(save_to=str(place), train=part == "train", **own) for part in ("train", "test")}
+        made = {part: make(train=part == "train") for part in ("train", "test")}
     elif "split" in takes:
         for part in PARTS:
             try:
-                made[part] = kind(save_to=str(place), split=part, **own)
+                made[part] = make(split=part)
             except (ValueError, AssertionError, KeyError):
                 if part != "valid":  # some have no such part
                     raise
     else:
-        made = {"all": kind(save_to=str(place), **own)}
+        made = {"all": make()}
+    if empty := [part for part, one in made.items() if len(one) == 0]:
+        raise DataError(f"{name}: {empty[0]} has no recordings in {place}, where tonic looked; set save_to.")
     parts = {part: _lazy(one, f"{name}: {part}", sensor_size) for part, one in made.items()}
     names = max((data.classes for data in parts.values()), key=len)
     if any(not set(data.classes) <= set(names) for data in parts.values()):
@@ -181,8 +193,6 @@ def _key(start: str, made: dict[str, Any]) -> str | None:
 
 def _lazy(dataset: Any, name: str, sensor_size: tuple[int, ...] | None) -> EventDataset:
     """A tonic data set whose events are read when asked for; labels from `targets`, else from all items."""
-    if len(dataset) == 0:
-        raise DataError(f"{name} has no recordings where tonic looked for it.")
     size = sensor_size or getattr(dataset, "sensor_size", None)
     if size is None or any(n is None for n in size):
         raise ParameterError(f"{name} does not say its sensor_size; give sensor_size = [W, H, P].")

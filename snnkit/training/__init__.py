@@ -9,6 +9,8 @@ from typing import Any
 _HOME = {
     "Config": "config",
     "load_config": "config",
+    "parse_config": "config",
+    "load_data": "run",
     "readout_loss": "losses",
     "SpikingClassifier": "network",
     "build": "network",

@@ -20,7 +20,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ..datasets import Splits, augment
 from ..datasets.splits import Data
-from ..errors import CheckpointError, DataError, NonFiniteError, ParameterError
+from ..errors import CheckpointError, DataError, GraphError, NonFiniteError, ParameterError
 from ..events import EventBatch
 from ..files import PathLike, atomic
 from ..graph import Graph
@@ -47,7 +47,8 @@ class Trainer(Loop):
     """Trains a `SpikingClassifier`, or a module of one's own, as a `Config` says and keeps the best epoch.
 
     Everything random comes from ``config.train.seed``: weights, order of the samples (a permutation
-    of the pair seed, epoch), dropout, augmentation. The checkpoint is ``folder/last.pt``, see `Loop`.
+    of the pair seed, epoch), dropout, augmentation. The checkpoint is ``folder/last.pt``, see `Loop`; `fit`
+    leaves the best network as a Graph beside it, ``graph.h5``.
 
     config    the run
     data      splits to train and validate on; the test split is not touched
@@ -64,6 +65,7 @@ class Trainer(Loop):
 
     named     whether the configuration's ``[data]`` gives `data` again, as the commands say; checkpoint and
               Graph then find them by it. False: they must be handed over again
+    no_graph  why the best network has no place in a Graph, once `fit` has tried; None: it has one
     """
 
     network: Any
@@ -91,6 +93,7 @@ class Trainer(Loop):
                 "validate on; check [data] split and held_out."
             )
         self.facts, self.named = Facts.of(data), data.name == config.data.name
+        self.no_graph: str | None = None
         self._check_plane()
         if config.train.device == "cuda" and not torch.cuda.is_available():
             raise ParameterError(
@@ -179,20 +182,28 @@ class Trainer(Loop):
         """What checkpoint and Graph know of the data, as plain data."""
         return replace(self.facts, named=self.named).to_json()
 
-    def graph(self, metadata: dict[str, Any] | None = None) -> Graph:
-        """The network lowered, with what the run knows of its data and its outputs.
+    def graph(self) -> Graph:
+        """The network lowered, with what the run knows of its data, its outputs and itself.
 
         Raises `GraphError` naming the layer or operation that has no place in a Graph.
         """
         about: dict[str, Any] = {"classes": list(self.facts.classes), KEY: self.known}
         if self.named:
             about["data"] = self.config.data.model_dump(mode="json")
-        about |= self.runner.metadata() | (metadata or {})
+        about |= self.runner.metadata()
+        about |= {
+            "synthetic": self.data.synthetic,
+            "trained": self.record["started"],
+            "revision": self.record["revision"],
+        }
         shape = self.facts.shape[0] if len(self.facts.shape) == 1 else self.facts.shape
         return lower(self.network, shape, self.facts.dt, metadata=about)
 
     def fit(self, resume: bool = False) -> Any:
         """Train to the last epoch (or until patience ends) and return the best network.
+
+        Its Graph is in ``folder/graph.h5``; of one that no Graph can hold there is none, and a warning says
+        why, as `no_graph` does.
 
         Raises what `Loop.run` raises, and `DataError` if the folder can't be made.
         """
@@ -212,7 +223,13 @@ class Trainer(Loop):
         self._write_record()
         if self.best is not None:
             self.network.load_state_dict(self.best)
-        return self.network.eval()
+        self.network.eval()
+        try:
+            self.graph().save(self.folder / "graph.h5")
+        except GraphError as error:  # a network of one's own is trained all the same
+            self.no_graph = str(error)
+            _log.warning("no %s: %s", self.folder / "graph.h5", error)
+        return self.network
 
     def _start_epoch(self) -> int:
         train = self.config.train

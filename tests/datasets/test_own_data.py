@@ -1,8 +1,10 @@
 """Data sets of one's own by name: files of events, folders of sound, tonic's classes, a function."""
 
 import json
+import re
 import sys
 import types
+from urllib.error import URLError
 
 import h5py
 import numpy as np
@@ -376,6 +378,34 @@ def test_a_folder_without_sound_is_named(tmp_path, cache):
 # N-MNIST and tonic
 
 
+NOWHERE = {
+    "audio": {"root": "nowhere"},
+    "events": {"file": "nowhere"},
+    "nmnist": {"root": "nowhere"},
+    "mnist": {"root": "nowhere"},
+    "cifar10_subset": {"root": "nowhere"},
+    "spoken_digits": {"root": "nowhere", "fetch": False},
+    "shd": {"root": "nowhere", "fetch": False},
+    "tonic:NMNIST": {"save_to": "nowhere", "complete": False},
+}
+
+
+@pytest.mark.parametrize("name", NOWHERE)
+@pytest.mark.parametrize("anywhere", [False, True], ids=["here", "SNNKIT_DATA"])
+def test_a_relative_path_that_is_not_there_is_named_from_the_root(
+    name, anywhere, tmp_path, cache, monkeypatch
+):
+    """A path counts from the folder at hand, and the error says which that was."""
+    if name.startswith("tonic:"):
+        pytest.importorskip("tonic")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SNNKIT_DATA", raising=False)
+    if anywhere:
+        monkeypatch.setenv("SNNKIT_DATA", "data")
+    with pytest.raises(DataError, match=re.escape(str(tmp_path / "nowhere"))):
+        load(name, progress=False, **NOWHERE[name])
+
+
 def test_nmnist_from_its_folders_from_one_file_and_through_tonic_are_the_same(tmp_path, cache):
     pytest.importorskip("tonic")
     nmnist(tmp_path / "NMNIST")
@@ -429,6 +459,21 @@ def stand_in(monkeypatch):
 
     monkeypatch.setattr(tonic.datasets, "Waves", Waves, raising=False)
     return made
+
+
+@pytest.mark.parametrize("error", [URLError("no name"), RuntimeError("File not found or corrupted.")])
+def test_what_tonic_cannot_fetch_is_named_with_its_folder(tmp_path, cache, monkeypatch, error):
+    tonic = pytest.importorskip("tonic")
+
+    def fails(self, save_to, train=True):
+        raise error
+
+    name = f"Out{type(error).__name__}"
+    monkeypatch.setattr(tonic.datasets, name, type(name, (), {"__init__": fails}), raising=False)
+    monkeypatch.chdir(tmp_path)
+    where = re.escape(str(tmp_path / "waves"))
+    with pytest.raises(DataError, match=rf"{name} is not whole in {where}, and tonic could not fetch it"):
+        load(f"tonic:{name}", save_to="waves")
 
 
 def test_a_class_of_tonic_with_its_arguments(stand_in, tmp_path, cache):

@@ -13,6 +13,7 @@ from snnkit.commands.simulate import agreement, simulate_on_data
 from snnkit.commands.train import train_run
 from snnkit.datasets import Splits
 from snnkit.errors import CheckpointError, ConfigError, ParameterError, ShapeError
+from snnkit.graph import Graph
 from snnkit.neurons import LIF
 from snnkit.readouts import READOUTS
 from snnkit.training import Trainer, build, evaluate, load_network
@@ -138,7 +139,18 @@ def test_the_commands_take_one_that_is_named(task, tmp_path, monkeypatch):
     assert isinstance(load_network(out / "last.pt")[0], Skipping)
 
 
-def test_one_that_no_graph_can_hold_is_trained_all_the_same(task, config, tmp_path, monkeypatch):
+def test_its_folder_holds_its_graph(trained, task):
+    """As that of `snnkit train`: the best network's, with what the run knows."""
+    graph = Graph.load(trained.folder / "graph.h5")
+    assert trained.no_graph is None
+    assert graph.metadata["trained"] == trained.record["started"]
+    assert graph.metadata["synthetic"] is task.synthetic
+    found = agreement(trained.network, graph, task.valid, "float64", trained.config.model)
+    assert found["equal_cells"] == 1
+    assert found["spikes"] > 0
+
+
+def test_one_that_no_graph_can_hold_is_trained_all_the_same(task, config, tmp_path, monkeypatch, caplog):
     from snnkit.commands import train as training
 
     monkeypatch.setattr(training, "load_data", lambda config, progress=True: task)
@@ -147,6 +159,9 @@ def test_one_that_no_graph_can_hold_is_trained_all_the_same(task, config, tmp_pa
     done = train_run(tmp_path / "c.toml", tmp_path / "run", [f"model.network={named}"], progress=False)
     assert done["graph"] is None
     assert "multiplies spikes with spikes" in done["no_graph"]
+    assert f"no {tmp_path / 'run' / 'graph.h5'}: " in caplog.text
+    assert done["no_graph"] in caplog.text
+    assert not (tmp_path / "run" / "graph.h5").exists()
     assert (tmp_path / "run" / "last.pt").exists()
 
 
