@@ -208,7 +208,7 @@ def test_a_population_names_a_neuron_and_its_parameters(name, options):
 def test_an_unknown_neuron_or_option_names_what_there_is():
     with pytest.raises(ParameterError, match=r"known are .*lif"):
         resolve("lief")
-    with pytest.raises(ParameterError, match="hard, soft, none"):
+    with pytest.raises(ParameterError, match="hard, soft, subtract, none"):
         resolve("lif", {"reset": "gentle"})
     with pytest.raises(ParameterError, match="do not fit"):
         resolve("li", {"reset": "soft"})

@@ -6,6 +6,17 @@ stands. `LAYERS` and `OPERATIONS` are the tables of what is understood; a new la
 """
 
 from . import layers, operations  # noqa: F401  they enter their rows
-from .tracer import BATCH, LAYERS, OPERATIONS, STEPS, Met, Tracer, layer, operation, placed
+from .tracer import BATCH, LAYERS, OPERATIONS, STEPS, Met, Tracer, layer, lead_of, operation, placed
 
-__all__ = ["BATCH", "LAYERS", "OPERATIONS", "STEPS", "Met", "Tracer", "layer", "operation", "placed"]
+__all__ = [
+    "BATCH",
+    "LAYERS",
+    "OPERATIONS",
+    "STEPS",
+    "Met",
+    "Tracer",
+    "layer",
+    "lead_of",
+    "operation",
+    "placed",
+]

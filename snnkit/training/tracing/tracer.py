@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import math
 import operator
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -25,6 +26,14 @@ STEPS, BATCH = 7919, 7907
 IN_PLACE = {operator.iadd, operator.isub, operator.imul, operator.itruediv, "add_", "sub_", "mul_"}
 """Operations that write over their first argument."""
 
+FRAMEWORKS = {
+    "spikingjelly": "snnkit.training.tracing.spikingjelly",
+    "norse": "snnkit.training.tracing.norse",
+    "snntorch": "snnkit.training.tracing.snntorch",
+    "sinabs": "snnkit.training.tracing.sinabs",
+}
+"""Package of others → the module that enters its layers into `LAYERS`, read when one of them is first met."""
+
 _TORCH, _OURS = Path(torch.__file__).parent, Path(__file__).parents[2]
 
 
@@ -39,11 +48,25 @@ class Met:
         return f"layer {self.name!r} ({self.kind})"
 
 
+ONE_STEP = (
+    "Where forward loops over time, lower the module of one step, whose neurons keep their state themselves."
+)
+
 Handler = Callable[["Tracer", Met, Any, Value], Any]
 
 LAYERS: dict[type[nn.Module], Handler] = {}
 """Module class → what it does: ``handler(tracer, where, module, value)``; a subclass with the same
 `forward` has its parent's."""
+
+LEADS: dict[type[nn.Module], Callable[[Any], Shape]] = {}
+"""Class that computes in time → the axes before a step's own that its input has: ``axes(module)``, made of
+`STEPS` and `BATCH`; a module that is called step by step has (BATCH,)."""
+
+ALONE: set[type[nn.Module]] = set()
+"""Classes of `LAYERS` whose row is not their subclasses': these compute something else elsewhere."""
+
+BASES: set[type[nn.Module]] = set()
+"""Classes of `LAYERS` whose row is that of every class below without its own, whatever `forward` it has."""
 
 OPERATIONS: dict[Any, Callable[..., Any]] = {}
 """Function, or name of a tensor's method → ``operation(tracer, where, *arguments, **options)``."""
@@ -74,13 +97,48 @@ def handler_of(module: nn.Module) -> Handler | None:
 
     None for a class with another `forward` than that one's, which is gone into or refused.
     """
-    kinds = type(module).__mro__
-    known = next((kind for kind in kinds if kind in LAYERS), None)
-    if known is None:
+    kind = type(module)
+    for package in {k.__module__.split(".")[0] for k in kind.__mro__} & FRAMEWORKS.keys():
+        importlib.import_module(FRAMEWORKS[package])
+    rows = [k for k in kind.__mro__ if k in LAYERS and (k is kind or k not in ALONE)]
+    if not rows:
         return None
-    computes = next(kind for kind in kinds if "forward" in vars(kind))
-    same = issubclass(known, computes) or computes.__module__.startswith(("torch.nn.", "snnkit."))
-    return LAYERS[known] if same else None
+    computes = next(k for k in kind.__mro__ if "forward" in vars(k))
+    same = (
+        rows[0] in BASES
+        or issubclass(rows[0], computes)
+        or computes.__module__.startswith(("torch.nn.", "snnkit."))
+    )
+    return LAYERS[rows[0]] if same else None
+
+
+def lead_of(module: nn.Module) -> Shape:
+    """The axes before a step's own that the input of a module has, by the first layer that knows of time."""
+    return _lead_of(module) or (STEPS, BATCH)
+
+
+def _lead_of(module: nn.Module) -> Shape | None:
+    known = handler_of(module) is not None
+    rows = [k for k in type(module).__mro__ if k in LEADS and (k is type(module) or k not in ALONE)]
+    if rows or known:
+        return LEADS[rows[0]](module) if rows else None
+    return next((lead for part in module.children() if (lead := _lead_of(part)) is not None), None)
+
+
+def axes(lead: Shape) -> str:
+    """Axes before a step's own, as an error names them."""
+    names = {STEPS: "T", BATCH: "B", STEPS * BATCH: "T·B"}
+    return f"[{', '.join(names[n] for n in lead)}, …]"
+
+
+@dataclass(frozen=True)
+class State:
+    """What a neuron of others keeps from step to step, where its module hands it out.
+
+    layer  whose it is
+    """
+
+    layer: str
 
 
 class _Signal(fx.Proxy):
@@ -128,9 +186,9 @@ class _Follower(fx.Tracer):
     signal is computed by torch as it stands.
     """
 
-    def __init__(self, tracer: Tracer) -> None:
+    def __init__(self, tracer: Tracer, inputs: list[Any]) -> None:
         super().__init__()
-        self.tracer, self.inputs = tracer, iter(list(tracer.populations))
+        self.tracer, self.inputs = tracer, iter(inputs)
         self.values: dict[fx.Node, Value] = {}
         self.changed: dict[int, str] = {}  # id of a value → the operation that wrote over it
 
@@ -140,10 +198,17 @@ class _Follower(fx.Tracer):
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
         return attr_val  # parameters stand for themselves
 
+    def create_arg(self, a: Any) -> Any:
+        return None if isinstance(a, State) else super().create_arg(a)
+
     def create_proxy(
         self, kind: str, target: Any, args: Any, kwargs: Any, name: Any = None, type_expr: Any = None, *_: Any
     ) -> Any:
         return self._signal(self._done(kind, target, _plain(args), _plain(kwargs)))
+
+    def passed(self, module: nn.Module, value: Value) -> Any:
+        """What a part of the module that is followed makes of a value."""
+        return _plain(module(self._signal(value)))
 
     def _signal(self, result: Any) -> Any:
         """A value as what a `forward` holds; several in a tuple (what `split` gives) likewise."""
@@ -164,10 +229,11 @@ class _Follower(fx.Tracer):
             if not depends:
                 return called.forward(*args, **options)
             self._refuse_changed(f"layer {target!r} ({type(called).__name__}){_line()}", args)
-            if len(args) != 1 or options:
+            args = tuple(a for a in args if a is not None)
+            if len(args) != 1 or any(given is not None for given in options.values()):
                 raise GraphError(
                     f"layer {target!r} ({type(called).__name__}){_line()}: one tensor is expected; a state "
-                    "from outside or another argument has no place in a Graph."
+                    f"from outside or another argument has no place in a Graph. {ONE_STEP}"
                 )
             return self.tracer.apply(str(target), called, args[0])
         if not depends:
@@ -193,7 +259,7 @@ class _Follower(fx.Tracer):
         if argument.startswith("*"):
             raise GraphError(f"forward takes {argument}, which can't be followed; name every input.")
         if name is not None:
-            return self.tracer.value(name)
+            return self.tracer.value(name) if isinstance(name, str) else name
         if not default:
             raise GraphError(f"forward takes an input {argument!r} more; give one shape an input.")
         return default[0]
@@ -232,16 +298,34 @@ def _has_value(tree: Any) -> bool:
     return next(_values(tree), None) is not None
 
 
+class Made(Protocol):
+    """What makes a population: a neuron's module, or what one of others is here."""
+
+    def population(self, name: str, size: Shape) -> Population:
+        """The population called `name`, of this shape."""
+
+
+def _flat(tree: Any) -> list[Any]:
+    """What a module gives in order, out of tuples and lists, without states."""
+    if isinstance(tree, tuple | list):
+        return [one for part in tree for one in _flat(part)]
+    return [] if tree is None or isinstance(tree, State) else [tree]
+
+
 class Tracer:
     """Gathers the populations and projections that modules and operations make.
 
     populations  by name; the inputs first
     projections  in the order in which they are made
     compose      whether synapses that follow synapses become one projection, or are refused
+    lead         axes that the inputs have before a step's own
     """
 
-    def __init__(self, inputs: Mapping[str, Shape], compose: bool = False) -> None:
-        self.compose = compose
+    def __init__(
+        self, inputs: Mapping[str, Shape], compose: bool = False, lead: Shape = (STEPS, BATCH)
+    ) -> None:
+        self.compose, self.lead = compose, lead
+        self._follower: _Follower | None = None
         self.populations: dict[str, Population] = {}
         self.projections: list[Projection] = []
         for name, shape in inputs.items():
@@ -250,7 +334,7 @@ class Tracer:
     def value(self, name: str) -> Value:
         """The spikes of a population, in its own shape."""
         shape = self.populations[name].shape
-        return Value(shape, (Branch(name, shape, shape, shape),), (STEPS, BATCH))
+        return Value(shape, (Branch(name, shape, shape, shape),), self.lead)
 
     def run(self, module: nn.Module) -> list[Value]:
         """Follow `module` from the inputs there are; the values it returns.
@@ -258,8 +342,20 @@ class Tracer:
         Raises `GraphError` naming the first layer or operation that has no place in a Graph, with its line.
         """
         if handler_of(module) is not None:
-            return [self.apply("", module, self._first())]
-        follower = _Follower(self)
+            return _flat(self.apply("", module, self._first()))
+        return _flat(self._followed(module, list(self.populations)))
+
+    def inside(self, name: str, module: nn.Module, value: Value) -> Any:
+        """What a part of a layer's module makes of a value, whether it has a row or is gone into."""
+        if self._follower is not None:
+            return self._follower.passed(module, value)
+        if handler_of(module) is not None:
+            return self.apply(name, module, value)
+        return self._followed(module, [value])
+
+    def _followed(self, module: nn.Module, inputs: list[Any]) -> Any:
+        """What `module.forward` makes of values, or of the inputs with these names."""
+        self._follower = follower = _Follower(self, inputs)
         try:
             traced = follower.trace(module)
         except SnnkitError:
@@ -268,15 +364,17 @@ class Tracer:
             raise GraphError(
                 f"{type(module).__name__}.forward can't be followed "
                 f"({_first_line(error)}){_place_of(error)}; what goes to a Graph must not loop or branch "
-                "on the values of its input."
+                f"on the values of its input. {ONE_STEP}"
             ) from error
+        finally:
+            self._follower = None
         if (left := next(follower.inputs, None)) is not None:
             raise GraphError(
                 f"{type(module).__name__}.forward takes no input {left!r}; give one shape an input."
             )
         (found,) = next(n for n in traced.nodes if n.op == "output").args
-        every = list(found) if isinstance(found, tuple | list) else [found]
-        return [follower.values[n] if isinstance(n, fx.Node) and n in follower.values else n for n in every]
+        values: Any = follower.values
+        return fx.node.map_arg(found, lambda node: values.get(node, node))
 
     def apply(self, name: str, module: nn.Module, value: Any) -> Any:
         """What a module makes of a value; `name` is what a population it makes is called."""
@@ -293,10 +391,12 @@ class Tracer:
             )
         return handler(self, where, module, value)
 
-    def close(self, where: Met, module: Any, value: Value) -> Value:
-        """The population of a neuron's module, fed by `value`; its output."""
-        if value.lead != (STEPS, BATCH):
-            raise GraphError(f"{where} takes [T, B, …]; here time and batch are folded or swapped.")
+    def close(self, where: Met, module: Made, value: Value, lead: Shape = (STEPS, BATCH)) -> Value:
+        """The population of a neuron's module, fed by `value`; its output.
+
+        lead  axes before a step's own that the module takes
+        """
+        self.expect(where, value, lead)
         name = self._free(where.name or "out")
         wanted = {b.places for b in value.branches} - {None}
         (shape,) = wanted if len(wanted) == 1 else (value.shape,)
@@ -305,7 +405,16 @@ class Tracer:
         population = replace(module.population(name, value.shape), bias=bias)
         self.populations[name] = placed(population, shape)
         self.projections += value.projections(name, shape)
-        return self.value(name).reshaped(value.shape)
+        return self.value(name).reshaped(value.shape, value.lead)
+
+    def expect(self, where: Met, value: Value, lead: Shape = (STEPS, BATCH)) -> None:
+        """Raise `GraphError` naming both if `value` has other axes before a step's own than `lead`."""
+        if value.lead != lead:
+            why = "; called step by step it would see a single step"
+            raise GraphError(
+                f"{where} takes {axes(lead)} and gets {axes(value.lead)}"
+                f"{why if value.lead == (BATCH,) else ''}."
+            )
 
     def _free(self, name: str) -> str:
         """The name, with a number behind it if it is taken (a module that is used twice)."""
