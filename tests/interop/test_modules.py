@@ -12,6 +12,7 @@ from snnkit.delays import AxonalDelay, DelayedConv2d, DelayedLinear
 from snnkit.engine import simulate
 from snnkit.errors import GraphError
 from snnkit.events import EventBatch
+from snnkit.interop.modules import to_snnkit
 from snnkit.neurons import LIF
 from snnkit.training import lower
 
@@ -48,7 +49,7 @@ def in_its_dtype(module, given):
 
 
 def scaled(network, factor):
-    """The network in evaluation mode with new weights times a factor, of which most excite, so that it spikes."""
+    """The network in evaluation mode, with new weights times a factor, most of them above 0."""
     with torch.no_grad():
         for part in network.modules():
             if isinstance(part, nn.Linear | nn.Conv2d | DelayedLinear | DelayedConv2d):
@@ -497,3 +498,71 @@ def test_a_sinabs_network_with_snnkits_delays_between():
 def test_what_sinabs_has_and_a_graph_does_not_is_named(make, message):
     with pytest.raises(GraphError, match=message):
         lower(nn.Sequential(make()), 4, 1.0)
+
+
+# As snnkit's own modules
+
+
+def norses():
+    p = parameters(norse.LIFParameters, tau_syn_inv=400.0, tau_mem_inv=300.0, v_th=0.5, v_leak=0.1)
+    return norse.SequentialState(
+        nn.Conv2d(2, 3, 3),
+        norse.LIFCell(p),
+        nn.AvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(12, 20),
+        norse.IAFCell(),
+        norse.SequentialState(nn.Linear(20, OUTPUTS), norse.LIFBoxCell()),
+    )
+
+
+def snntorchs():
+    return nn.Sequential(
+        nn.Conv2d(2, 3, 3),
+        snntorch.Leaky(beta=0.8, init_hidden=True, spike_grad=heaviside),
+        nn.AvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(12, 20),
+        snntorch.Synaptic(0.5, 0.8, init_hidden=True, reset_mechanism="zero", spike_grad=heaviside),
+        nn.Linear(20, OUTPUTS),
+        snntorch.Lapicque(R=2.0, C=1.5, init_hidden=True, spike_grad=heaviside),
+    )
+
+
+def sinabses():
+    return nn.Sequential(
+        sinabs.Repeat(nn.Conv2d(2, 3, 3)),
+        sinabs.LIF(tau_mem=4.0, tau_syn=2.0, spike_threshold=0.25, min_v_mem=-0.5),
+        sinabs.Repeat(nn.Sequential(sinabs.SumPool2d(2), nn.Flatten())),
+        nn.Linear(12, OUTPUTS),
+        sinabs.IAF(spike_fn=activation.SingleSpike),
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "run"),
+    [(norses, with_state), (snntorchs, kept), (sinabses, batch_first)],
+    ids=["norse", "snntorch", "sinabs"],
+)
+def test_the_same_network_of_snnkits_modules(make, run):
+    network, x = scaled(make(), 4.0), spikes(0.3, 2, 6, 6)
+    ours = to_snnkit(network)
+    with torch.no_grad():
+        want, made = run(network, x), ours(x)
+    assert want.sum() > 20
+    assert torch.equal(made, want.to(made.dtype))
+    np.testing.assert_array_equal(simulated(ours, x)[0], want)
+    made = ours.train()(x)
+    made.sum().backward()
+    first = next(network.parameters())
+    assert first.grad is not None, "weights are shared, and learn"
+    assert first.grad.any()
+
+
+def test_what_has_no_module_of_snnkits_is_named():
+    with pytest.raises(GraphError, match=r"'1' \(RLeaky\): neurons with a loop; lower\(\) takes them"):
+        to_snnkit(nn.Sequential(nn.Linear(4, 4), snntorch.RLeaky(0.9, linear_features=4)))
+    with pytest.raises(GraphError, match=r"'0' \(LSNNCell\) has no counterpart"):
+        to_snnkit(norse.SequentialState(norse.LSNNCell()))
+    with pytest.raises(GraphError, match=r"'' \(Trained\) has no counterpart.* do not take \[T, B, …\]"):
+        to_snnkit(Trained())

@@ -20,6 +20,8 @@ OPTIONS = {
             for k in (0, 1)
         ),
         {"reset": "soft", "floor": True},
+        {"reset": "subtract", "strict": True},
+        {"reset": "subtract", "max_spikes": 3},
         {"reset": "hard", "strict": True, "floor": True, "refractory": True},
         *({"reset": r, "max_spikes": None, "floor": True} for r in ("hard", "soft", "none")),
         {"reset": "soft", "max_spikes": 2, "strict": True},

@@ -6,15 +6,34 @@ stands. `LAYERS` and `OPERATIONS` are the tables of what is understood; a new la
 """
 
 from . import layers, operations  # noqa: F401  they enter their rows
-from .tracer import BATCH, LAYERS, OPERATIONS, STEPS, Met, Tracer, layer, lead_of, operation, placed
+from .tracer import (
+    ALONE,
+    BASES,
+    BATCH,
+    LAYERS,
+    LEADS,
+    OPERATIONS,
+    STEPS,
+    Met,
+    Tracer,
+    handler_of,
+    layer,
+    lead_of,
+    operation,
+    placed,
+)
 
 __all__ = [
+    "ALONE",
+    "BASES",
     "BATCH",
     "LAYERS",
+    "LEADS",
     "OPERATIONS",
     "STEPS",
     "Met",
     "Tracer",
+    "handler_of",
     "layer",
     "lead_of",
     "operation",

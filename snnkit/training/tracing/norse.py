@@ -100,7 +100,8 @@ for _kind in (norse.LIFRecurrentCell, norse.LIFRecurrent):
     ALONE.add(_kind)
 LEADS[norse.Lift] = lambda module: (STEPS, BATCH)
 
-for _kind in (snn.SNNCell, snn.SNNRecurrentCell, snn.SNN, snn.SNNRecurrent, *vars(norse).values()):
-    gone_into = (norse.SequentialState,)
-    if isinstance(_kind, type) and issubclass(_kind, nn.Module) and _kind not in (*LAYERS, *gone_into):
+_OWN = [k for k in vars(norse).values() if isinstance(k, type) and issubclass(k, nn.Module)]
+for _kind in (snn.SNNCell, snn.SNNRecurrentCell, snn.SNN, snn.SNNRecurrent, *_OWN):
+    gone_into = _kind is norse.SequentialState or not _kind.__module__.startswith("norse.")
+    if _kind not in LAYERS and not gone_into:
         without_place("norse", _kind)
