@@ -3,6 +3,10 @@
 Whole networks in float64, 150 steps, beside the framework itself: every spike, every potential of a read-out.
 """
 
+import importlib
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -15,6 +19,8 @@ from snnkit.events import EventBatch
 from snnkit.interop.modules import to_snnkit
 from snnkit.neurons import LIF
 from snnkit.training import lower
+from snnkit.training.tracing import FRAMEWORKS, LEADS
+from snnkit.training.tracing.others import OTHERS
 
 functional = pytest.importorskip("spikingjelly.activation_based.functional")
 norse = pytest.importorskip("norse.torch")
@@ -566,3 +572,13 @@ def test_what_has_no_module_of_snnkits_is_named():
         to_snnkit(norse.SequentialState(norse.LSNNCell()))
     with pytest.raises(GraphError, match=r"'' \(Trained\) has no counterpart.* do not take \[T, B, …\]"):
         to_snnkit(Trained())
+
+
+def test_the_page_names_every_neuron_that_is_taken():
+    for rows in FRAMEWORKS.values():
+        importlib.import_module(rows)
+    page = (Path(__file__).parents[2] / "docs/coming-from.md").read_text()
+    table = "".join(line for line in page.splitlines() if line.startswith("|"))
+    taken = {kind.__name__ for kind in (*OTHERS, *LEADS) if kind.__module__.split(".")[0] in FRAMEWORKS}
+    assert len(taken) > 25
+    assert {name for name in taken if not re.search(rf"\b{name}\b", table)} == set()
