@@ -183,6 +183,22 @@ def test_spikingjellys_containers_of_loops_and_steps(rate):
     assert (loop.source, loop.delay.tolist(), loop.weight.shape) == ("2", 1, (20, 20))
 
 
+def test_linear_layers_before_loops_with_weights_of_their_own_are_multiplied():
+    jellys = nn.Sequential(
+        layer.Linear(INPUTS, 20),
+        layer.LinearRecurrentContainer(neuron.LIFNode(v_threshold=0.5), 20, 20, step_mode="m"),
+        layer.Linear(20, OUTPUTS),
+        neuron.LIFNode(step_mode="m", v_threshold=0.3),
+    )
+    graph = agrees(scaled(jellys, 2.0), in_time, spikes(0.3, INPUTS))
+    assert [p.weight.shape for p in graph.into("1")] == [(20, INPUTS), (20, 20)]
+    p = parameters(norse.LIFParameters, tau_syn_inv=400.0, tau_mem_inv=300.0, v_th=0.5)
+    norses = norse.SequentialState(
+        nn.Linear(INPUTS, 20), norse.LIFRecurrentCell(20, 20, p), nn.Linear(20, OUTPUTS), norse.LIFCell(p)
+    )
+    agrees(scaled(norses, 2.0), with_state, spikes(0.3, INPUTS))
+
+
 def test_what_spikingjelly_has_and_a_graph_does_not_is_named():
     def refused(message, *parts, mode="m"):
         network = nn.Sequential(*parts)

@@ -78,7 +78,7 @@ def _current(where: Met, part: Any) -> Neurons:
 @row(norse.LIFRecurrentCell, norse.LIFRecurrent)
 def _loop(tracer: Tracer, where: Met, part: Any, value: Value) -> Any:
     made = Neurons(**vars(_current(where, part)) | {"back": as_numbers(part.recurrent_weights)})
-    fed = sent(tracer, where, value, part.input_weights, None)
+    fed = sent(tracer, where, value, part.input_weights, None, compose=True)
     return fired(tracer, where, made, fed, lead(part)), State(where.name)
 
 

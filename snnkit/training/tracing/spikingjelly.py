@@ -145,7 +145,7 @@ def _loop(tracer: Tracer, where: Met, module: Any, value: Value) -> Any:
             "lowered, since nothing but synapses lies between the container's Linear and its spikes."
         )
     n = module.rc.in_features - module.sub_module_out_features
-    sent_on = sent(tracer, where, value, module.rc.weight[:, :n], module.rc.bias)
+    sent_on = sent(tracer, where, value, module.rc.weight[:, :n], module.rc.bias, compose=True)
     made = OTHERS[type(core)](where, core)
     back = as_numbers(module.rc.weight[:, n:])
     return fired(tracer, where, Neurons(**vars(made) | {"back": back}), sent_on, lead(module))
