@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import GraphError
-from ..neurons import IF, LI, LIF, CubaLIF, NeuronModule
+from ..neurons import IF, LI, LIF, CubaLIF, NeuronModule, Registered
 from ..training.tracing import BASES, BATCH, STEPS, Met, handler_of, lead_of
 from ..training.tracing.others import OTHERS, Neurons
 
@@ -180,5 +180,6 @@ MODULES: dict[str, Any] = {
     "if": lambda params, options: IF(**options),
     "cuba": _cuba,
     "li": _li,
+    "cuba_li": lambda params, options: Registered("cuba_li", dt=options["dt"], **params),
 }
 """Neuron of `OTHERS` → (its parameters, options that all have) → snnkit's module."""

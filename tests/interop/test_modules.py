@@ -31,6 +31,7 @@ from snntorch import utils  # noqa: E402
 from spikingjelly.activation_based import layer, neuron  # noqa: E402
 
 STEPS, BATCH, INPUTS, OUTPUTS = 150, 2, 12, 7
+READOUTS = ("li", "cuba_li")
 RATES = {"low": (0.05, 9.0), "high": (0.6, 4.0)}
 """Rate of the input and factor of the weights."""
 
@@ -71,7 +72,7 @@ def simulated(network, x):
     """Spikes of the lowered network's output, or its potentials, [T, B, …] flattened; and the Graph."""
     graph = lower(network, tuple(x.shape[2:]), 1.0)
     (out,) = graph.outputs
-    potential = graph.populations[out].neuron == "li"
+    potential = graph.populations[out].neuron in READOUTS
     events = EventBatch.from_dense(x.flatten(2).numpy())
     record = [(out, "v")] if potential else []
     result = simulate(graph, events, steps=STEPS, record=record, dtype="float64")
@@ -83,7 +84,7 @@ def agrees(network, run, x, most=1):
     made, graph = simulated(network, x)
     with torch.no_grad():
         want = run(network, x).flatten(2).numpy()
-    if graph.populations[graph.outputs[0]].neuron == "li":
+    if graph.populations[graph.outputs[0]].neuron in READOUTS:
         assert np.abs(want).max() > 0.1
         np.testing.assert_allclose(made, want, rtol=1e-9, atol=1e-9)
     else:
@@ -269,12 +270,15 @@ def test_norses_cells(kind, rate):
 
 
 @pytest.mark.parametrize("rate", RATES)
-def test_norses_loops_and_readouts(rate):
+@pytest.mark.parametrize("current", [False, True], ids=["LIBoxCell", "LICell"])
+def test_norses_loops_and_readouts(current, rate):
     p = parameters(norse.LIFParameters, tau_syn_inv=400.0, tau_mem_inv=300.0, v_th=0.5, v_leak=0.1)
     network = norse.SequentialState(
         norse.LIFRecurrentCell(INPUTS, 20, p),
         norse.SequentialState(nn.Linear(20, OUTPUTS), nn.Dropout(0.5)),
-        norse.LIBoxCell(parameters(norse.LIBoxParameters, tau_mem_inv=150.0)),
+        norse.LICell(parameters(norse.LIParameters, tau_syn_inv=90.0, tau_mem_inv=150.0))
+        if current
+        else norse.LIBoxCell(parameters(norse.LIBoxParameters, tau_mem_inv=150.0)),
     )
     share, factor = RATES[rate]
     agrees(scaled(network, factor), lambda net, x: with_state(net, x), spikes(share, INPUTS))
@@ -295,7 +299,7 @@ def test_norses_layers_in_time_with_snnkits_delays():
     ("make", "message"),
     [
         (lambda: norse.LSNNCell(), r"'1' \(LSNNCell\) has no place .* of norse's neurons IAFCell, .* have"),
-        (lambda: norse.LICell(), r"'1' \(LICell\) has no place"),
+        (lambda: norse.LICell(norse.LIParameters(v_leak=torch.tensor(1.0))), r"v_leak of a read-out must"),
         (lambda: norse.ConstantCurrentLIFEncoder(20), r"'1' \(ConstantCurrentLIFEncoder\) has no place"),
         (
             lambda: norse.LIBoxCell(norse.LIBoxParameters(v_leak=torch.tensor(1.0))),
@@ -486,6 +490,11 @@ def test_a_sinabs_network_that_is_squeezed_and_sums_its_pools():
     )
 
 
+def test_a_sinabs_readout_with_a_current():
+    out = sinabs.LIF(tau_mem=8.0, tau_syn=3.0, spike_fn=None, reset_fn=None)
+    agrees(scaled(nn.Sequential(nn.Linear(INPUTS, OUTPUTS), out), 3.0), batch_first, spikes(0.3, INPUTS))
+
+
 def test_a_sinabs_network_with_snnkits_delays_between():
     class Network(nn.Module):
         def __init__(self):
@@ -513,7 +522,7 @@ def test_a_sinabs_network_with_snnkits_delays_between():
             lambda: sinabs.LIF(4.0, reset_fn=activation.MembraneReset(0.2)),
             r"another reset_value sinabs adds to v",
         ),
-        (lambda: sinabs.ExpLeak(tau_mem=4.0, min_v_mem=-1.0), r"a read-out with tau_syn or min_v_mem"),
+        (lambda: sinabs.ExpLeak(tau_mem=4.0, min_v_mem=-1.0), r"a read-out with min_v_mem"),
         (lambda: sinabs.LIFRecurrent(4.0, nn.Linear(4, 4)), r"rec_connect must be a Linear without bias"),
     ],
 )

@@ -23,6 +23,7 @@ from .others import (
     Neurons,
     Spiking,
     current_based,
+    current_readout,
     each_step,
     fired,
     leaky,
@@ -88,6 +89,14 @@ def _readout(where: Met, part: Any) -> Neurons:
         raise GraphError(f"{where}: v_leak of a read-out must be 0.")
     lost = leak(part, part.p.tau_mem_inv)
     return readout(1 - lost, lost)
+
+
+@neurons(norse.LICell, norse.LI, lead=lead, states=_one)
+def _current_readout(where: Met, part: Any) -> Neurons:
+    if torch.as_tensor(part.p.v_leak).any():
+        raise GraphError(f"{where}: v_leak of a read-out must be 0.")
+    mem, syn = leak(part, part.p.tau_mem_inv), leak(part, part.p.tau_syn_inv)
+    return current_readout(1 - syn, 1 - mem, mem)
 
 
 @row(norse.Lift)

@@ -113,6 +113,12 @@ def readout(decay: Any, gain: Any) -> Neurons:
     return Neurons("li", {"decay": as_numbers(decay), "gain": as_numbers(gain)})
 
 
+def current_readout(decay_syn: Any, decay: Any, gain: Any, factor: Any = 1.0) -> Neurons:
+    """i ← decay_syn · i + factor · x; v ← decay · v + gain · i, which is also the output."""
+    params = {"decay_syn": as_numbers(decay_syn), "decay": as_numbers(decay), "gain": as_numbers(gain)}
+    return Neurons("cuba_li", params, factor=as_numbers(factor))
+
+
 Row = Callable[[Met, Any], Neurons]
 
 OTHERS: dict[type[nn.Module], Row] = {}

@@ -21,7 +21,17 @@ from torch.nn.modules.utils import _pair
 from ...errors import GraphError
 from ..branches import Shape, Value
 from .maps import as_numbers, pooled
-from .others import Neurons, Spiking, current_based, leaky, neurons, readout, without_leak, without_place
+from .others import (
+    Neurons,
+    Spiking,
+    current_based,
+    current_readout,
+    leaky,
+    neurons,
+    readout,
+    without_leak,
+    without_place,
+)
 from .tracer import BATCH, STEPS, Met, Tracer, axes
 from .tracer import layer as row
 
@@ -66,9 +76,9 @@ def _leaky(where: Met, part: Any) -> Neurons:
     mem, syn = part.alpha_mem_calculated, part.alpha_syn_calculated
     gain = as_numbers(1 - mem if part.norm_input else torch.ones_like(mem))
     if part.spike_fn is None:
-        if syn is not None or part.min_v_mem is not None:
-            raise GraphError(f"{where}: a read-out with tau_syn or min_v_mem has no place in a Graph.")
-        return readout(mem, gain)
+        if part.min_v_mem is not None:
+            raise GraphError(f"{where}: a read-out with min_v_mem has no place in a Graph.")
+        return readout(mem, gain) if syn is None else current_readout(syn, mem, gain, syn)
     if syn is None:
         return _looped(where, part, leaky(mem, gain, _at(where, part)))
     made = current_based(syn, mem, gain * as_numbers(syn), _at(where, part))
