@@ -61,7 +61,7 @@ def audio(
     if classes is not None:
         if unknown := [c for c in classes if c not in words]:
             raise ParameterError(
-                f"classes names {unknown[0]!r}, which no clip is of{choices(unknown[0], words)}."
+                f"classes names {unknown[0]!r}, which no clip is of{choices(unknown[0], words)}"
             )
         words = list(classes)
         clips = [clip for clip in clips if clip.label in words]

@@ -127,7 +127,7 @@ class Dividing:
         """Part → rows of `data` (with labels, speakers and a name); `column` [B] are official parts."""
         known = ("auto", "official", "random", "speakers", "kfold")
         if self.split not in known:
-            raise ParameterError(f"{data.name}: unknown split {self.split!r}{choices(self.split, known)}.")
+            raise ParameterError(f"{data.name}: unknown split {self.split!r}{choices(self.split, known)}")
         if self.split == "official" and column is None:
             raise ParameterError(
                 f"{data.name}: split = 'official', but nothing says which recording is in which part; take "
@@ -179,7 +179,7 @@ def _class_names(sources: dict[str, Source], classes: Sequence[str] | None) -> l
     names = [str(c) for c in classes]
     for c in names:
         if c not in every:
-            raise ParameterError(f"classes names {c!r}, which no recording is of{choices(c, sorted(every))}.")
+            raise ParameterError(f"classes names {c!r}, which no recording is of{choices(c, sorted(every))}")
     return names
 
 
@@ -348,7 +348,7 @@ def _groups(
 ) -> tuple[np.ndarray, dict[int, str]]:
     if column is None:
         if groups != "speaker":
-            raise DataError(f"{path} has no column {groups!r} for groups{choices(groups, known)}.")
+            raise DataError(f"{path} has no column {groups!r} for groups{choices(groups, known)}")
         return np.full(count, -1, np.int64), {}
     if len(column) != count:
         raise DataError(f"{path}: the column {groups!r} has {len(column)} values for {count} recordings.")

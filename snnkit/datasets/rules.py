@@ -35,7 +35,7 @@ class SplitRule:
 
     def __post_init__(self) -> None:
         if self.by not in RULES:
-            raise ParameterError(f"unknown split {self.by!r}{choices(self.by, RULES)}.")
+            raise ParameterError(f"unknown split {self.by!r}{choices(self.by, RULES)}")
         if self.folds < 3:
             raise ParameterError(f"folds = {self.folds}; train, valid and test need at least 3.")
         if not 0 <= self.fold < self.folds:

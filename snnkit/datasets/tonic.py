@@ -90,7 +90,7 @@ def reader(class_name: str) -> Callable[..., Parted]:
     kinds = require("tonic", "tonic").datasets
     known = [key for key, value in vars(kinds).items() if inspect.isclass(value)]
     if class_name not in known:
-        raise ParameterError(f"tonic has no data set {class_name!r}{choices(class_name, known)}.")
+        raise ParameterError(f"tonic has no data set {class_name!r}{choices(class_name, known)}")
     kind = vars(kinds)[class_name]
     theirs = {
         key: parameter.replace(annotation=Any, kind=inspect.Parameter.KEYWORD_ONLY)
