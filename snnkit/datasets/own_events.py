@@ -137,7 +137,8 @@ class Dividing:
             return official(data.name, {p: np.flatnonzero(column == k) for k, p in enumerate(PARTS)})
         by = self.split
         if by == "auto":
-            grouped = (data.speakers >= 0).all() and len(np.unique(data.speakers)) >= 3
+            known_of = data.speakers >= 0
+            grouped = known_of.any() and (not known_of.all() or len(np.unique(data.speakers)) >= 3)
             by = "speakers" if grouped else "random"
         return SplitRule(by, self.folds, self.fold, self.seed).rows(data.labels, data.speakers, data.name)
 

@@ -155,11 +155,16 @@ class Splits:
             if "all" not in made:
                 raise ParameterError(f"{name}: groups divide all=(x, y); parts given as such need none.")
             made["all"].speakers, names = numbered_groups(groups)
+            who = made["all"].speakers
+            if len(who) and (who < 0).all():
+                raise ParameterError(
+                    f"{name}: groups: all {len(who)} are blank; give who or what each sample belongs to, "
+                    "or leave groups out."
+                )
         first = next(iter(made.values()))
         if "all" in made:
             whole = made["all"]
-            who = whole.speakers if groups is not None else None
-            rows = rule_of(split).rows(whole.labels, who, name)
+            rows = rule_of(split).rows(whole.labels, None if groups is None else whole.speakers, name)
             made = {part: whole.subset(some) for part, some in rows.items()}
         check_classes(name, made["train"].labels, first.classes)
         return cls(

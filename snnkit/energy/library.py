@@ -75,11 +75,8 @@ def _listed(error: ValidationError) -> str:
         elif e["type"] == "missing":
             problems.append(f"{where} is missing")
         else:
-            problems.append(
-                f"{where}: {e['msg'].removeprefix('Value error, ').removesuffix('.')} (got {e['input']!r})"[
-                    :200
-                ]
-            )
+            message = e["msg"].removeprefix("Value error, ").removesuffix(".")
+            problems.append(f"{where}: {message} (got {e['input']!r})"[:200])
     return f"{len(problems)} problem{'s' * (len(problems) > 1)}: " + sentences(problems)
 
 

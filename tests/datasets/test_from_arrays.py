@@ -1,5 +1,7 @@
 """Data as people have them, samples first, become parts with time first; what can't be is named."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -188,7 +190,14 @@ def test_a_part_that_was_not_given_is_named():
 def test_a_rule_puts_every_recording_in_one_part(labels, by, seed):
     labels = np.array(labels)
     groups = np.arange(len(labels)) % 7 if by == "speakers" else None
-    rows = SplitRule(by, seed=seed).rows(labels, groups, "mine")
+    try:
+        rows = SplitRule(by, seed=seed).rows(labels, groups, "mine")
+    except ParameterError as error:  # of a class that only the two other parts could have
+        lost = labels == int(re.search(r"of class (\d)", str(error)).group(1))
+        assert by != "random"
+        assert len(set(np.flatnonzero(lost) if groups is None else groups[lost])) <= 2
+        return
+    assert set(labels[rows["train"]]) == set(labels)
     np.testing.assert_array_equal(np.sort(np.concatenate(list(rows.values()))), np.arange(len(labels)))
     assert all(len(some) for some in rows.values())
     if groups is not None:
@@ -203,6 +212,63 @@ def test_a_random_split_is_stratified_and_seeded():
     again, other = (SplitRule(seed=seed).rows(labels, None, "mine") for seed in (0, 1))
     assert (rows["test"] == again["test"]).all()
     assert (rows["test"] != other["test"]).any()
+
+
+@pytest.mark.parametrize("share", [None, 0.1, 0.3, 0.49])
+@pytest.mark.parametrize("few", [1, 2, 3, 4])
+def test_a_small_class_is_trained_on_first(few, share):
+    labels = np.repeat([0, 1], [40, few])
+    rows = SplitRule(share=share).rows(labels, None, "mine")
+    found = {part: int((labels[rows[part]] == 1).sum()) for part in PARTS}
+    assert sum(found.values()) == few
+    assert found["train"] >= 1
+    assert found["test"] == {1: 0, 2: 1, 3: 1}.get(few, found["test"]) >= found["valid"]
+    assert found["valid"] >= (few > 2)
+
+
+def test_folds_and_groups_that_leave_a_class_out_of_train_name_it():
+    labels, groups = np.repeat([0, 1], [20, 4]), np.repeat(np.arange(6), 4)
+    said = []
+    for fold in range(6):
+        try:
+            rows = SplitRule("kfold", folds=6, fold=fold).rows(labels, groups, "mine")
+        except ParameterError as error:
+            said.append(str(error))
+        else:
+            assert 1 in labels[rows["train"]]
+    assert len(said) == 2  # where its one group is in test, and in valid
+    assert all("leaves none of the 4 recordings of class 1 for train" in text for text in said)
+
+
+@pytest.mark.parametrize(("share", "of_each"), [(None, 3), (0.05, 1), (0.1, 2), (0.3, 6)])
+def test_a_share_of_the_groups_is_what_was_asked(share, of_each):
+    labels, groups = np.arange(80) % 2, np.arange(80) // 4
+    rows = SplitRule("speakers", share=share).rows(labels, groups, "mine")
+    assert [len(set(groups[rows[part]])) for part in PARTS] == [20 - 2 * of_each, of_each, of_each]
+
+
+@pytest.mark.parametrize(
+    "blank", ["", "  ", None, float("nan"), np.float64("nan"), np.datetime64("NaT")], ids=repr
+)
+@pytest.mark.parametrize("kind", [list, lambda x: np.array(x, object)], ids=["list", "array"])
+@pytest.mark.parametrize("by", ["speakers", "kfold"])
+def test_blank_groups_are_no_group(blank, kind, by):
+    who = ["ann", "bob", "cy", "dee", "eve"] * 4
+    who[7] = who[11] = blank
+    some = {"all": (counts(20), np.arange(20) % 2), "dt": 1.0, "groups": kind(who)}
+    with pytest.raises(ParameterError, match="recording 7 has no group, and 18 of 20 have one"):
+        Splits.from_arrays(**some, split=by)
+    splits = Splits.from_arrays(**some)
+    assert sorted(splits.speaker_names.values()) == ["ann", "bob", "cy", "dee", "eve"]
+    with pytest.raises(ParameterError, match="groups: all 20 are blank"):
+        Splits.from_arrays(**{**some, "groups": kind([blank] * 20)}, split=by)
+
+
+def test_blank_numbers_are_no_group():
+    who = np.arange(20.0) % 5
+    who[3] = np.nan
+    with pytest.raises(ParameterError, match="recording 3 has no group"):
+        Splits.from_arrays(all=(counts(20), np.arange(20) % 2), dt=1.0, groups=who, split="speakers")
 
 
 @pytest.mark.parametrize("grouped", [False, True])
@@ -249,7 +315,7 @@ def test_a_split_that_cannot_be_is_named(options, message):
 
 
 def test_too_few_samples_to_divide_are_named():
-    with pytest.raises(ParameterError, match="of 2 recordings leaves none for train"):
+    with pytest.raises(ParameterError, match="of 2 recordings leaves none for valid"):
         Splits.from_arrays(all=(counts(2), [0, 1]), dt=1.0)
 
 

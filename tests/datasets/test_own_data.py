@@ -110,6 +110,16 @@ def test_one_file_is_divided_by_its_column_or_a_rule(tmp_path, cache):
         load("events", **some, split="kfolds")
 
 
+def test_a_blank_speaker_of_a_file_is_no_speaker(tmp_path, cache):
+    columns, _ = camera(30)
+    who = np.array(["ann", "bob", "", "cy", "dee"])[np.arange(30) % 5]
+    np.savez(tmp_path / "a.npz", **columns, speaker=who)
+    for split in ("auto", "speakers", "kfold"):
+        with pytest.raises(ParameterError, match="events: recording 2 has no group, and 24 of 30 have one"):
+            load("events", root=tmp_path, file="a.npz", split=split)
+    assert load("events", root=tmp_path, file="a.npz", split="random").sizes["train"] == 22
+
+
 def test_classes_fix_the_numbering_and_a_subset(tmp_path, cache):
     own_events(tmp_path)
     files = {"root": tmp_path, "train": "train.h5", "test": "test.h5"}
