@@ -19,7 +19,7 @@ from ..files import PathLike, open_h5
 from .event_data import ArrayStore, EventDataset, Parted
 from .event_files import FileStore
 from .given import flat_events, shape_of
-from .labels import numbered
+from .labels import numbered, whole_numbers
 from .recordings import PARTS
 from .rules import SplitRule, numbered_groups
 from .stores import OneByOne, View, joined
@@ -304,7 +304,7 @@ def read_npz(path: Path, shape: Shape | None = None, groups: str = "speaker", or
             f"{path} has no {missing[0]!r}; expected t, x, offsets, labels, and perhaps y, p, classes, shape."
         )
     fields = [key for key in ("t", "x", "y", "p") if key in content]
-    offsets = content["offsets"].astype(np.int64)
+    offsets = whole_numbers(content["offsets"], f"{path}: offsets")
     count = len(content["labels"])
     sizes = {key: len(content[key]) for key in fields}
     falls = len(offsets) != count + 1 or offsets[0] != 0 or (np.diff(offsets) < 0).any()

@@ -14,6 +14,7 @@ from ..files import PathLike, open_h5
 from .encoding import encoded
 from .event_data import ArrayStore, EventDataset
 from .given import flat_events
+from .labels import whole_numbers
 from .own_events import READERS
 from .recordings import Recordings
 from .sound_files import read_wav
@@ -98,7 +99,7 @@ def _arrays(path: Path) -> tuple[list[np.ndarray], tuple[int, ...] | None]:
         raise DataError(f"{path} has no {missing[0]!r}; expected t, x, and perhaps y, p, offsets, shape.")
     fields = {key: content[key] for key in ("t", "x", "y", "p") if key in content}
     sizes = {key: len(value) for key, value in fields.items()}
-    offsets = np.asarray(content.get("offsets", [0, sizes["t"]]), np.int64)
+    offsets = whole_numbers(content.get("offsets", [0, sizes["t"]]), f"{path}: offsets")
     if not offsets.size:
         raise DataError(f"{path}: offsets is empty; they rise from 0 to the number of events, {sizes['t']}.")
     if set(sizes.values()) != {int(offsets[-1])} or offsets[0] != 0 or (np.diff(offsets) < 0).any():

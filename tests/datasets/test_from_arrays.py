@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snnkit.datasets import Binned, Frames, Splits
+from snnkit.datasets.labels import whole_numbers
 from snnkit.datasets.rules import SplitRule
 from snnkit.errors import DataError, ParameterError, ShapeError
 
@@ -106,6 +107,50 @@ def test_other_targets_are_left_as_they_are(y, outputs):
     assert len(splits.classes) == outputs
 
 
+def test_a_class_in_every_step_has_the_classes_that_there_are():
+    y = np.random.default_rng(0).integers(-1, 3, (8, 5))
+    y[0, 0], y[:4, 1] = 2, 0
+    for one in (y, y.tolist(), torch.as_tensor(y)):
+        splits = Splits.from_arrays(all=(counts(8), one), dt=1.0)
+        assert splits.classes == ["0", "1", "2"]
+    parts = {"train": (counts(4), y[:4] * 0), "test": (counts(4), y[4:] * 0 + 6)}
+    assert len(Splits.from_arrays(**parts, dt=1.0).classes) == 7  # over all parts
+    assert Splits.from_arrays(all=(counts(8), y), dt=1.0, classes=list("abcd")).classes == list("abcd")
+    one_hot = np.eye(4, dtype=int)[[0, 1, 2, 3] * 2]  # fewer than steps: of each output, as before
+    assert len(Splits.from_arrays(train=(counts(8), one_hot), dt=1.0).classes) == 4
+    clips = camera(8)
+    steps = np.zeros((8, 9), int)
+    steps[3, 4] = 5
+    splits = Splits.from_events(train=(clips, steps), dt=1.0)
+    assert len(splits.classes) == 6
+    assert splits.train.labels.shape == (8, 9)
+
+
+def test_real_targets_of_events_are_not_rounded():
+    splits = Splits.from_events(train=(camera(4), [0.5, 1.5, -0.25, 2.0]), dt=1.0)
+    assert splits.train.labels.tolist() == [0.5, 1.5, -0.25, 2.0]
+    assert splits.train.labels.dtype == np.float32
+
+
+@pytest.mark.parametrize("call", [Splits.from_arrays, Splits.from_events])
+def test_arrays_without_a_name_are_told_the_right_call(call):
+    with pytest.raises(ParameterError, match=r"give all=\(x, y\), dt=….*got 2 arguments without a name"):
+        call(counts(6), [0, 1] * 3)
+    with pytest.raises(ParameterError, match=r"give all=\(x, y\), dt=….*got no dt"):
+        call(all=(counts(6), [0, 1] * 3))
+
+
+@pytest.mark.parametrize("x", [[0.5, np.nan, 1.0], ["1", "2", "3"], [np.inf, 1, 2]])
+def test_numbers_that_are_not_whole_are_never_rounded(x):
+    with pytest.raises(DataError, match=r"mine: .*whole numbers are expected"):
+        whole_numbers(x, "mine")
+
+
+def test_whole_reals_are_whole_numbers():
+    assert whole_numbers([1.0, -2.0], "mine").tolist() == [1, -2]
+    assert whole_numbers([], "mine").dtype == np.int64
+
+
 def broken(place, value):
     x = counts(6) + 0.5
     x[place] = value
@@ -167,6 +212,21 @@ def broken(place, value):
             r"sample 1 has shape \[3, 4\]",
         ),
         ({"train": (np.array([["a"]] * 2)[:, :, None], [0, 1])}, ShapeError, "x is of <U1"),
+        (
+            {"train": (counts(2), [0, 1]), "lengths": {"train": [2.0, 2.7]}},
+            DataError,
+            r"arrays: train, lengths: value 1 is 2\.7, where whole numbers are expected",
+        ),
+        (
+            {"train": (counts(2), [[0, 1], [1]])},
+            ShapeError,
+            r"arrays: train, labels: element 1 has shape \[1\], element 0 \[2\]; all must be of one shape",
+        ),
+        (
+            {"train": ([np.zeros((3, 2)), [[1, 2], [3]]], [0, 1])},
+            ShapeError,
+            r"train, sample 1: element 1 has shape \[1\], element 0 \[2\]",
+        ),
         ({"train": (counts(2), [0.5, np.nan])}, DataError, "sample 1: its target is not finite"),
     ],
 )
@@ -423,10 +483,17 @@ def change(field, value):
     return clips
 
 
+def halves():
+    clips = [c.astype([("t", "<i8"), ("x", "<f8"), ("y", "<i2"), ("p", "?")]) for c in camera(4)]
+    clips[1]["x"][2] = 1.5
+    return clips
+
+
 @pytest.mark.parametrize(
     ("clips", "options", "message"),
     [
         (change("x", 6), {}, r"recording 3: event 7 has x = 6, outside 0\.\.5"),
+        (halves(), {}, r"recording 1, x: value 2 is 1\.5, where whole numbers are expected"),
         (change("y", -1), {}, r"event 7 has y = -1, outside 0\.\.3"),
         (change("t", -5), {}, "recording 3: time -5 µs; times must not be negative"),
         (camera(4), {"shape": (3,)}, "outside 0..2"),

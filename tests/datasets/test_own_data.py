@@ -255,6 +255,8 @@ def npz(path, **changes):
     [
         ({"offsets": None}, "has no 'offsets'; expected t, x, offsets, labels"),
         ({"labels": np.array([0, 1, 0])}, "3 labels need 4 offsets"),
+        ({"offsets": np.arange(5) * 40 + 0.5}, r"offsets: value 0 is 0\.5, where whole numbers are expected"),
+        ({"labels": np.array([0, 0.5, 1, 1])}, r"labels: value 1 is 0\.5, where whole numbers are expected"),
         ({"x": np.zeros(3, int)}, "offsets that rise from 0"),
         ({"labels": np.array([0, 1, {}, 1], object)}, "holds arrays of objects .* may run code"),
         ({"t": -camera(4)[0]["t"]}, "recording 0: time -.* must not be negative"),
