@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, ParameterError, choices, require
-from ..files import PathLike, open_h5
+from ..files import PathLike, open_h5, stamp, with_suffix
 from .event_data import ArrayStore, EventDataset, Parted
 from .event_files import FileStore
 from .given import flat_events, shape_of
@@ -203,9 +203,10 @@ def read(path: Path, shape: Shape | None, groups: str, origin: str) -> Source:
     """
     if path.is_dir():
         return _folder(path, shape, origin)
-    if path.suffix in (".h5", ".hdf5"):
+    suffix = path.suffix.lower()
+    if suffix in (".h5", ".hdf5"):
         return _heidelberg(path, shape, groups, origin)
-    if path.suffix == ".npz":
+    if suffix == ".npz":
         return read_npz(path, shape, groups, origin)
     raise DataError(
         f"{path}: expected .h5 (SHD's layout), .npz, or a folder with a folder of {', '.join(READERS)} files "
@@ -305,7 +306,12 @@ def read_npz(path: Path, shape: Shape | None = None, groups: str = "speaker", or
         )
     fields = [key for key in ("t", "x", "y", "p") if key in content]
     offsets = whole_numbers(content["offsets"], f"{path}: offsets")
-    count = len(content["labels"])
+    count = len(np.atleast_1d(content["labels"]))
+    if len(offsets) > 1 and count != len(offsets) - 1:
+        raise DataError(
+            f"{path}: {count} labels for {len(offsets) - 1} recordings ({len(offsets)} offsets); give a "
+            "label for each."
+        )
     sizes = {key: len(content[key]) for key in fields}
     falls = len(offsets) != count + 1 or offsets[0] != 0 or (np.diff(offsets) < 0).any()
     if falls or {int(offsets[-1])} != set(sizes.values()):
@@ -328,7 +334,6 @@ def read_npz(path: Path, shape: Shape | None = None, groups: str = "speaker", or
     labels, classes = numbered({"labels": content["labels"]}, given, str(path))
     known = [key for key, one in content.items() if len(np.atleast_1d(one)) == count]
     who, names = _groups(path, content.get(groups), groups, count, known)
-    stat = path.stat()
     data = EventDataset(
         store=ArrayStore(times, neurons, offsets, str(path)),
         rows=np.arange(count),
@@ -339,7 +344,7 @@ def read_npz(path: Path, shape: Shape | None = None, groups: str = "speaker", or
         shape=shape,
         allow_empty=True,
         name=path.stem,
-        key=f"{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}|{shape}|{origin}",
+        key=f"{stamp([path])}|{shape}|{origin}",
     )
     return Source(data=data, names=names, part=_parts(path, content.get("part")))
 
@@ -413,24 +418,27 @@ READERS: dict[str, Callable[[Path], np.ndarray]] = {
     ".dat": partial(_read_prophesee, "dat"),
     ".raw": partial(_read_prophesee, "evt3"),
 }
-"""Suffix of a file of one recording → structured array t (µs), x, y, p."""
+"""Suffix of a file of one recording, in small letters → structured array t (µs), x, y, p."""
+
+
+def _read_one(path: Path) -> np.ndarray:
+    return READERS[path.suffix.lower()](path)
 
 
 def _folder(path: Path, shape: Shape | None, origin: str) -> Source:
     """FOLDER/CLASS/*.SUFFIX, each file a recording, read when it is needed."""
-    files = sorted(p for p in path.glob("*/*") if p.suffix in READERS)
+    files = with_suffix(path, "*/*", READERS)
     if not files:
         raise DataError(
             f"{path} has no files for events; expected {path}/CLASS/ with files of {', '.join(READERS)}."
         )
     classes = sorted({p.parent.name for p in files})
     if shape is None:
-        shape = shape_of([READERS[p.suffix](p) for p in files])
+        shape = shape_of([_read_one(p) for p in files])
 
     def one(row: int) -> np.ndarray:
-        return flat_events(READERS[files[row].suffix](files[row]), shape, origin, str(files[row]))
+        return flat_events(_read_one(files[row]), shape, origin, str(files[row]))
 
-    stats = "\n".join(f"{p}:{p.stat().st_size}:{p.stat().st_mtime_ns}" for p in files)
     data = EventDataset(
         store=OneByOne(len(files), one, str(path)),
         rows=np.arange(len(files)),
@@ -441,6 +449,6 @@ def _folder(path: Path, shape: Shape | None, origin: str) -> Source:
         shape=shape,
         allow_empty=True,
         name=path.name,
-        key=f"{path.resolve()}|{shape}|{origin}|{stats}",
+        key=f"{stamp(files)}|{shape}|{origin}",
     )
     return Source(data=data, names={})

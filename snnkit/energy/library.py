@@ -33,7 +33,7 @@ def load_profile(profile: PathLike | Profile) -> Profile:
     if isinstance(profile, Profile):
         return _checked(profile, f"profile {profile.name!r}")
     path = Path(profile)
-    if path.suffix != ".toml":
+    if path.suffix.lower() != ".toml":
         path = FOLDER / f"{profile}.toml"
         if not path.is_file():
             raise ConfigError(
