@@ -68,9 +68,15 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def choices(name: str, known: Iterable[str]) -> str:
-    """As `nearest`; all known names, ``, known are a, b``, where none is like it."""
+    """The end of a sentence, its mark included: as `nearest`, or all known names where none is like it."""
     known = list(known)
-    return nearest(name, known) or f", known are {', '.join(known)}"
+    return nearest(name, known) or f", known are {', '.join(known)}."
+
+
+def sentences(problems: Iterable[str]) -> str:
+    """Problems in a row, ``a; b?; c.``, with one mark at the end of each."""
+    joined = "; ".join(problem.removesuffix(".") for problem in problems).replace("?; ", "? ")
+    return joined if joined.endswith("?") else f"{joined}."
 
 
 def listed(names: Iterable[str]) -> str:

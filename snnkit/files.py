@@ -3,6 +3,7 @@
 import hashlib
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,19 @@ def cache_folder() -> Path:
     if "SNNKIT_CACHE" in os.environ:
         return Path(os.environ["SNNKIT_CACHE"])
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "snnkit"
+
+
+def with_suffix(folder: Path, pattern: str, suffixes: Iterable[str]) -> list[Path]:
+    """Files of `folder` that `pattern` finds and that end so, in small or capital letters; sorted."""
+    known = tuple(suffixes)
+    return sorted(p for p in folder.glob(pattern) if p.suffix.lower() in known)
+
+
+def stamp(files: Iterable[Path]) -> str:
+    """What identifies the content of files for a cache: a digest of the path, size and time of each."""
+    stats = [(str(file.resolve()), file.stat()) for file in files]
+    text = "\n".join(f"{path}:{stat.st_size}:{stat.st_mtime_ns}" for path, stat in stats)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def check_digest(path: PathLike, expected: str, algorithm: str = "sha256") -> None:

@@ -86,7 +86,7 @@ def network_of(run: PathLike) -> Graph:
         if not there:
             raise DataError(f"{path} has neither graph.h5 nor last.pt; give the folder of a run.")
         path = there[0]
-    if path.suffix != ".pt":
+    if path.suffix.lower() != ".pt":
         return load(path)
     from ..training.checkpoint import facts_of, load_network  # PyTorch takes seconds to load
     from ..training.facts import KEY
@@ -124,7 +124,7 @@ def recordings(graph: Graph, file: Path) -> Data:
                 f"{file} is sound, and the network was trained on "
                 f"{known.get('name', 'data without a name')!r}, which is not; give events."
             )
-        clip = sound_of(file)
+        clip = sound_of(file, known.get("channel"))
         if known.get("features") == "mel":
             return mel_frames(clip, graph.dt, inputs, cache=False)
         data = heard(clip, int(known.get("seed", 0)))

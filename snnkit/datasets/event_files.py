@@ -20,6 +20,7 @@ from ..errors import DataError, ShapeError
 from ..files import PathLike, atomic_h5, open_h5
 from .batches import Binned, Data
 from .event_data import CHANNELS, EventDataset, Transform
+from .labels import whole_numbers
 from .splits import PARTS, Splits
 
 
@@ -85,7 +86,11 @@ class FileStore:
             e = int(np.argmax(wrong))
             row = int(rows[np.searchsorted(np.cumsum(counts), e, side="right")])
             raise DataError(f"{self.where(row)}: time {seconds[e]} s; times must be finite and not negative.")
-        neurons = np.concatenate(units).astype(np.int64) if len(rows) else np.zeros(0, np.int64)
+        neurons = (
+            whole_numbers(np.concatenate(units), f"{self.path}, units")
+            if len(rows)
+            else np.zeros(0, np.int64)
+        )
         return (seconds * 1e6).astype(np.int64), neurons, counts
 
     def _columns(self, rows: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -111,9 +116,10 @@ class FileStore:
 
 def _whole(path: Path, file: h5py.File, name: str) -> np.ndarray:
     try:
-        return np.asarray(file[name][()]).astype(np.int64)
+        content = file[name][()]
     except (OSError, RuntimeError, ValueError) as error:
         raise DataError(f"{path}: {name!r} can't be read ({error}); fetch the file again.") from error
+    return whole_numbers(content, f"{path}: {name}")
 
 
 def read_events(

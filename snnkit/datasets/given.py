@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from ..events import EventBatch
 from .batches import Binned, Data, Frames
 from .binning import bin_events
 from .event_data import EventDataset, from_events
-from .labels import as_array, numbered
+from .labels import as_array, numbered, whole_numbers
 
 LATE = 60_000_000
 """µs; a recording that begins later than this, and ten times its own span, has absolute timestamps."""
@@ -24,7 +25,7 @@ LEAST = 1000
 
 def parts_of_arrays(
     given: Mapping[str, tuple[Any, Any]],
-    dt: float,
+    dt: float | None,
     classes: Sequence[str] | None,
     lengths: Mapping[str, Any],
     name: str,
@@ -41,8 +42,11 @@ def parts_of_arrays(
     xs, limits = {}, {}
     for part, (x, _) in given.items():
         xs[part], found = _samples(x, f"{name}: {part}")
-        limits[part] = found if part not in lengths else as_array(lengths[part]).astype(np.int64)
-    labels, names = numbered({part: y for part, (_, y) in given.items()}, classes, name)
+        limits[part] = found
+        if part in lengths:
+            limits[part] = whole_numbers(lengths[part], f"{name}: {part}, lengths")
+    steps = {part: x.shape[1] for part, x in xs.items()}
+    labels, names = numbered({part: y for part, (_, y) in given.items()}, classes, name, steps)
     shapes = {part: x.shape[2:] for part, x in xs.items()}
     if len(set(shapes.values())) > 1:
         said = ", ".join(f"{part} {list(shape)}" for part, shape in shapes.items())
@@ -74,7 +78,7 @@ def parts_of_arrays(
 def _samples(x: Any, where: str) -> tuple[np.ndarray, np.ndarray]:
     """x as one array [B, T, …], and the steps of every sample int64 [B]; lists are padded with zeros."""
     if isinstance(x, list | tuple):
-        each = [as_array(one) for one in x]
+        each = [as_array(one, f"{where}, sample {i}") for i, one in enumerate(x)]
         if not each:
             raise DataError(f"{where} has no samples.")
         if odd := [i for i, one in enumerate(each) if one.shape[1:] != each[0].shape[1:] or one.ndim < 2]:
@@ -132,7 +136,7 @@ def _pieces(x: np.ndarray) -> list[np.ndarray]:
 
 def parts_of_events(
     given: Mapping[str, tuple[Sequence[np.ndarray], Any]],
-    dt: float,
+    dt: float | None,
     classes: Sequence[str] | None,
     *,
     shape: Sequence[int] | None = None,
@@ -143,26 +147,27 @@ def parts_of_events(
 ) -> dict[str, Data]:
     """Part → recordings of events in steps of `dt` ms, see `Splits.from_events`."""
     dt = step_length(dt)
-    labels, names = numbered({part: y for part, (_, y) in given.items()}, classes, name)
-    for part, (events, _) in given.items():
+    for part, (events, y) in given.items():
         if not len(events):
             raise DataError(f"{name}: {part} has no samples.")
-        if len(labels[part]) != len(events):
-            raise ShapeError(f"{name}: {part}: {len(labels[part])} labels for {len(events)} recordings.")
+        if len(y) != len(events):
+            raise ShapeError(f"{name}: {part}: {len(y)} labels for {len(events)} recordings.")
     if shape is None:
         shape = shape_of([e for events, _ in given.values() for e in events])
-    made: dict[str, Data] = {}
+    made: dict[str, Binned] = {}
     for part, (events, _) in given.items():
         flat = [
             flat_events(e, tuple(shape), origin, f"{name}: {part}, recording {i}")
             for i, e in enumerate(events)
         ]
         data: EventDataset = from_events(
-            flat, labels[part], math.prod(shape), classes=names, name=f"{name}: {part}"
+            flat, np.zeros(len(events)), math.prod(shape), name=f"{name}: {part}"
         )
         data.shape, data.allow_empty, data.name = tuple(shape), True, name
         made[part] = bin_events(data, dt, binary=binary, duration=duration)
-    return made
+    steps = {part: int(data.lengths.max()) for part, data in made.items()}
+    labels, names = numbered({part: y for part, (_, y) in given.items()}, classes, name, steps)
+    return {part: replace(data, labels=labels[part], classes=names) for part, data in made.items()}
 
 
 def shape_of(events: Sequence[np.ndarray]) -> tuple[int, ...]:
@@ -215,15 +220,15 @@ def flat_events(events: np.ndarray, shape: tuple[int, ...], origin: str, where: 
                 "Take origin = 'first' to count from its first event."
             )
     sizes = {"x": shape[-1]}
-    neuron = events["x"].astype(np.int64)
+    neuron = whole_numbers(events["x"], f"{where}, x")
     if len(shape) == 3:
         sizes["y"] = shape[1]
-        neuron = neuron + shape[2] * events["y"].astype(np.int64)
+        neuron = neuron + shape[2] * whole_numbers(events["y"], f"{where}, y")
         if shape[0] > 1:
             if "p" not in fields:
                 raise DataError(f"{where}: {shape[0]} polarities, but its events have no p.")
             sizes["p"] = shape[0]
-            neuron = neuron + shape[1] * shape[2] * events["p"].astype(np.int64)
+            neuron = neuron + shape[1] * shape[2] * whole_numbers(events["p"], f"{where}, p")
     for field, size in sizes.items():
         wrong = (events[field] < 0) | (events[field] >= size)
         if wrong.any():
@@ -242,7 +247,7 @@ def step_length(dt: Any) -> float:
     try:
         value = float(dt)
     except (TypeError, ValueError) as error:
-        raise ParameterError(f"dt = {dt!r}; it is a number, ms.") from error
+        raise ParameterError(f"dt = {dt!r}; give dt = …, the length of a step in ms.") from error
     if not (math.isfinite(value) and value > 0):
         raise ParameterError(f"dt = {value} ms; it must be above 0.")
     return value

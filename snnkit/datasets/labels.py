@@ -2,22 +2,57 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from ..errors import DataError, ParameterError, nearest
+from ..errors import DataError, ParameterError, ShapeError, nearest
 
 
-def as_array(x: Any) -> np.ndarray:
-    """An array of NumPy, of a torch tensor (0-d ones and those in a list are numbers) or of a list."""
+def as_array(x: Any, where: str = "the list") -> np.ndarray:
+    """An array of NumPy, of a torch tensor (0-d ones and those in a list are numbers) or of a list.
+
+    Raises `ShapeError` naming `where` and the first element whose shape is another than that of element 0.
+    """
     if is_tensor(x):
         return x.detach().cpu().numpy()
-    if isinstance(x, list | tuple):
-        return np.array([as_array(one)[()] if is_tensor(one) or np.ndim(one) == 0 else one for one in x])
-    return np.asarray(x)
+    if not isinstance(x, list | tuple):
+        return np.asarray(x)
+    if not any(is_tensor(one) for one in x):
+        with contextlib.suppress(ValueError, RuntimeError):  # of different lengths, or tensors further in
+            return np.array(x)
+    each = [as_array(one, where) for one in x]
+    if odd := next((i for i, one in enumerate(each) if one.shape != each[0].shape), None):
+        raise ShapeError(
+            f"{where}: element {odd} has shape {list(each[odd].shape)}, element 0 {list(each[0].shape)}; all "
+            "must be of one shape."
+        )
+    return np.array([one[()] for one in each])
+
+
+def whole_numbers(values: Any, where: str) -> np.ndarray:
+    """`values` as int64, none of them rounded.
+
+    Raises `DataError` naming `where` and the first that is no whole number.
+    """
+    given = as_array(values, where)
+    if given.dtype.kind in "iub":
+        return given.astype(np.int64)
+    if given.dtype.kind != "f":
+        if not given.size:
+            return given.astype(np.int64)
+        raise DataError(f"{where}: {given.dtype} where whole numbers are expected.")
+    wrong = ~np.isfinite(given) | (given != np.floor(given))
+    if wrong.any():
+        place = int(np.argmax(wrong.reshape(-1)))
+        raise DataError(
+            f"{where}: value {place} is {given.reshape(-1)[place]}, where whole numbers are expected; round "
+            "them as you mean it."
+        )
+    return given.astype(np.int64)
 
 
 def is_tensor(x: Any) -> bool:
@@ -27,20 +62,26 @@ def is_tensor(x: Any) -> bool:
 
 
 def numbered(
-    given: Mapping[str, Any], classes: Sequence[str] | None, name: str
+    given: Mapping[str, Any],
+    classes: Sequence[str] | None,
+    name: str,
+    steps: Mapping[str, int] | None = None,
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """Labels of every part as int64 [B], and the names of the classes in label order.
 
     given    part → whole numbers [B], or names [B], or other targets: reals [B], or anything of more axes,
              which are left as they are (reals as float32)
     classes  names in label order; None: names in sorted order over all parts, or the numbers from 0
+    steps    part → steps of its longest sample
 
-    Other targets have a class for each of their outputs: one, or as many as their last axis is long.
+    Whole numbers [B, T] over all steps are a class in every step (negative: none), numbered from 0 as [B]
+    are. Other targets have a class for each of their outputs: one, or as many as their last axis is long.
 
-    Raises `DataError` naming part and sample of a label that has no class, `ParameterError` for classes
-    that are named twice and for parts that do not have the same kind of label.
+    Raises `ShapeError` naming part and sample of lists that differ in length, `DataError` naming part and
+    sample of a label that has no class, `ParameterError` for classes that are named twice and for parts that
+    do not have the same kind of label.
     """
-    ys = {part: as_array(y) for part, y in given.items()}
+    ys = {part: as_array(y, f"{name}: {part}, labels") for part, y in given.items()}
     if classes is not None:
         classes = [str(c) for c in classes]
         if twice := next((c for c in classes if classes.count(c) > 1), None):
@@ -60,9 +101,16 @@ def numbered(
         if wrong.any():
             sample = int(np.argwhere(wrong)[0][0])
             raise DataError(f"{name}: {part}, sample {sample}: its target is not finite.")
+    if steps and all(_in_every_step(y, steps.get(part, 0)) for part, y in targets.items()):
+        top = max((int(y.max()) for y in targets.values() if y.size), default=-1) + 1
+        return targets, classes or [str(k) for k in range(max(top, 1))]
     widths = {y.shape[-1] if y.ndim > 1 else 1 for y in targets.values()}
     outputs = max(widths, default=1)
     return targets, classes or [str(k) for k in range(outputs)]
+
+
+def _in_every_step(y: np.ndarray, steps: int) -> bool:
+    return y.ndim == 2 and y.dtype.kind in "iub" and y.shape[1] >= steps > 0
 
 
 def _kind(y: np.ndarray, classes: Sequence[str] | None) -> str:

@@ -55,12 +55,12 @@ class Splits:
     @classmethod
     def from_arrays(
         cls,
-        *,
+        *unnamed: Any,
         train: Pair | None = None,
         valid: Pair | None = None,
         test: Pair | None = None,
         all: Pair | None = None,
-        dt: float,
+        dt: float | None = None,
         classes: Sequence[str] | None = None,
         lengths: Any = None,
         split: str | SplitRule | Mapping[str, Any] = "random",
@@ -84,7 +84,7 @@ class Splits:
 
         Raises `ParameterError`, `ShapeError` and `DataError` that name part, sample and step.
         """
-        given = _given(name, train=train, valid=valid, test=test, all=all)
+        given = _given(name, unnamed, dt, train=train, valid=valid, test=test, all=all)
         limits: Mapping[str, Any] = {} if lengths is None else {"all": lengths}
         if isinstance(lengths, Mapping):
             limits = lengths
@@ -99,12 +99,12 @@ class Splits:
     @classmethod
     def from_events(
         cls,
-        *,
+        *unnamed: Any,
         train: Pair | None = None,
         valid: Pair | None = None,
         test: Pair | None = None,
         all: Pair | None = None,
-        dt: float,
+        dt: float | None = None,
         classes: Sequence[str] | None = None,
         split: str | SplitRule | Mapping[str, Any] = "random",
         groups: Any = None,
@@ -124,12 +124,12 @@ class Splits:
 
         Raises as `from_arrays`.
         """
-        given = _given(name, train=train, valid=valid, test=test, all=all)
+        given = _given(name, unnamed, dt, train=train, valid=valid, test=test, all=all)
         made = parts_of_events(given, dt, classes, name=name, **sensor)
         return cls._of_parts(made, split, groups, name)
 
     @classmethod
-    def from_dataset(cls, dataset: Any = None, *, dt: float, **options: Any) -> Splits:
+    def from_dataset(cls, dataset: Any = None, *, dt: float | None = None, **options: Any) -> Splits:
         """Splits of a `torch.utils.data.Dataset` whose items are (sample, label), read into memory once.
 
         A sample is events, as for `from_events`, or dense, [T, N] or [T, C, H, W], as for `from_arrays`; the
@@ -155,11 +155,16 @@ class Splits:
             if "all" not in made:
                 raise ParameterError(f"{name}: groups divide all=(x, y); parts given as such need none.")
             made["all"].speakers, names = numbered_groups(groups)
+            who = made["all"].speakers
+            if len(who) and (who < 0).all():
+                raise ParameterError(
+                    f"{name}: groups: all {len(who)} are blank; give who or what each sample belongs to, "
+                    "or leave groups out."
+                )
         first = next(iter(made.values()))
         if "all" in made:
             whole = made["all"]
-            who = whole.speakers if groups is not None else None
-            rows = rule_of(split).rows(whole.labels, who, name)
+            rows = rule_of(split).rows(whole.labels, None if groups is None else whole.speakers, name)
             made = {part: whole.subset(some) for part, some in rows.items()}
         check_classes(name, made["train"].labels, first.classes)
         return cls(
@@ -244,8 +249,14 @@ def _itself(data: Data) -> Data:
     return data
 
 
-def _given(name: str, **parts: Pair | None) -> dict[str, Pair]:
-    """The parts that were given: all alone, or train and perhaps valid and test."""
+def _given(name: str, unnamed: Sequence[Any], dt: Any, **parts: Pair | None) -> dict[str, Pair]:
+    """The parts that were given: all alone, or train and perhaps valid and test; none of them unnamed."""
+    if unnamed or dt is None:
+        got = f"{len(unnamed)} arguments without a name" if unnamed else "no dt"
+        raise ParameterError(
+            f"{name}: give all=(x, y), dt=…, the samples with their labels and the length of a step in "
+            f"ms; or train=(x, y), valid=(x, y), test=(x, y), dt=…; got {got}."
+        )
     given = {part: pair for part, pair in parts.items() if pair is not None}
     if ("all" in given) == ("train" in given) or ("all" in given and len(given) > 1):
         got = ", ".join(given) or "nothing"
@@ -265,8 +276,8 @@ def _read(dataset: Any, where: str) -> Pair:
         item = dataset[i]
         if not isinstance(item, tuple | list) or len(item) != 2:
             raise DataError(f"{where}, item {i}: expected (sample, label), got {type(item).__name__}.")
-        samples.append(as_array(item[0]))
+        samples.append(as_array(item[0], f"{where}, item {i}"))
         labels.append(item[1])
     if labels and np.ndim(labels[0]) > 0:
-        return samples, np.stack([as_array(label) for label in labels])
+        return samples, as_array(labels, f"{where}, labels")
     return samples, labels

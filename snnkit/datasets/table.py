@@ -119,9 +119,7 @@ class Dataset:
         known = self.options()
         for key in own:
             if key not in known:
-                raise ParameterError(
-                    f"{self.name}: unknown option {key!r}{choices(key, (*known, *GENERAL))}."
-                )
+                raise ParameterError(f"{self.name}: unknown option {key!r}{choices(key, (*known, *GENERAL))}")
         if missing := [name for name, option in known.items() if option.required and name not in own]:
             raise ParameterError(f"{self.name} needs the option {missing[0]!r}.")
         function = self.function()
@@ -344,7 +342,7 @@ def _by_path(name: str) -> Dataset:
     function = getattr(module, tail, None)
     if not callable(function):
         known = [key for key, value in vars(module).items() if inspect.isfunction(value)]
-        raise ParameterError(f"{name!r}: {head} has no function {tail!r}{choices(tail, known)}.")
+        raise ParameterError(f"{name!r}: {head} has no function {tail!r}{choices(tail, known)}")
     return Dataset(
         name=name, title=f"{tail} of {head}", kind="any", read=function, validation="official",
         channels=None,

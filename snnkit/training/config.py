@@ -23,7 +23,7 @@ from pydantic import (
 
 from ..chips import CHIPS
 from ..datasets.table import Dataset, lookup
-from ..errors import ConfigError, SnnkitError, choices
+from ..errors import ConfigError, SnnkitError, choices, sentences
 from ..files import PathLike
 from ..readouts import READOUTS
 from .model import Model as Model
@@ -270,7 +270,7 @@ def _checked(tree: dict[str, Any], where: str, kind: type[Whole]) -> Whole:
     except ValidationError as error:
         problems = [explain(problem, kind, tree) for problem in error.errors()]
         count = f"{len(problems)} problem" + "s" * (len(problems) > 1)
-        raise ConfigError(f"{where} has {count}: " + "; ".join(problems) + ".") from None
+        raise ConfigError(f"{where} has {count}: {sentences(problems)}") from None
 
 
 def _override(tree: dict[str, Any], text: str, example: str = "train.epochs=3") -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -119,35 +119,41 @@ def measured(
 ) -> Evaluation:
     """What `evaluate` gives, of a network with the way it is run."""
     predictions, losses, spikes, batch_accuracies, metrics = [], 0.0, [], [], 0.0
+    counts, total = (goal.loss_count, goal.metric_count), np.zeros(2)
     neuron_steps: dict[int, float] = {}
     with evaluating(network.network):
         for start in range(0, len(data), batch):
             indices = np.arange(start, min(start + batch, len(data)))
             x, lengths, labels = as_tensors(data.batch(indices), network.network)
+            own = lengths
             if count_padding:
                 lengths = torch.full_like(lengths, x.shape[0])
-            out = network(x, lengths)
+            out = replace(network(x, lengths), lengths=own)
             predicted = out.scores.argmax(1)
             predictions.append(predicted.cpu().numpy())
             if goal.classes:
                 batch_accuracies.append((predicted == labels).float().mean().item())
-            if not goal.accuracy:
-                metrics += goal.metric(out, labels).item() * len(indices)
-            losses += goal.loss(out, labels).item() * len(indices)
+            number = [len(indices) if f is None else f(own, labels) for f in counts]
+            if not goal.accuracy and number[1]:
+                metrics += goal.metric(out, labels).item() * number[1]
+            if number[0]:
+                losses += goal.loss(out, labels).item() * number[0]
+            total = total + np.array(number)
             counted = []
             for i, s in enumerate(out.spikes):
                 inside = out.mask[: s.shape[0], :, None]
                 counted.append((s * inside).sum((0, 2)).cpu().numpy())
                 neuron_steps[i] = neuron_steps.get(i, 0.0) + inside.sum().item() * s.shape[2]
             spikes.append(np.stack(counted) if counted else np.zeros((0, len(indices))))
-    total = np.concatenate(spikes, 1)
+    all_spikes = np.concatenate(spikes, 1)
+    total = np.maximum(total, 1)  # of no step at all both are 0
     return Evaluation(
         np.asarray(data.labels, np.int64) if goal.classes else np.asarray(data.labels),
         np.concatenate(predictions),
-        losses / len(data),
-        total,
-        (total.sum(1) / np.array(list(neuron_steps.values()))).tolist(),
+        float(losses / total[0]),
+        all_spikes,
+        (all_spikes.sum(1) / np.array(list(neuron_steps.values()))).tolist(),
         list(data.classes),
         batch_accuracies,
-        None if goal.accuracy else metrics / len(data),
+        None if goal.accuracy else float(metrics / total[1]),
     )

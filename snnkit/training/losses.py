@@ -18,6 +18,8 @@ from ..errors import ParameterError
 
 Score = Callable[[Any, Tensor], Tensor]
 """``f(out, targets)`` → a scalar, mean over the batch; `out` is a `snnkit.training.network.Output`."""
+Count = Callable[[Tensor, Tensor], float]
+"""``f(lengths, targets)`` → the number, or sum of weights, that a mean over a batch is divided by."""
 
 
 def valid_steps(steps: int, lengths: Tensor) -> Tensor:
@@ -52,16 +54,22 @@ def _class_accuracy(out: Any, labels: Tensor) -> Tensor:
 
 
 def _steps_that_count(out: Any, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """v [T, B, C], targets [T, B, …] and mask [T, B] over the steps that all of them have."""
+    """v [T, B, C], targets [T, B, …] and mask [T, B] over the steps that all of them have.
+
+    Where a sample's own length is known, no step after it counts: its targets are padding there.
+    """
     steps = min(out.v.shape[0], targets.shape[1])
-    return out.v[:steps], targets.transpose(0, 1)[:steps], out.mask[:steps]
+    mask = out.mask[:steps]
+    if out.lengths is not None:
+        mask = mask & valid_steps(steps, out.lengths)
+    return out.v[:steps], targets.transpose(0, 1)[:steps], mask
 
 
 def _step_loss(out: Any, targets: Tensor) -> Tensor:
     """Cross entropy of v in every step that counts; targets [B, T], negative: not counted."""
     v, wanted, mask = _steps_that_count(out, targets)
     chosen = mask & (wanted >= 0)
-    return F.cross_entropy(v[chosen], wanted[chosen])
+    return F.cross_entropy(v[chosen], wanted[chosen]) if chosen.any() else 0 * v.sum()
 
 
 def _step_accuracy(out: Any, targets: Tensor) -> Tensor:
@@ -73,7 +81,12 @@ def _step_accuracy(out: Any, targets: Tensor) -> Tensor:
 def _trace_loss(out: Any, targets: Tensor) -> Tensor:
     """Mean squared error of v in every step that counts; targets [B, T, C]."""
     v, wanted, mask = _steps_that_count(out, targets)
-    return (v[mask] - wanted[mask].to(v.dtype)).square().mean()
+    return (v[mask] - wanted[mask].to(v.dtype)).square().mean() if mask.any() else 0 * v.sum()
+
+
+def _inside(lengths: Tensor, targets: Tensor) -> Tensor:
+    """Whether each step of the targets [B, T, …] is one of its sample, [B, T]."""
+    return valid_steps(targets.shape[1], lengths).T
 
 
 @dataclass(frozen=True)
@@ -84,12 +97,14 @@ class Target:
     fits    whether targets of so many axes, whole numbers or not, are of this kind
     loss    what is minimised
     metric  what epochs are chosen by, more is better
+    count   what both are means over; None: samples
     """
 
     about: str
     fits: Callable[[int, bool], bool]
     loss: Score
     metric: Score
+    count: Count | None = None
 
 
 TARGETS = {
@@ -104,12 +119,14 @@ TARGETS = {
         lambda axes, whole: axes == 2 and whole,
         _step_loss,
         _step_accuracy,
+        lambda lengths, targets: float((_inside(lengths, targets) & (targets >= 0)).sum()),
     ),
     "trace": Target(
         "potentials of the outputs, reals [B, T, C]",
         lambda axes, whole: axes == 3 and not whole,
         _trace_loss,
         lambda out, targets: -_trace_loss(out, targets),
+        lambda lengths, targets: float(_inside(lengths, targets).sum()),
     ),
 }
 """Name → kind of targets; another is another row."""
@@ -122,12 +139,15 @@ class Objective:
     loss, metric  ``f(out, targets)`` → a scalar, see `Score`
     classes       whether targets are classes [B], so that accuracy and confusion have a meaning
     accuracy      whether `metric` is the share of samples classified correctly
+    loss_count, metric_count  what each is a mean over; None: samples
     """
 
     loss: Score
     metric: Score
     classes: bool
     accuracy: bool
+    loss_count: Count | None = None
+    metric_count: Count | None = None
 
 
 def objective(
@@ -158,15 +178,28 @@ def objective(
             f"(those that have: {known}); give train.loss = 'package.module:function' or Trainer(loss=…)."
         )
     own = metric is None and classes
+    count = None if kind is None else TARGETS[kind].count
+    loss_count, metric_count = (None if given is not None else count for given in (loss, metric))
     if loss is None:
-        loss = TARGETS[str(kind)].loss if weights is None else _weighted(torch.tensor(list(weights)))
+        loss = TARGETS[str(kind)].loss
+        if weights is not None:
+            loss, loss_count = _weighted(torch.tensor(list(weights)))
     if metric is None:
         metric = TARGETS[kind].metric if kind is not None else _negative(loss)
-    return Objective(loss=loss, metric=metric, classes=classes, accuracy=own)
+    return Objective(
+        loss=loss, metric=metric, classes=classes, accuracy=own, loss_count=loss_count,
+        metric_count=metric_count,
+    )  # fmt: skip
 
 
-def _weighted(weights: Tensor) -> Score:
-    return lambda out, labels: readout_loss(out.scores, labels, weights.to(out.scores))
+def _weighted(weights: Tensor) -> tuple[Score, Count]:
+    """The weighted cross entropy, and its divisor: the sum of weights; the samples, for mixed labels."""
+
+    def count(lengths: Tensor, labels: Tensor) -> float:
+        mixed = labels.ndim > 1
+        return len(labels) if mixed else float(weights.double()[labels.cpu()].sum())
+
+    return lambda out, labels: readout_loss(out.scores, labels, weights.to(out.scores)), count
 
 
 def _negative(loss: Score) -> Score:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from ..delays import VERSIONS
-from ..errors import ParameterError, choices, listed
+from ..errors import ParameterError, choices, listed, sentences
 from ..neurons import MODULES, NEURONS, SURROGATES, resolve
 from ..neurons.modules import arguments_of, module_of
 from ..readouts import READOUTS
@@ -205,7 +205,7 @@ class Model(Section):
     def _is_a_network(self) -> Model:
         problems = list(dict.fromkeys(self._problems()))
         if problems:
-            raise ValueError("; ".join(problems))
+            raise ValueError(sentences(problems))
         return self
 
     def _problems(self) -> Iterator[str]:

@@ -241,7 +241,9 @@ def imported(text: str, key: str) -> Any:
     finally:
         sys.path.remove(here)
     if not callable(getattr(found, name, None)):
-        raise ConfigError(f"{key} = {text!r}: {module} has no function {name!r}{nearest(name, dir(found))}.")
+        raise ConfigError(
+            f"{key} = {text!r}: {module} has no function {name!r}{nearest(name, dir(found)) or '.'}"
+        )
     return getattr(found, name)
 
 
