@@ -12,7 +12,7 @@ import inspect
 import os
 import sys
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -124,9 +124,12 @@ class Dataset:
                 )
         if missing := [name for name, option in known.items() if option.required and name not in own]:
             raise ParameterError(f"{self.name} needs the option {missing[0]!r}.")
-        function = self.function()
-        taken = inspect.signature(function).parameters
-        return function(**{name: value for name, value in general.items() if name in taken}, **own)
+        taken = self.named()
+        return self.function()(**{name: value for name, value in general.items() if name in taken}, **own)
+
+    def named(self) -> Collection[str]:
+        """The names of the parameters of `read`."""
+        return inspect.signature(self.function()).parameters.keys()
 
 
 _HERE = __package__

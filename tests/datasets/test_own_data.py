@@ -498,6 +498,10 @@ def test_a_function_gives_splits(module):
     assert parse_config(config.model_dump(mode="json")) == config
     with pytest.raises(ConfigError, match=r"unknown key 'smaples', did you mean 'samples'\?"):
         parse_config({"data": {"name": name, "smaples": 20}})
+    for given in ({"binary": True}, {"held_out": "ann", "limit": 3}, {"channels": 5}):
+        said = " and ".join(given)
+        with pytest.raises(ParameterError, match=f"{name}: {said} would have no effect; the function makes"):
+            load(name, **given)
     assert load(name, kind="images").shape == (1, 6, 5)
     with pytest.raises(DataError, match="own_of_mine:mine gave NoneType; expected Splits"):
         load(name, kind="nothing")
