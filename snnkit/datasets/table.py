@@ -285,7 +285,7 @@ DATASETS: dict[str, Dataset] = {
             read=f"{_HERE}.mnist:mnist",
             files="MNIST/raw",
             attribution=(
-                "MNIST, Yann LeCun and Corinna Cortes, CC BY-SA 3.0 "
+                "MNIST, Yann LeCun and Corinna Cortes, made of data of NIST, CC BY-SA 3.0 "
                 "(https://creativecommons.org/licenses/by-sa/3.0/)."
             ),
         ),
@@ -295,7 +295,10 @@ DATASETS: dict[str, Dataset] = {
             kind="images",
             read=f"{_HERE}.mnist:fashion_mnist",
             files="FashionMNIST/raw",
-            attribution="Fashion-MNIST, Zalando SE, https://github.com/zalandoresearch/fashion-mnist, MIT.",
+            attribution=(
+                "Fashion-MNIST, Zalando SE 2017, https://github.com/zalandoresearch/fashion-mnist, MIT "
+                "(its file LICENSE)."
+            ),
         ),
         Dataset(
             name="digits",
@@ -303,8 +306,8 @@ DATASETS: dict[str, Dataset] = {
             kind="images",
             read=f"{_HERE}.scikit_digits:scikit_digits",
             attribution=(
-                "Optical Recognition of Handwritten Digits, E. Alpaydin and C. Kaynak, UCI Machine Learning "
-                "Repository 1998, https://doi.org/10.24432/C50P49, CC BY 4.0 "
+                "Test part of Optical Recognition of Handwritten Digits, E. Alpaydin and C. Kaynak, UCI "
+                "Machine Learning Repository 1998, https://doi.org/10.24432/C50P49, CC BY 4.0 "
                 "(https://creativecommons.org/licenses/by/4.0/)."
             ),
         ),
