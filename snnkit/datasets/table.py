@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from ..errors import ParameterError, choices, nearest
+from ..errors import ParameterError, choices, nearest, nearest_module
 
 KINDS = ("events", "sound", "images", "any")
 VALIDATION = ("auto", "official", "speakers", "random", "none", "test")
@@ -345,7 +345,8 @@ def _by_path(name: str) -> Dataset:
         module = importlib.import_module(head)
     except ImportError as error:
         raise ParameterError(
-            f"{name!r}: {head} could not be imported ({error}); it is looked for in {here} and on PYTHONPATH."
+            f"{name!r}: {head} could not be imported ({error}); it is looked for in {here} and on PYTHONPATH"
+            f"{nearest_module(head) or '.'}"
         ) from error
     function = getattr(module, tail, None)
     if not callable(function):
