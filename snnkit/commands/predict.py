@@ -217,7 +217,8 @@ def prediction_table(found: Sequence[Prediction]) -> Table:
     """Class, its score and when it was decided, a row a recording."""
     table = Table()
     for column in ("file", "recording", "class", "score", "ms long", "read for ms", "decided after ms"):
-        table.add_column(column, justify="left" if column in ("file", "class") else "right")
+        # the end of a path tells files apart: it is folded
+        table.add_column(column, justify="left" if column in ("file", "class") else "right", overflow="fold")
     for p in found:
         when = "never ahead" if p.decided_ms is None else f"{p.decided_ms:g}"
         score, long, read = f"{p.scores[p.label]:.4g}", f"{p.length_ms:g}", f"{p.read_ms:g}"

@@ -3,9 +3,12 @@
 import time
 
 import numpy as np
+import pytest
 
 from snnkit import engine
 from snnkit.commands import simulate as command
+from snnkit.commands.data import parse_pairs
+from snnkit.errors import ConfigError
 from tests.helpers.networks import network, spikes
 
 
@@ -36,3 +39,25 @@ def test_the_first_call_is_told_apart_from_an_inference(tmp_path, monkeypatch):
     assert {k: v for k, v in plain.items() if k not in timed} == {
         k: v for k, v in late.items() if k not in timed
     }
+
+
+def test_a_key_that_only_the_networks_own_data_have_needs_no_name(tmp_path):
+    graph = network(sizes=(21, 10, 3))
+    events = spikes(samples=40, steps=20)
+    for file, labels in (("mine.npz", np.arange(40) % 3), ("other.npz", (np.arange(40) + 1) % 3)):
+        np.savez(
+            tmp_path / file, t=events.times * 10_000, x=events.neurons, offsets=events.offsets,
+            labels=labels, shape=21,
+        )  # fmt: skip
+    own = {"name": "events", "root": str(tmp_path), "file": "mine.npz", "split": "random", "seed": 3}
+    graph.metadata["data"] = own
+    graph.save(tmp_path / "graph.h5")
+    right = [
+        command.simulate_on_data(tmp_path / "graph.h5", "train", asked)["accuracy"]
+        for asked in ([], ["file=mine.npz"], ["file=other.npz"], ["events", *(f"{k}={own[k]}" for k in own)])
+    ]
+    assert right[0] == right[1] == right[3] != right[2]
+    with pytest.raises(ConfigError, match=r"unknown key 'flie', did you mean 'file'\?"):
+        parse_pairs(["flie=other.npz"], "events")
+    assert parse_pairs(["data.file=a.npz", "dt=5"], "events") == {"file": "a.npz", "dt": 5.0}
+    assert parse_pairs(["shd", "dt=5"], "events") == {"name": "shd", "dt": 5.0}
