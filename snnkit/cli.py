@@ -56,7 +56,7 @@ def show(result: dict[str, Any], title: str, as_json: bool) -> None:
     table = Table(title=title, title_justify="left", show_header=False)
     for key, value in result.items():
         if isinstance(value, float):
-            value = f"{value:.4g}"
+            value = f"{value:.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
         elif isinstance(value, (dict, list)):
             value = json.dumps(value)
         table.add_row(key.replace("_", " "), escape(str(value)))

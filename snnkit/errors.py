@@ -5,6 +5,8 @@ A message says what was wrong, where, and what would be right.
 
 import difflib
 import importlib
+import importlib.util
+import pkgutil
 from collections.abc import Iterable
 from types import ModuleType
 
@@ -65,6 +67,22 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """``, did you mean 'x'?`` with the known name that is most like `name`; empty if none is."""
     near = difflib.get_close_matches(str(name), list(known), 1)
     return f", did you mean {near[0]!r}?" if near else ""
+
+
+def nearest_module(path: str) -> str:
+    """As `nearest`, for the dotted path of a module; empty where it is there, or nothing is like it."""
+    parts = path.split(".")
+    inside: Iterable[str] | None = None
+    for i, part in enumerate(parts):
+        try:
+            spec = importlib.util.find_spec(".".join(parts[: i + 1]))
+        except (ImportError, ValueError):  # what is above it can't be imported, or is no package
+            return ""
+        if spec is None:
+            near = difflib.get_close_matches(part, {m.name for m in pkgutil.iter_modules(inside)}, 1)
+            return f", did you mean {'.'.join([*parts[:i], *near, *parts[i + 1 :]])!r}?" if near else ""
+        inside = spec.submodule_search_locations
+    return ""
 
 
 def choices(name: str, known: Iterable[str]) -> str:

@@ -20,7 +20,13 @@ from ..events import EventBatch
 from .event_data import ranges
 
 
-@dataclass
+def told(classes: Sequence[str], dt: float, shape: Sequence[int]) -> str:
+    """The classes, the first of them by name, step and shape of data in one line."""
+    some = ", ".join(map(str, classes[:5])) + ", …" * (len(classes) > 5)
+    return f"{len(classes)} classes ({some}), steps of {dt:g} ms, each of shape {list(shape)}"
+
+
+@dataclass(repr=False)
 class Binned:
     """Recordings in steps of `dt` ms.
 
@@ -51,6 +57,9 @@ class Binned:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __repr__(self) -> str:
+        return f"{self.name}: {len(self)} recordings; {told(self.classes, self.dt, self.shape)}"
 
     @property
     def lengths(self) -> np.ndarray:
@@ -112,7 +121,7 @@ class Binned:
         return len(self.events.times) / cells if cells else 0.0
 
 
-@dataclass
+@dataclass(repr=False)
 class Frames:
     """Recordings as analogue frames (mel spectra): `Binned` with real-valued input in every cell.
 
@@ -141,6 +150,9 @@ class Frames:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __repr__(self) -> str:
+        return f"{self.name}: {len(self)} recordings; {told(self.classes, self.dt, self.shape)}"
 
     @property
     def events(self) -> EventBatch:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, ParameterError
-from .batches import Binned
+from .batches import Binned, told
 from .batches import Data as Data
 from .given import parts_of_arrays, parts_of_events
 from .labels import as_array
@@ -25,7 +25,7 @@ Pair = tuple[Any, Any]
 """Samples and their labels."""
 
 
-@dataclass
+@dataclass(repr=False)
 class Splits:
     """Three parts of a dataset, each made when it is first asked for.
 
@@ -51,6 +51,11 @@ class Splits:
 
     def __post_init__(self) -> None:
         self.shape = tuple(self.shape) or (self.channels,)
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{part} {self.sizes.get(part, '?')}" for part in self.parts)
+        made_up = ", synthetic" if self.synthetic else ""
+        return f"{self.name}{made_up}: {sizes}; {told(self.classes, self.dt, self.shape)}"
 
     @classmethod
     def from_arrays(

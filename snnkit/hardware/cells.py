@@ -205,7 +205,7 @@ def _unit(where: str, p: Population, membrane: Membrane, graph: Graph, use: Use)
     if reset != "hard":
         raise ExportError(
             f"{where}: reset {reset!r}; Loihi's neuron resets to 0 (hard) only: nothing is left of what was "
-            "above the threshold, and no synapse gives it back. Train with reset='hard'; a network "
+            "above the threshold, and no synapse gives it back. Train with reset = 'hard'; a network "
             "compressed to T = 1 needs none."
         )
     if (unit <= 0).any():

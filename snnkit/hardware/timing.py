@@ -110,9 +110,9 @@ def _refuse(p: Projection, long: np.ndarray, wiring: Wiring) -> list[Projection]
     index = np.unravel_index(int((p.delay * long).argmax()), p.delay.shape)
     raise ExportError(
         f"projection {p.name!r}: delay {p.delay[index] - 1} at {[int(i) for i in index]} is beyond "
-        f"{chip.name}'s {chip.max_delay} steps ({int(long.sum())} of {used} are). Train with "
-        f"max_delay={chip.max_delay}, or pass long_delays='clip', long_delays='relay' or "
-        "long_delays='rescale'."
+        f"{chip.name}'s {chip.max_delay} steps ({int(long.sum())} of {used} are). Train with max_delay = "
+        f"{chip.max_delay}, or pass --clip-delays (long_delays='clip'), --relay-delays (long_delays='relay') "
+        "or, from Python, long_delays='rescale'."
     )
 
 
@@ -130,7 +130,8 @@ def _relay(p: Projection, long: np.ndarray, wiring: Wiring) -> list[Projection]:
     if source.neuron == INPUT and wiring.graded:
         raise ExportError(
             f"projection {p.name!r}: its spikes carry counts, which a relay neuron cannot pass on. "
-            "Use binary input, or long_delays='clip' or long_delays='rescale'."
+            "Train on data with data.binary = true (binary=True), or pass --clip-delays (long_delays='clip') "
+            "or, from Python, long_delays='rescale'."
         )
     listed = synapses(wiring.graph, p)
     s = _chosen(listed, listed.weight != 0)

@@ -132,7 +132,7 @@ def prepare(module: nn.Module, chip: Chip = LOIHI2, bits: int | dict[str, int] =
         if longest > chip.max_delay:
             raise ExportError(
                 f"layer {name!r}: delays up to {longest} steps; {chip.name} holds {chip.max_delay}. "
-                f"Train with max_delay={chip.max_delay}."
+                f"Train with max_delay = {chip.max_delay}."
             )
     for name, synapse, norm, neuron in layers(module):
         reset = getattr(neuron, "options", {}).get("reset", "hard")

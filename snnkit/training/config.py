@@ -122,6 +122,14 @@ class Group(Section):
     schedule: Literal["constant", "onecycle", "cosine", "plateau"] = "onecycle"
     weight_decay: float = Field(0.0, ge=0)
 
+    @model_validator(mode="after")
+    def _takes_its_rate(self) -> Group:
+        rises = self.schedule == "onecycle"
+        key, instead = ("lr", "its rate is lr_max's") if rises else ("lr_max", "its rate is lr's")
+        for problem in self.without_effect(f"schedule = {self.schedule!r}", [key], instead):
+            raise ValueError(problem)
+        return self
+
 
 class Train(Section):
     """How it is trained, and which epoch is kept."""
@@ -168,6 +176,13 @@ class Train(Section):
     validate_every: int = Field(1, ge=1, description="epochs from one validation to the next")
     threads: int | None = Field(None, ge=1)
     device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    @model_validator(mode="after")
+    def _penalty_has_strength(self) -> Train:
+        if self.rate_strength == 0:
+            for problem in self.without_effect("rate_strength = 0", ["rate_target"], "set rate_strength too"):
+                raise ValueError(problem)
+        return self
 
     @model_validator(mode="after")
     def _patience_sees_a_validation(self) -> Train:

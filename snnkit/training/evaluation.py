@@ -56,6 +56,17 @@ class Evaluation:
         np.add.at(table, (self.labels, self.predictions), 1)
         return table
 
+    @property
+    def most_confused(self) -> str:
+        """The label that is most often taken for another, in words; ties go to the first in `classes`."""
+        wrong = self.confusion
+        np.fill_diagonal(wrong, 0)
+        label, guess = np.unravel_index(wrong.argmax(), wrong.shape)
+        if not wrong.any():
+            return f"none, all {len(self.labels)} are right"
+        share = f"{wrong[label, guess]} of {int((self.labels == label).sum())}"
+        return f"{self.classes[label]} taken for {self.classes[guess]}, {share} times"
+
     def summary(self) -> dict[str, Any]:
         """Plain numbers for JSON."""
         measure = {"accuracy": self.accuracy} if self.metric is None else {"metric": self.metric}

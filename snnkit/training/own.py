@@ -27,7 +27,7 @@ from ..delays import (
     DendriticDelay,
     RecurrentDelayedLinear,
 )
-from ..errors import ConfigError, ParameterError, ShapeError, nearest
+from ..errors import ConfigError, ParameterError, ShapeError, nearest, nearest_module
 from ..metadata import Readout, Timing
 from ..neurons import NeuronModule
 from ..readouts import READOUTS
@@ -237,7 +237,9 @@ def imported(text: str, key: str) -> Any:
     try:
         found = importlib.import_module(module)
     except ImportError as error:
-        raise ConfigError(f"{key} = {text!r}: {module} can't be imported ({error}).") from error
+        raise ConfigError(
+            f"{key} = {text!r}: {module} can't be imported ({error}){nearest_module(module) or '.'}"
+        ) from error
     finally:
         sys.path.remove(here)
     if not callable(getattr(found, name, None)):

@@ -50,6 +50,19 @@ def test_a_batch_is_the_samples_with_time_first(shape, kind, torched):
         np.testing.assert_array_equal(events.to_dense(), got)
 
 
+def test_splits_and_their_parts_are_printed_in_one_line():
+    x = np.zeros((60, 20, 2, 3, 4))
+    x[:, 4, 0, 0, 0] = 1
+    splits = Splits.from_arrays(all=(x, list("abcdef") * 10), dt=2.5, name="mine")
+    about = "6 classes (a, b, c, d, e, …), steps of 2.5 ms, each of shape [2, 3, 4]"
+    assert repr(splits) == str(splits) == f"mine: train 48, valid 6, test 6; {about}"
+    assert repr(splits.valid) == f"mine: 6 recordings; {about}"
+    assert repr(splits.valid.events) == "6 samples of 20 to 20 steps: 6 spikes of 24 neurons"
+    dense = Splits.from_arrays(train=(x + 0.5, list("abcdef") * 10), dt=2.5, name="mine")
+    assert repr(dense.train) == f"mine: 60 recordings; {about}"
+    assert str(dense) == f"mine: train 60; {about}"
+
+
 def test_lists_of_different_lengths_and_given_lengths_end_in_silence():
     x = [np.full((n, 2), 1.5) for n in (3, 1, 4)]
     splits = Splits.from_arrays(train=(x, [0, 1, 1]), dt=1.0)

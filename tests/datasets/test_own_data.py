@@ -705,6 +705,10 @@ def test_a_function_gives_splits(module):
     assert parse_config(config.model_dump(mode="json")) == config
     with pytest.raises(ConfigError, match=r"unknown key 'smaples', did you mean 'samples'\?"):
         parse_config({"data": {"name": name, "smaples": 20}})
+    for given in ({"binary": True}, {"held_out": "ann", "limit": 3}, {"channels": 5}):
+        said = " and ".join(given)
+        with pytest.raises(ParameterError, match=f"{name}: {said} would have no effect; the function makes"):
+            load(name, **given)
     assert load(name, kind="images").shape == (1, 6, 5)
     with pytest.raises(DataError, match="own_of_mine:mine gave NoneType; expected Splits"):
         load(name, kind="nothing")
@@ -715,7 +719,8 @@ def test_a_function_gives_splits(module):
     [
         ("own_of_mine:mnie", r"has no function 'mnie', did you mean 'mine'\?"),
         ("own_of_mine:value", "has no function 'value'"),
-        ("nowhere_of_mine:f", "nowhere_of_mine could not be imported"),
+        ("nowhere_of_mine:f", r"nowhere_of_mine could not be imported .* PYTHONPATH(\.$|, did you mean)"),
+        ("own_of_mien:f", r"own_of_mien could not be imported .*, did you mean 'own_of_mine'\?"),
     ],
 )
 def test_a_function_that_is_not_there_is_named(module, name, message):

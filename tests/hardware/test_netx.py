@@ -111,7 +111,10 @@ def test_safe_weights_act_as_they_are(low, high):
     [
         (chain([[0, 0]]), r"layer 'n'.*all weights are 0"),
         (chain([[300, -300]]), r"layer 'n'.*300"),
-        (chain([[1, -1]], [[1, 64]]), r"layer 'n': delay 63 at \[0, 1\].*62.*1 of 2.*long_delays='clip'"),
+        (
+            chain([[1, -1]], [[1, 64]]),
+            r"layer 'n': delay 63 at \[0, 1\].*62.*1 of 2.*--clip-delays \(long_delays='clip'\)",
+        ),
         (chain([[1, -1]], bias=65), r"bias 65 is no multiple of 64"),
         (chain([[1, -1]], bias=64 * 4096), r"bias 4096 is beyond the chip's 13 bits"),
         (chain([[1, -1], [1, 2]], [[1, 2], [3, 4]], recurrent=[[1, -1], [1, 1]]), r"recurrence with delays"),

@@ -210,6 +210,12 @@ def test_a_wrong_shape_is_named_with_the_right_one(task, config, tmp_path, chang
     [
         ("nothing", r"model\.network = 'nothing' should read package\.module:name"),
         ("no.such:build", r"no\.such can't be imported"),
+        (
+            "tests.helpers.own_netwroks:build",
+            r"can't be imported \(No module.*\), did you mean 'tests\.helpers\.own_networks'\?",
+        ),
+        ("tests.hlepers.own_networks:build", r"did you mean 'tests\.helpers\.own_networks'\?"),
+        ("tetss.helpers.own_networks:build", r"did you mean 'tests\.helpers\.own_networks'\?"),
         ("tests.helpers.own_networks:biuld", r"has no function 'biuld', did you mean 'build'"),
         ("tests.helpers.own_networks:no_module", r"should give a torch\.nn\.Module, got a tensor \[2\]"),
     ],

@@ -220,8 +220,8 @@ def _check_delay(where: str, delay: np.ndarray) -> None:
         index = np.unravel_index(delay.argmax(), delay.shape)
         raise ExportError(
             f"{where}: delay {delay.max()} at {[int(i) for i in index]} is beyond the {MAX_DELAY} steps of "
-            f"NetX ({int((delay > MAX_DELAY).sum())} of {delay.size} are). Quantise with long_delays='clip', "
-            "long_delays='relay' or a coarser dt."
+            f"NetX ({int((delay > MAX_DELAY).sum())} of {delay.size} are). Quantise with --clip-delays "
+            "(long_delays='clip'), --relay-delays (long_delays='relay') or a coarser dt."
         )
 
 
@@ -263,7 +263,7 @@ def _conv_layer(p: Projection, target: Population) -> dict[str, Any]:
     if (p.delays != 1).any():
         raise ExportError(
             f"{where}: a convolution with delays (up to {p.max_delay - 1}); lava-dl's reader drops them. "
-            "Pass unroll=True (--unroll) to write it as a dense layer."
+            "Pass --unroll (unroll=True) to write it as a dense layer."
         )
     if p.weight.min() < -256 or p.weight.max() > 255:
         worst = p.weight.flat[np.abs(p.weight).argmax()]
