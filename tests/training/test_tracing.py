@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from snnkit.delays import DelayedConv1d, DelayedConv2d, DelayedLinear
+from snnkit.delays import AxonalDelay, DelayedConv1d, DelayedConv2d, DelayedLinear
 from snnkit.errors import GraphError
 from snnkit.events import EventBatch
 from snnkit.graph import Graph
@@ -79,6 +79,29 @@ def test_a_sew_block_that_adds_lowers_with_delays_on_its_skip(delayed):
     assert total > 50
     assert len(graph.into("out")) == 2
     assert any(p.max_delay for p in graph.projections if p.source == "input") is delayed
+
+
+class Late(nn.Module):
+    """A delay a pixel of images, on their way around a block."""
+
+    def __init__(self, pixels, max_delay):
+        super().__init__()
+        self.delay = AxonalDelay(pixels, max_delay=max_delay)
+
+    def forward(self, x):
+        return self.delay(x.flatten(2)).view(x.shape)
+
+
+def test_a_sew_block_with_nothing_but_delays_on_its_skip_lowers():
+    torch.manual_seed(5)
+    graph, total = agrees(residual("ADD", Late(48, max_delay=5)), spikes(3, 4, 4))
+    assert total > 50
+    assert sorted(p.max_delay for p in graph.into("out")) == [0, 5]
+
+
+def test_a_sew_block_with_synapses_alone_on_its_skip_is_refused_by_what_follows():
+    with pytest.raises(GraphError, match=r"'linear' \(Linear\) follows other synapses .* add a neuron"):
+        lower(residual("ADD", DelayedConv2d(3, 3, 1, max_delay=4)), (3, 4, 4), dt=1.0)
 
 
 @pytest.mark.parametrize(("join", "words"), [("AND", "self.skip(x) * y"), ("IAND", "(1.0 - y)")])
