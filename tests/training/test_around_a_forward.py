@@ -177,6 +177,18 @@ def test_a_forward_put_in_place_of_a_modules_own_is_followed(part):
     np.testing.assert_allclose(graph.projections[0].weight, 0.5 * network.l.weight.detach().numpy())
 
 
+def test_a_buffer_counts_as_it_stands_when_the_network_is_lowered():
+    network = net(lambda self, x: self.n(nn.functional.linear(x, self.l.weight * self.mask) + self.offset))
+    network.register_buffer("mask", torch.ones(4, 4, dtype=torch.float64))
+    network.register_buffer("offset", torch.zeros(4, dtype=torch.float64))
+    agrees(network, spikes(4))
+    network.mask.triu_(), network.offset.fill_(0.1)
+    graph, total = agrees(network, spikes(4))
+    assert total > 5
+    assert (graph.projections[0].weight == 0).sum() == 6
+    assert graph.populations["n"].bias.tolist() == [0.1] * 4
+
+
 def asks_for_state(self, x):
     x = self.l(x)
     return self.n.run(x).s
@@ -339,12 +351,14 @@ CONSTANTS = {
 
 @pytest.mark.parametrize("name", CONSTANTS)
 def test_constants_in_the_size_of_the_input_lower_and_stay_small(name):
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     made = CONSTANTS[name]
-    _, total = agrees(net(lambda self, x: self.n(made(self, x))), spikes(4))
-    assert total > 5
+    network = net(lambda self, x: self.n(made(self, x)))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    lower(network, 4, dt=1.0)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown < 200_000, f"{grown} kB, and one such tensor has 978,000"
+    _, total = agrees(network, spikes(4))
+    assert total > 5
 
 
 def accumulated(self, x):
