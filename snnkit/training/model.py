@@ -269,13 +269,15 @@ class Model(Section):
 
     def _untaken(self, plans: list[Plan]) -> Iterator[str]:
         """General keys that are set and that no neuron takes; tau_mem may be the read-out's alone."""
-        neurons = list(dict.fromkeys(p.neuron for p in plans if p.has_neurons))
+        of_spikes = READOUTS[self.readout].of_spikes  # the read-out's neurons are the model's
+        neurons = [p.neuron for p in plans if p.has_neurons] + [self.neuron] * of_spikes
+        neurons = list(dict.fromkeys(neurons))
         taken = {name for neuron in neurons for name in arguments_of(neuron)}
         for key in self.changed(GENERAL):
             value = getattr(self, key)
             if GENERAL[key] in taken:
                 continue
-            if key != "tau_mem" or self.tau_readout is not None or READOUTS[self.readout].of_spikes:
+            if key != "tau_mem" or self.tau_readout is not None or of_spikes:
                 have = "; ".join(f"{n!r} takes {', '.join(_own(n))}" for n in neurons)
                 yield f"model.{key} = {value!r} is set, and no neuron of the layers takes it: {have}"
 

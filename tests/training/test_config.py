@@ -12,6 +12,7 @@ from snnkit.errors import ConfigError
 from snnkit.hardware.cells import CELLS
 from snnkit.neurons import NEURONS, RESETS, SURROGATES
 from snnkit.readouts import READOUTS
+from snnkit.training import build
 from snnkit.training.config import load_config, parse_config
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
@@ -191,6 +192,14 @@ CONV = {"conv": {"channels": 4}}
 def test_a_network_that_can_t_be_is_named(model, message):
     with pytest.raises(ConfigError, match=message):
         parse_config({"model": model})
+
+
+def test_a_key_that_only_the_read_outs_neurons_take_is_taken():
+    model = {"layers": [{"size": 3, "neuron": "if"}], "tau_mem": 30.0, "readout": "spike_count"}
+    network = build(parse_config({"model": model}).model, 4, 2, 10.0)
+    assert network.readout.tau_mem.item() == pytest.approx(30.0)
+    with pytest.raises(ConfigError, match=r"tau_mem = 30.0 is set, and no neuron"):
+        parse_config({"model": {**model, "neuron": "if"}})
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,9 @@ stands. `LAYERS` and `OPERATIONS` are the tables of what is understood; a new la
 """
 
 from . import layers, operations  # noqa: F401  they enter their rows
-from .tracer import BATCH, LAYERS, OPERATIONS, STEPS, Met, Tracer, layer, operation, placed
+from .tracer import BATCH, FACTORIES, LAYERS, OPERATIONS, STEPS, Met, Tracer, hooked, layer, operation, placed
 
-__all__ = ["BATCH", "LAYERS", "OPERATIONS", "STEPS", "Met", "Tracer", "layer", "operation", "placed"]
+__all__ = [
+    "BATCH", "FACTORIES", "LAYERS", "OPERATIONS", "STEPS", "Met", "Tracer", "hooked", "layer", "operation",
+    "placed",
+]  # fmt: skip
