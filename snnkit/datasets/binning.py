@@ -6,7 +6,12 @@ import hashlib
 import json
 import logging
 import math
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -92,12 +97,13 @@ def bin_events(
             return _load(path, dataset, dt)
         except DataError as error:
             _log.warning("%s is made anew: %s", path, error)
-    binned = _bin(dataset, dt, channels, binary, steps, floor)
+    pieces = _pieces(dataset, dt, channels, binary, steps, floor)
     try:
-        _save(path, binned, text)
-    except DataError as error:
+        _save(path, pieces, dataset, channels, text)
+        return _load(path, dataset, dt)
+    except _Unkept as error:
         _log.warning("the binned events are not kept: %s", error)
-    return binned
+        return _bin(dataset, dt, channels, binary, steps, floor)
 
 
 def _kept_by_version_1(dt: float) -> bool:
@@ -111,26 +117,62 @@ def _width(dt: float) -> int | float:
     return round(width) if abs(width - round(width)) < 1e-6 else width
 
 
+class _Unkept(Exception):
+    """The cache could not be written."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Piece:
+    """A chunk of recordings in steps: the arrays of an `EventBatch`, counts [R] in place of offsets."""
+
+    times: np.ndarray
+    neurons: np.ndarray
+    values: np.ndarray | None
+    counts: np.ndarray
+    lengths: np.ndarray
+    dropped: int
+
+
 def _bin(
     dataset: EventDataset, dt: float, channels: int, binary: bool, steps: int | None, floor: int | None
 ) -> Binned:
-    """`bin_events` without looking on disk, a chunk of recordings at a time.
+    """`bin_events` without looking on disk, all of it in memory."""
+    pieces = list(_pieces(dataset, dt, channels, binary, steps, floor))
+    values = [p.values for p in pieces if p.values is not None]
+    events = EventBatch(
+        times=np.concatenate([p.times for p in pieces] or [np.zeros(0, np.int64)]),
+        neurons=np.concatenate([p.neurons for p in pieces] or [np.zeros(0, np.int32)]),
+        offsets=_offsets([p.counts for p in pieces]),
+        lengths=np.concatenate([p.lengths for p in pieces] or [np.zeros(0, np.int64)]),
+        size=channels,
+        values=None if binary else np.concatenate(values or [np.zeros(0, np.float32)]),
+    )
+    return _binned(dataset, events, dt, sum(p.dropped for p in pieces))
+
+
+def _offsets(counts: list[np.ndarray]) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(np.concatenate(counts))] if counts else [[0]])
+
+
+def _pieces(
+    dataset: EventDataset, dt: float, channels: int, binary: bool, steps: int | None, floor: int | None
+) -> Iterator[_Piece]:
+    """The recordings in steps, a chunk at a time.
 
     floor  steps that a recording has at least
     """
     pool = dataset.channels // channels
     width = _width(dt)
-    times, neurons, values, counts, lengths = [], [], [], [], []
-    dropped = 0
     lo, chunk = 0, 64
     while lo < len(dataset):
         part = np.arange(lo, min(lo + chunk, len(dataset)))
         t, x, per = _transformed(dataset, part) if dataset.transform is not None else dataset.read(part)
         step = t // width if isinstance(width, int) else np.floor(t / width).astype(np.int64)
         sample = np.repeat(np.arange(len(part)), per)
+        dropped = 0
         if steps is not None:
             late = step >= steps
-            dropped += int(late.sum())
+            dropped = int(late.sum())
             step, x, sample = step[~late], x[~late], sample[~late]
         last = np.zeros(len(part), np.int64)
         np.maximum.at(last, sample, step)
@@ -148,23 +190,16 @@ def _bin(
             count = count[full]
         else:
             full, count = np.unique(cell, return_counts=True)
-        times.append(full // channels % longest)
-        neurons.append((full % channels).astype(np.int32))
-        if not binary:
-            values.append(count.astype(np.float32))
-        counts.append(np.bincount(full // (longest * channels), minlength=len(part)))
-        lengths.append(last + 1)
+        yield _Piece(
+            times=full // channels % longest,
+            neurons=(full % channels).astype(np.int32),
+            values=None if binary else count.astype(np.float32),
+            counts=np.bincount(full // (longest * channels), minlength=len(part)),
+            lengths=last + 1,
+            dropped=dropped,
+        )
         lo += len(part)
         chunk = int(np.clip(_CELLS // (longest * channels), 1, 512))
-    events = EventBatch(
-        times=np.concatenate(times or [np.zeros(0, np.int64)]),
-        neurons=np.concatenate(neurons or [np.zeros(0, np.int32)]),
-        offsets=np.concatenate([[0], np.cumsum(np.concatenate(counts))] if counts else [[0]]),
-        lengths=np.concatenate(lengths or [np.zeros(0, np.int64)]),
-        size=channels,
-        values=None if binary else np.concatenate(values or [np.zeros(0, np.float32)]),
-    )
-    return _binned(dataset, events, dt, dropped)
 
 
 def _binned(dataset: EventDataset, events: EventBatch, dt: float, dropped: int) -> Binned:
@@ -197,16 +232,56 @@ def _transformed(dataset: EventDataset, part: np.ndarray) -> tuple[np.ndarray, n
     )
 
 
-def _save(path: Path, binned: Binned, settings: str) -> None:
-    e = binned.events
-    with atomic_h5(path) as file:
-        for name in ("times", "neurons", "offsets", "lengths"):
-            file[name] = getattr(e, name)
-        if e.values is not None:
-            file["values"] = e.values
-        file["labels"], file["speakers"] = binned.labels, binned.speakers
-        file.attrs["channels"], file.attrs["dropped"] = binned.channels, binned.dropped
-        file.attrs["settings"] = settings
+def _save(path: Path, pieces: Iterator[_Piece], dataset: EventDataset, channels: int, settings: str) -> None:
+    """Write the cache, a piece in memory at a time; raises `_Unkept` where the disk refuses.
+
+    The spikes are spilled to unnamed files beside `path` first: the datasets are contiguous, for `mapped`,
+    and how long they are is known at the end only.
+    """
+    columns = {"times": np.int64, "neurons": np.int32, "values": np.float32}
+    counts, lengths, dropped = [], [], 0
+    with ExitStack() as stack:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            spills = {name: stack.enter_context(tempfile.TemporaryFile(dir=path.parent)) for name in columns}
+        except OSError as error:
+            raise _Unkept(f"{path} could not be written ({error}).") from error
+        weighted = True
+        for piece in pieces:
+            weighted = piece.values is not None
+            counts.append(piece.counts)
+            lengths.append(piece.lengths)
+            dropped += piece.dropped
+            try:
+                for name, spill in spills.items():
+                    column = getattr(piece, name)
+                    if column is not None:
+                        spill.write(np.ascontiguousarray(column, columns[name]).data)
+            except OSError as error:
+                raise _Unkept(f"{path} could not be written ({error}).") from error
+        offsets = _offsets(counts)
+        try:
+            with atomic_h5(path) as file:
+                for name in ("times", "neurons"):
+                    _copied(file, name, spills[name], columns[name], int(offsets[-1]))
+                file["offsets"] = offsets
+                file["lengths"] = np.concatenate(lengths or [np.zeros(0, np.int64)])
+                if weighted:
+                    _copied(file, "values", spills["values"], columns["values"], int(offsets[-1]))
+                file["labels"], file["speakers"] = dataset.labels, dataset.speakers
+                file.attrs["channels"], file.attrs["dropped"] = channels, dropped
+                file.attrs["settings"] = settings
+        except (DataError, OSError) as error:
+            raise _Unkept(str(error)) from error
+
+
+def _copied(file: h5py.File, name: str, spill: Any, dtype: type, count: int) -> None:
+    """The `count` numbers of `spill` as a contiguous dataset."""
+    data = file.create_dataset(name, (count,), dtype)
+    spill.seek(0)
+    for start in range(0, count, _CELLS):
+        stop = min(start + _CELLS, count)
+        data[start:stop] = np.frombuffer(spill.read((stop - start) * data.dtype.itemsize), dtype)
 
 
 def _load(path: Path, dataset: EventDataset, dt: float) -> Binned:

@@ -151,7 +151,8 @@ def test_parts_of_a_file_do_not_share_a_cache(tmp_path, cache):
 @pytest.mark.parametrize("damage", [b"", b"not HDF5", None])
 def test_a_damaged_cache_is_made_anew(tmp_path, cache, caplog, damage):
     dataset = read_events(heidelberg(tmp_path / "a.h5", *random_clips(6)))
-    want = bin_events(dataset, 10.0, 140)
+    want = bin_events(dataset, 10.0, 140, cache=False)  # not a map of the file that is damaged
+    bin_events(dataset, 10.0, 140)
     (kept,) = (cache / "binned").iterdir()
     kept.write_bytes(kept.read_bytes()[:3000] if damage is None else damage)
 
@@ -161,6 +162,26 @@ def test_a_damaged_cache_is_made_anew(tmp_path, cache, caplog, damage):
     assert "is made anew" in caplog.text
     bin_events(dataset, 10.0, 140)
     assert caplog.text.count("is made anew") == 1
+
+
+@pytest.mark.parametrize("binary", [False, True])
+def test_a_cache_written_in_pieces_is_the_file_that_is_written_at_once(tmp_path, cache, monkeypatch, binary):
+    dataset = read_events(heidelberg(tmp_path / "a.h5", *random_clips(3, clips=90)))
+    whole = bin_events(dataset, 10.0, 140, binary=binary, steps=100, cache=False)
+    monkeypatch.setattr(binning, "_CELLS", 64)
+    bin_events(dataset, 10.0, 140, binary=binary, steps=100)
+    (kept,) = (cache / "binned").iterdir()
+    want = {k: getattr(whole.events, k) for k in ("times", "neurons", "offsets", "lengths", "values")}
+    want |= {"labels": whole.labels, "speakers": whole.speakers}
+    want = {k: v for k, v in want.items() if v is not None}
+    with h5py.File(kept) as file:
+        assert set(file) == set(want)
+        assert (file.attrs["channels"], file.attrs["dropped"]) == (140, whole.dropped)
+        assert whole.dropped > 0
+        for name, array in want.items():
+            assert file[name].dtype == array.dtype
+            assert file[name].chunks is None
+            assert file[name][()].tobytes() == array.tobytes()
 
 
 def test_a_cache_that_cannot_be_written_costs_only_time(tmp_path, cache, caplog):
