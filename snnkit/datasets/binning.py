@@ -9,18 +9,18 @@ import math
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 import h5py
 import numpy as np
 
 from ..errors import DataError, ParameterError
-from ..events import EventBatch
 from ..files import atomic_h5, cache_folder, open_h5
 from .batches import Binned
 from .event_data import EventDataset
+from .packed import Packed, narrow
 
 _log = logging.getLogger("snnkit.datasets")
 _VERSION = 1  # part of the cache's key: raise it when binning gives other numbers
@@ -121,43 +121,21 @@ class _Unkept(Exception):
     """The cache could not be written."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Piece:
-    """A chunk of recordings in steps: the arrays of an `EventBatch`, counts [R] in place of offsets."""
-
-    times: np.ndarray
-    neurons: np.ndarray
-    values: np.ndarray | None
-    counts: np.ndarray
-    lengths: np.ndarray
-    dropped: int
-
-
 def _bin(
     dataset: EventDataset, dt: float, channels: int, binary: bool, steps: int | None, floor: int | None
 ) -> Binned:
     """`bin_events` without looking on disk, all of it in memory."""
     pieces = list(_pieces(dataset, dt, channels, binary, steps, floor))
-    values = [p.values for p in pieces if p.values is not None]
-    events = EventBatch(
-        times=np.concatenate([p.times for p in pieces] or [np.zeros(0, np.int64)]),
-        neurons=np.concatenate([p.neurons for p in pieces] or [np.zeros(0, np.int32)]),
-        offsets=_offsets([p.counts for p in pieces]),
-        lengths=np.concatenate([p.lengths for p in pieces] or [np.zeros(0, np.int64)]),
-        size=channels,
-        values=None if binary else np.concatenate(values or [np.zeros(0, np.float32)]),
-    )
-    return _binned(dataset, events, dt, sum(p.dropped for p in pieces))
-
-
-def _offsets(counts: list[np.ndarray]) -> np.ndarray:
-    return np.concatenate([[0], np.cumsum(np.concatenate(counts))] if counts else [[0]])
+    spikes = Packed.joined([piece for piece, _ in pieces], channels)
+    if not binary and spikes.values is None:  # there are no recordings
+        spikes = replace(spikes, values=np.zeros(0, np.uint8))
+    return _binned(dataset, spikes, dt, sum(dropped for _, dropped in pieces))
 
 
 def _pieces(
     dataset: EventDataset, dt: float, channels: int, binary: bool, steps: int | None, floor: int | None
-) -> Iterator[_Piece]:
-    """The recordings in steps, a chunk at a time.
+) -> Iterator[tuple[Packed, int]]:
+    """The recordings in steps, a chunk at a time, and how many spikes of the chunk were dropped.
 
     floor  steps that a recording has at least
     """
@@ -190,28 +168,32 @@ def _pieces(
             count = count[full]
         else:
             full, count = np.unique(cell, return_counts=True)
-        yield _Piece(
-            times=full // channels % longest,
-            neurons=(full % channels).astype(np.int32),
-            values=None if binary else count.astype(np.float32),
-            counts=np.bincount(full // (longest * channels), minlength=len(part)),
-            lengths=last + 1,
-            dropped=dropped,
+        counts = np.bincount(full // (longest * channels), minlength=len(part))
+        yield (
+            Packed(
+                times=narrow(full // channels % longest),
+                neurons=narrow(full % channels),
+                values=None if binary else narrow(count),
+                offsets=np.concatenate([[0], np.cumsum(counts)]),
+                lengths=last + 1,
+                size=channels,
+            ),
+            dropped,
         )
         lo += len(part)
         chunk = int(np.clip(_CELLS // (longest * channels), 1, 512))
 
 
-def _binned(dataset: EventDataset, events: EventBatch, dt: float, dropped: int) -> Binned:
+def _binned(dataset: EventDataset, spikes: Packed, dt: float, dropped: int) -> Binned:
     return Binned(
-        events=events,
+        spikes=spikes,
         labels=dataset.labels,
         speakers=dataset.speakers,
         classes=dataset.classes,
         dt=dt,
-        channels=events.size,
+        channels=spikes.size,
         name=dataset.name,
-        shape=dataset.shape if events.size == dataset.channels else (),
+        shape=dataset.shape if spikes.size == dataset.channels else (),
         dropped=dropped,
     )
 
@@ -232,42 +214,39 @@ def _transformed(dataset: EventDataset, part: np.ndarray) -> tuple[np.ndarray, n
     )
 
 
-def _save(path: Path, pieces: Iterator[_Piece], dataset: EventDataset, channels: int, settings: str) -> None:
+def _save(
+    path: Path, pieces: Iterator[tuple[Packed, int]], dataset: EventDataset, channels: int, settings: str
+) -> None:
     """Write the cache, a piece in memory at a time; raises `_Unkept` where the disk refuses.
 
     The spikes are spilled to unnamed files beside `path` first: the datasets are contiguous, for `mapped`,
-    and how long they are is known at the end only.
+    and how long and how wide they are is known at the end only.
     """
-    columns = {"times": np.int64, "neurons": np.int32, "values": np.float32}
-    counts, lengths, dropped = [], [], 0
     with ExitStack() as stack:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            spills = {name: stack.enter_context(tempfile.TemporaryFile(dir=path.parent)) for name in columns}
+            columns = {
+                name: _Column(stack.enter_context(tempfile.TemporaryFile(dir=path.parent)))
+                for name in ("times", "neurons", "values")
+            }
         except OSError as error:
             raise _Unkept(f"{path} could not be written ({error}).") from error
-        weighted = True
-        for piece in pieces:
-            weighted = piece.values is not None
-            counts.append(piece.counts)
+        counts, lengths, dropped = [], [], 0
+        for piece, late in pieces:
+            counts.append(np.diff(piece.offsets))
             lengths.append(piece.lengths)
-            dropped += piece.dropped
+            dropped += late
             try:
-                for name, spill in spills.items():
-                    column = getattr(piece, name)
-                    if column is not None:
-                        spill.write(np.ascontiguousarray(column, columns[name]).data)
+                for name, column in columns.items():
+                    column.append(getattr(piece, name))
             except OSError as error:
                 raise _Unkept(f"{path} could not be written ({error}).") from error
-        offsets = _offsets(counts)
         try:
             with atomic_h5(path) as file:
-                for name in ("times", "neurons"):
-                    _copied(file, name, spills[name], columns[name], int(offsets[-1]))
-                file["offsets"] = offsets
-                file["lengths"] = np.concatenate(lengths or [np.zeros(0, np.int64)])
-                if weighted:
-                    _copied(file, "values", spills["values"], columns["values"], int(offsets[-1]))
+                for name, column in columns.items():
+                    column.write(file, name)
+                file["offsets"] = np.concatenate([[0], np.cumsum(np.concatenate(counts))])
+                file["lengths"] = np.concatenate(lengths)
                 file["labels"], file["speakers"] = dataset.labels, dataset.speakers
                 file.attrs["channels"], file.attrs["dropped"] = channels, dropped
                 file.attrs["settings"] = settings
@@ -275,13 +254,30 @@ def _save(path: Path, pieces: Iterator[_Piece], dataset: EventDataset, channels:
             raise _Unkept(str(error)) from error
 
 
-def _copied(file: h5py.File, name: str, spill: Any, dtype: type, count: int) -> None:
-    """The `count` numbers of `spill` as a contiguous dataset."""
-    data = file.create_dataset(name, (count,), dtype)
-    spill.seek(0)
-    for start in range(0, count, _CELLS):
-        stop = min(start + _CELLS, count)
-        data[start:stop] = np.frombuffer(spill.read((stop - start) * data.dtype.itemsize), dtype)
+class _Column:
+    """Arrays end to end in an unnamed file, each of its own integer type."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.pieces, self.count, self.dtype = 0, 0, np.dtype(np.uint8)
+
+    def append(self, array: np.ndarray | None) -> None:
+        if array is not None:
+            np.save(self.file, array)
+            self.pieces, self.count = self.pieces + 1, self.count + len(array)
+            self.dtype = np.promote_types(self.dtype, array.dtype)
+
+    def write(self, file: h5py.File, name: str) -> None:
+        """The whole as a contiguous dataset of the widest type; nothing where there is none."""
+        if not self.pieces:
+            return
+        data = file.create_dataset(name, (self.count,), self.dtype)
+        self.file.seek(0)
+        start = 0
+        for _ in range(self.pieces):
+            piece = np.load(self.file)
+            data[start : start + len(piece)] = piece
+            start += len(piece)
 
 
 def _load(path: Path, dataset: EventDataset, dt: float) -> Binned:
@@ -295,15 +291,15 @@ def _load(path: Path, dataset: EventDataset, dt: float) -> Binned:
             raise DataError(f"{path} is damaged ({error}).") from error
     if len(lengths) != len(dataset) or offsets[-1] != len(arrays["times"]):
         raise DataError(f"{path} has {len(lengths)} recordings, expected {len(dataset)}.")
-    events = EventBatch(
+    spikes = Packed(
         times=arrays["times"],
         neurons=arrays["neurons"],
+        values=values,
         offsets=offsets,
         lengths=lengths,
         size=channels,
-        values=values,
     )
-    return _binned(dataset, events, dt, dropped)
+    return _binned(dataset, spikes, dt, dropped)
 
 
 def mapped(path: Path, data: h5py.Dataset) -> np.ndarray:
@@ -314,4 +310,4 @@ def mapped(path: Path, data: h5py.Dataset) -> np.ndarray:
     offset = data.id.get_offset()
     if offset is None or data.size == 0:
         return data[()]
-    return np.memmap(path, data.dtype, "c", offset, data.shape)
+    return np.asarray(np.memmap(path, data.dtype, "c", offset, data.shape))

@@ -14,6 +14,7 @@ from .batches import Binned, Data, Frames
 from .binning import bin_events
 from .event_data import EventDataset, from_events
 from .labels import as_array, numbered
+from .packed import Packed
 
 LATE = 60_000_000
 """µs; a recording that begins later than this, and ten times its own span, has absolute timestamps."""
@@ -64,8 +65,7 @@ def parts_of_arrays(
             "shape": shapes[part],
         }
         if counts:
-            spikes = EventBatch.from_dense(flat.astype(np.float32).transpose(1, 0, 2), limits[part])
-            made[part] = Binned(events=spikes, **facts)
+            made[part] = Binned(spikes=_packed(flat, limits[part]), **facts)
         else:
             made[part] = Frames(frames=flat, lengths=limits[part], **facts)
     return made
@@ -128,6 +128,16 @@ def _are_counts(x: np.ndarray) -> bool:
 
 def _pieces(x: np.ndarray) -> list[np.ndarray]:
     return [x[start : start + 256] for start in range(0, len(x), 256)]
+
+
+def _packed(x: np.ndarray, lengths: np.ndarray) -> Packed:
+    """The counts x [B, T, N] as spikes, 256 samples at a time."""
+    starts = range(0, len(x), 256)
+    parts = [
+        EventBatch.from_dense(piece.astype(np.float32).transpose(1, 0, 2), lengths[start : start + 256])
+        for start, piece in zip(starts, _pieces(x), strict=True)
+    ]
+    return Packed.joined([Packed.of(part) for part in parts], x.shape[2])
 
 
 def parts_of_events(

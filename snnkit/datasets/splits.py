@@ -215,8 +215,7 @@ class Splits:
         }
         if isinstance(train, Binned):
             summary["occupancy"] = train.occupancy
-            values = train.events.values
-            summary["mean_count"] = 1.0 if values is None else float(values.mean(dtype=np.float64))
+            summary["mean_count"] = train.total / train.filled if train.filled else 1.0
         return summary
 
     def _get(self, part: str) -> Data:
