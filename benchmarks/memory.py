@@ -7,8 +7,8 @@
 Clips of one second, their spikes drawn evenly over time and 700 channels: speech is denser in places, so it
 fills fewer steps and takes less. One epoch is trained and validated, every clip of both parts once, by the
 command in a process of its own, whose /proc/PID/status is read every 20 ms: first without the binned cache,
-then with it. RssAnon is what the process holds, RssFile its pages of mapped files, which the system takes back
-at need.
+then with it. RssAnon is what the process holds, RssFile its pages of mapped files, which the system takes
+back at need.
 """
 
 import argparse

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,10 @@ from ..errors import DataError, ParameterError, ShapeError
 from ..events import EventBatch
 from .batches import Binned, Data, Frames
 from .binning import bin_events
-from .event_data import EventDataset, from_events
+from .event_data import EventDataset
 from .labels import as_array, numbered
 from .packed import Packed
+from .stores import OneByOne
 
 LATE = 60_000_000
 """µs; a recording that begins later than this, and ten times its own span, has absolute timestamps."""
@@ -160,31 +161,41 @@ def parts_of_events(
         if len(labels[part]) != len(events):
             raise ShapeError(f"{name}: {part}: {len(labels[part])} labels for {len(events)} recordings.")
     if shape is None:
-        shape = shape_of([e for events, _ in given.values() for e in events])
+        shape = shape_of(e for events, _ in given.values() for e in events)
     made: dict[str, Data] = {}
     for part, (events, _) in given.items():
-        flat = [
-            flat_events(e, tuple(shape), origin, f"{name}: {part}, recording {i}")
-            for i, e in enumerate(events)
-        ]
-        data: EventDataset = from_events(
-            flat, labels[part], math.prod(shape), classes=names, name=f"{name}: {part}"
+        data = EventDataset(
+            store=_one_by_one(events, tuple(shape), origin, f"{name}: {part}"),
+            rows=np.arange(len(events)),
+            labels=labels[part],
+            speakers=np.full(len(events), -1),
+            classes=names,
+            channels=math.prod(shape),
+            shape=tuple(shape),
+            allow_empty=True,
+            name=name,
         )
-        data.shape, data.allow_empty, data.name = tuple(shape), True, name
         made[part] = bin_events(data, dt, binary=binary, duration=duration)
     return made
 
 
-def shape_of(events: Sequence[np.ndarray]) -> tuple[int, ...]:
+def _one_by_one(events: Sequence[np.ndarray], shape: tuple[int, ...], origin: str, name: str) -> OneByOne:
+    """A store of the `flat_events` of these recordings, each taken when it is read."""
+    return OneByOne(
+        len(events), lambda i: flat_events(events[i], shape, origin, f"{name}, recording {i}"), name
+    )
+
+
+def shape_of(events: Iterable[np.ndarray]) -> tuple[int, ...]:
     """The smallest sensor that has all these events: (N,), or (polarities, H, W) where they have y."""
-    fields = next((e.dtype.names or () for e in events if len(e)), ("t", "x"))
-
-    def size(field: str) -> int:
-        return 1 + max((int(e[field].max()) for e in events if len(e)), default=0)
-
-    if "y" not in fields:
-        return (size("x"),)
-    return (size("p") if "p" in fields else 1, size("y"), size("x"))
+    fields: tuple[str, ...] = ()
+    sizes = {"x": 1, "y": 1, "p": 1}
+    for one in events:
+        has = getattr(getattr(one, "dtype", None), "names", None) or ()
+        if len(one):
+            fields = fields or has
+            sizes |= {k: max(sizes[k], 1 + int(one[k].max())) for k in sizes if k in fields and k in has}
+    return (sizes["x"],) if "y" not in fields else (sizes["p"], sizes["y"], sizes["x"])
 
 
 def flat_events(events: np.ndarray, shape: tuple[int, ...], origin: str, where: str) -> np.ndarray:

@@ -424,7 +424,7 @@ def _folder(path: Path, shape: Shape | None, origin: str) -> Source:
         )
     classes = sorted({p.parent.name for p in files})
     if shape is None:
-        shape = shape_of([READERS[p.suffix](p) for p in files])
+        shape = shape_of(READERS[p.suffix](p) for p in files)
 
     def one(row: int) -> np.ndarray:
         return flat_events(READERS[files[row].suffix](files[row]), shape, origin, str(files[row]))

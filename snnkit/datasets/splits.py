@@ -79,8 +79,8 @@ class Splits:
         split    "random", "speakers", "kfold", or a `SplitRule`
         groups   [B] who or what each sample of `all` belongs to: speaker, session; numbers or names
 
-        Counts (0, 1, 2 …) become events, everything else stays dense, in its own dtype and, if it is a
-        memory map, on disk.
+        Counts (0, 1, 2 …) become events, in memory with 3 to 7 bytes for each that is not 0; everything else
+        stays dense, in its own dtype and, if it is a memory map, on disk.
 
         Raises `ParameterError`, `ShapeError` and `DataError` that name part, sample and step.
         """
@@ -112,6 +112,10 @@ class Splits:
         **sensor: Any,
     ) -> Splits:
         """Splits of events: x is a list of structured arrays t (µs), x[, y][, p], one a recording.
+
+        Any sequence will do: it is asked for some hundred recordings at a time, so they may lie on disk
+        (`shape` saves a first pass over all). What is kept, in memory, are the counts in steps, 3 to 7 bytes
+        each.
 
         The other arguments are those of `from_arrays`. Of the sensor may be said
 
