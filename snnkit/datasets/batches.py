@@ -17,7 +17,8 @@ import numpy as np
 
 from ..errors import ParameterError, ShapeError
 from ..events import EventBatch
-from .packed import Packed, taken
+from ..memory import visited
+from .packed import Packed, read_of, taken
 
 
 @dataclass
@@ -104,6 +105,7 @@ class Binned:
             spikes.offsets[at + 1],
             x,
         )
+        read_of(spikes, at)
         return x, lengths, self.labels[rows]
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> Binned:
@@ -182,6 +184,7 @@ class Frames:
         order = np.argsort(at, kind="stable")  # in the order of the file, in case it lies on disk
         x: np.ndarray = np.zeros((steps or longest, len(rows), self.channels), np.float32)
         x[:longest, order] = self.frames[at[order], :longest].transpose(1, 0, 2)
+        visited(self.frames, len(at), len(at) * longest * self.channels * self.frames.itemsize)
         x = (x - np.float32(self.mean)) / np.float32(self.scale)
         x[np.arange(len(x))[:, None] >= lengths[None, :]] = 0
         if augment is not None:

@@ -303,11 +303,11 @@ def _load(path: Path, dataset: EventDataset, dt: float) -> Binned:
 
 
 def mapped(path: Path, data: h5py.Dataset) -> np.ndarray:
-    """A contiguous dataset as memory-mapped array of its shape and type.
+    """A contiguous dataset as memory-mapped array of its shape and type, for reading only.
 
     Processes that train side by side share its pages.
     """
     offset = data.id.get_offset()
     if offset is None or data.size == 0:
         return data[()]
-    return np.asarray(np.memmap(path, data.dtype, "c", offset, data.shape))
+    return np.asarray(np.memmap(path, data.dtype, "r", offset, data.shape))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..events import EventBatch
+from ..memory import visited
 from .event_data import ranges
 
 
@@ -84,7 +85,7 @@ def taken(spikes: EventBatch | Packed, rows: np.ndarray) -> EventBatch:
     values = None if spikes.values is None else spikes.values[index]
     if values is not None and values.dtype.kind != "f":
         values = values.astype(np.float32)
-    return EventBatch(
+    batch = EventBatch(
         times=spikes.times[index],
         neurons=spikes.neurons[index],
         offsets=np.concatenate([[0], np.cumsum(counts)]),
@@ -92,3 +93,13 @@ def taken(spikes: EventBatch | Packed, rows: np.ndarray) -> EventBatch:
         size=spikes.size,
         values=values,
     )
+    read_of(spikes, rows)
+    return batch
+
+
+def read_of(spikes: EventBatch | Packed, rows: np.ndarray) -> None:
+    """Tell what was read where the spikes lie on disk: else all of it would be resident after an epoch."""
+    count = int((spikes.offsets[rows + 1] - spikes.offsets[rows]).sum())
+    for array in (spikes.times, spikes.neurons, spikes.values):
+        if array is not None:
+            visited(array, len(rows), count * array.itemsize)

@@ -11,7 +11,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis.strategies import booleans, data, integers, lists, none, sampled_from, tuples
 
-from snnkit.datasets import Binned, EventDataset, Frames, bin_events, binning, from_events, read_events
+from snnkit import memory
+from snnkit.datasets import (
+    Binned,
+    EventDataset,
+    Frames,
+    bin_events,
+    binning,
+    from_events,
+    packed,
+    read_events,
+)
 from snnkit.datasets.packed import Packed
 from snnkit.errors import ParameterError
 from snnkit.events import EVENT_DTYPE, EventBatch
@@ -261,6 +271,20 @@ def test_parts_and_their_batches_share_the_map(cache):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 300 * 64, "rows, labels and speakers; the spikes are 60,000"
+
+
+def test_pages_of_the_map_are_let_go_while_batches_are_read(cache, monkeypatch):
+    binned = bin_events(made(300), 1.0)
+    want, gone = binned.batch(range(300))[0], []
+    monkeypatch.setattr(memory, "RESIDENT", 10 * (200 + (1 << 16)))  # ten recordings, a byte a number
+    visited = memory.visited
+    monkeypatch.setattr(packed, "visited", lambda *read: gone.append(visited(*read)))
+    for k in range(300):
+        np.testing.assert_array_equal(binned.batch([k], steps=20)[0][:, 0], want[:, k])
+    assert sum(gone) == 3 * 300 // 10
+    gone.clear()
+    assert len(binned.subset(range(20)).events.times) == 20 * 200
+    assert gone == [True] * 3
 
 
 @given(data())
