@@ -19,7 +19,7 @@ LARGE = 1 << 22
 RESIDENT = 1 << 27
 """Bytes of a mapped file that are resident at most; more would be kept of it only to read it faster."""
 
-_FAULT = 1 << 16
+_FAULT = 1 << 19  # bytes that a fault makes resident: up to so many where files are cached in large folios
 _HUGE = 1 << 21
 _MADV_HUGEPAGE = 14
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3

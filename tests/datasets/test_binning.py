@@ -276,7 +276,7 @@ def test_parts_and_their_batches_share_the_map(cache):
 def test_pages_of_the_map_are_let_go_while_batches_are_read(cache, monkeypatch):
     binned = bin_events(made(300), 1.0)
     want, gone = binned.batch(range(300))[0], []
-    monkeypatch.setattr(memory, "RESIDENT", 10 * (200 + (1 << 16)))  # ten recordings, a byte a number
+    monkeypatch.setattr(memory, "RESIDENT", 10 * (200 + memory._FAULT))  # ten recordings, a byte a number
     visited = memory.visited
     monkeypatch.setattr(packed, "visited", lambda *read: gone.append(visited(*read)))
     for k in range(300):
