@@ -69,8 +69,7 @@ def describe_data(
 
 def _rates(train: Binned) -> dict[str, float]:
     """Spikes a recording, and spikes a channel and second."""
-    events = train.events
-    spikes = len(events.times) if events.values is None else float(events.values.sum(dtype=np.float64))
+    spikes = train.total
     seconds = float(train.lengths.sum()) * train.dt / 1000
     return {
         "spikes_per_recording": round(spikes / len(train), 1),

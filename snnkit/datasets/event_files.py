@@ -7,6 +7,7 @@ a recording; ``labels``; ``extra/speaker``; ``extra/keys`` (the classes' names, 
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,6 +18,7 @@ import h5py
 import numpy as np
 
 from ..errors import DataError, ShapeError
+from ..events import EventBatch
 from ..files import PathLike, atomic_h5, open_h5
 from .batches import Binned, Data
 from .event_data import CHANNELS, EventDataset, Transform
@@ -229,10 +231,9 @@ def write_splits(path: PathLike, splits: Splits) -> None:
     """
     parts: dict[str, Data] = {part: getattr(splits, part) for part in splits.parts}
     for part, data in parts.items():
-        values = data.events.values if isinstance(data, Binned) else np.array([0.5])
         if data.labels.ndim > 1 or data.labels.dtype.kind not in "iu":
             raise DataError(f"{splits.name}: the targets of {part} are no classes; they can't be written.")
-        if values is not None and ((values < 1) | (values != np.rint(values))).any():
+        if not isinstance(data, Binned) or not all(_whole_counts(e.values) for e in _by_the_hundred(data)):
             raise DataError(
                 f"{splits.name}: {part} holds values that are no counts of spikes (mel frames, images); only "
                 "spikes can be written."
@@ -240,7 +241,7 @@ def write_splits(path: PathLike, splits: Splits) -> None:
 
     def spikes() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for data in parts.values():
-            for events in data.events:
+            for events in itertools.chain.from_iterable(_by_the_hundred(data)):
                 count = 1 if events.values is None else events.values.astype(np.int64)
                 times = (np.repeat(events.times, count) + 0.5) * (data.dt / 1000)
                 yield times, np.repeat(events.neurons, count)
@@ -264,3 +265,13 @@ def write_splits(path: PathLike, splits: Splits) -> None:
         attributes={"shape": splits.shape, "dt": splits.dt, "source": splits.name},
         columns=columns,
     )
+
+
+def _by_the_hundred(data: Data) -> Iterator[EventBatch]:
+    """The spikes of all recordings, which may lie on disk, of some in memory at a time."""
+    for start in range(0, len(data), 100):
+        yield data.subset(range(start, min(start + 100, len(data)))).events
+
+
+def _whole_counts(values: np.ndarray | None) -> bool:
+    return values is None or bool(((values >= 1) & (values == np.rint(values))).all())

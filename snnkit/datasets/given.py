@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,8 +13,10 @@ from ..errors import DataError, ParameterError, ShapeError
 from ..events import EventBatch
 from .batches import Binned, Data, Frames
 from .binning import bin_events
-from .event_data import EventDataset, from_events
+from .event_data import EventDataset
 from .labels import as_array, numbered, whole_numbers
+from .packed import Packed
+from .stores import OneByOne
 
 LATE = 60_000_000
 """µs; a recording that begins later than this, and ten times its own span, has absolute timestamps."""
@@ -68,8 +70,7 @@ def parts_of_arrays(
             "shape": shapes[part],
         }
         if counts:
-            spikes = EventBatch.from_dense(flat.astype(np.float32).transpose(1, 0, 2), limits[part])
-            made[part] = Binned(events=spikes, **facts)
+            made[part] = Binned(spikes=_packed(flat, limits[part]), **facts)
         else:
             made[part] = Frames(frames=flat, lengths=limits[part], **facts)
     return made
@@ -134,6 +135,16 @@ def _pieces(x: np.ndarray) -> list[np.ndarray]:
     return [x[start : start + 256] for start in range(0, len(x), 256)]
 
 
+def _packed(x: np.ndarray, lengths: np.ndarray) -> Packed:
+    """The counts x [B, T, N] as spikes, 256 samples at a time."""
+    starts = range(0, len(x), 256)
+    parts = [
+        EventBatch.from_dense(piece.astype(np.float32).transpose(1, 0, 2), lengths[start : start + 256])
+        for start, piece in zip(starts, _pieces(x), strict=True)
+    ]
+    return Packed.joined([Packed.of(part) for part in parts], x.shape[2])
+
+
 def parts_of_events(
     given: Mapping[str, tuple[Sequence[np.ndarray], Any]],
     dt: float | None,
@@ -153,33 +164,43 @@ def parts_of_events(
         if len(y) != len(events):
             raise ShapeError(f"{name}: {part}: {len(y)} labels for {len(events)} recordings.")
     if shape is None:
-        shape = shape_of([e for events, _ in given.values() for e in events])
-    made: dict[str, Binned] = {}
+        shape = shape_of(e for events, _ in given.values() for e in events)
+    made: dict[str, Data] = {}
     for part, (events, _) in given.items():
-        flat = [
-            flat_events(e, tuple(shape), origin, f"{name}: {part}, recording {i}")
-            for i, e in enumerate(events)
-        ]
-        data: EventDataset = from_events(
-            flat, np.zeros(len(events)), math.prod(shape), name=f"{name}: {part}"
+        data = EventDataset(
+            store=_one_by_one(events, tuple(shape), origin, f"{name}: {part}"),
+            rows=np.arange(len(events)),
+            labels=np.zeros(len(events), np.int64),
+            speakers=np.full(len(events), -1),
+            classes=[],
+            channels=math.prod(shape),
+            shape=tuple(shape),
+            allow_empty=True,
+            name=name,
         )
-        data.shape, data.allow_empty, data.name = tuple(shape), True, name
         made[part] = bin_events(data, dt, binary=binary, duration=duration)
     steps = {part: int(data.lengths.max()) for part, data in made.items()}
     labels, names = numbered({part: y for part, (_, y) in given.items()}, classes, name, steps)
     return {part: replace(data, labels=labels[part], classes=names) for part, data in made.items()}
 
 
-def shape_of(events: Sequence[np.ndarray]) -> tuple[int, ...]:
+def _one_by_one(events: Sequence[np.ndarray], shape: tuple[int, ...], origin: str, name: str) -> OneByOne:
+    """A store of the `flat_events` of these recordings, each taken when it is read."""
+    return OneByOne(
+        len(events), lambda i: flat_events(events[i], shape, origin, f"{name}, recording {i}"), name
+    )
+
+
+def shape_of(events: Iterable[np.ndarray]) -> tuple[int, ...]:
     """The smallest sensor that has all these events: (N,), or (polarities, H, W) where they have y."""
-    fields = next((e.dtype.names or () for e in events if len(e)), ("t", "x"))
-
-    def size(field: str) -> int:
-        return 1 + max((int(e[field].max()) for e in events if len(e)), default=0)
-
-    if "y" not in fields:
-        return (size("x"),)
-    return (size("p") if "p" in fields else 1, size("y"), size("x"))
+    fields: tuple[str, ...] = ()
+    sizes = {"x": 1, "y": 1, "p": 1}
+    for one in events:
+        has = getattr(getattr(one, "dtype", None), "names", None) or ()
+        if len(one):
+            fields = fields or has
+            sizes |= {k: max(sizes[k], 1 + int(one[k].max())) for k in sizes if k in fields and k in has}
+    return (sizes["x"],) if "y" not in fields else (sizes["p"], sizes["y"], sizes["x"])
 
 
 def flat_events(events: np.ndarray, shape: tuple[int, ...], origin: str, where: str) -> np.ndarray:

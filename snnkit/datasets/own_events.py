@@ -433,7 +433,7 @@ def _folder(path: Path, shape: Shape | None, origin: str) -> Source:
         )
     classes = sorted({p.parent.name for p in files})
     if shape is None:
-        shape = shape_of([_read_one(p) for p in files])
+        shape = shape_of(_read_one(p) for p in files)
 
     def one(row: int) -> np.ndarray:
         return flat_events(_read_one(files[row]), shape, origin, str(files[row]))

@@ -68,7 +68,7 @@ class Recordings:
                 detail = what.format(label=self.labels[i], top=len(self.classes) - 1)
                 raise DataError(f"{self.where}, clip {self.clips[i]!r}: {detail}.")
         if not self.digest:
-            self.digest = hashlib.sha256(self.samples.astype("<i2", copy=False).tobytes()).hexdigest()
+            self.digest = hashlib.sha256(np.ascontiguousarray(self.samples, "<i2").data).hexdigest()
 
     def __len__(self) -> int:
         return len(self.clips)

@@ -84,8 +84,8 @@ class Splits:
         split    "random", "speakers", "kfold", or a `SplitRule`
         groups   [B] who or what each sample of `all` belongs to: speaker, session; numbers or names
 
-        Counts (0, 1, 2 …) become events, everything else stays dense, in its own dtype and, if it is a
-        memory map, on disk.
+        Counts (0, 1, 2 …) become events, in memory with 3 to 7 bytes for each that is not 0; everything else
+        stays dense, in its own dtype and, if it is a memory map, on disk.
 
         Raises `ParameterError`, `ShapeError` and `DataError` that name part, sample and step.
         """
@@ -117,6 +117,10 @@ class Splits:
         **sensor: Any,
     ) -> Splits:
         """Splits of events: x is a list of structured arrays t (µs), x[, y][, p], one a recording.
+
+        Any sequence will do: it is asked for some hundred recordings at a time, so they may lie on disk
+        (`shape` saves a first pass over all). What is kept, in memory, are the counts in steps, 3 to 7 bytes
+        each.
 
         The other arguments are those of `from_arrays`. Of the sensor may be said
 
@@ -225,8 +229,7 @@ class Splits:
         }
         if isinstance(train, Binned):
             summary["occupancy"] = train.occupancy
-            values = train.events.values
-            summary["mean_count"] = 1.0 if values is None else float(values.mean(dtype=np.float64))
+            summary["mean_count"] = train.total / train.filled if train.filled else 1.0
         return summary
 
     def _get(self, part: str) -> Data:

@@ -1,6 +1,8 @@
 """Data as people have them, samples first, become parts with time first; what can't be is named."""
 
 import re
+import weakref
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -458,6 +460,39 @@ def test_the_sensor_is_as_large_as_the_events_of_all_parts():
     assert splits.shape == splits.test.shape == (2, 4, 10)
     line = [np.array([(0, 3), (5, 7)], [("t", "<i8"), ("x", "<i4")])] * 4
     assert Splits.from_events(train=(line, [0, 1] * 2), dt=1.0).shape == (8,)
+
+
+class OnDisk(Sequence):
+    """Recordings made when they are asked for; how many of them there ever were at once."""
+
+    def __init__(self, clips):
+        self.clips, self.alive, self.most = clips, 0, 0
+
+    def __len__(self):
+        return len(self.clips)
+
+    def __getitem__(self, i):
+        one = self.clips[i].copy()
+        self.alive += 1
+        self.most = max(self.most, self.alive)
+        weakref.finalize(one, self.gone)
+        return one
+
+    def gone(self):
+        self.alive -= 1
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 6), None], ids=["said", "measured"])
+def test_events_may_lie_on_disk_whole_and_are_let_go(shape):
+    clips = camera(1000)
+    lazy, y = OnDisk(clips), np.arange(1000) % 2
+    got = Splits.from_events(all=(lazy, y), dt=3.0, shape=shape)
+    want = Splits.from_events(all=(clips, y), dt=3.0, shape=shape)
+    np.testing.assert_array_equal(got.train.batch(range(800))[0], want.train.batch(range(800))[0])
+    assert lazy.most <= 64
+    spikes = got.train.spikes
+    assert spikes is got.valid.spikes
+    assert [getattr(spikes, k).itemsize for k in ("times", "neurons", "values")] == [1, 1, 1]
 
 
 def test_a_recording_without_events_is_silent():
