@@ -172,7 +172,7 @@ def parts_of_events(
             rows=np.arange(len(events)),
             labels=np.zeros(len(events), np.int64),
             speakers=np.full(len(events), -1),
-            classes=[],
+            classes=[""],
             channels=math.prod(shape),
             shape=tuple(shape),
             allow_empty=True,

@@ -140,7 +140,7 @@ def test_rounding_of_another_machine_is_no_other_data():
 def changed(data, change):
     """The data with other inputs: `change` of x [T, B, N]."""
     x, lengths, _ = data.batch(range(len(data)))
-    return replace(data, events=EventBatch.from_dense(np.ascontiguousarray(change(x)), lengths))
+    return replace(data, spikes=EventBatch.from_dense(np.ascontiguousarray(change(x)), lengths))
 
 
 CHANGES = {

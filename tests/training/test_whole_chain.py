@@ -37,7 +37,7 @@ def training(draw):
         "epochs": draw(st.integers(1, 2)),
         "batch": draw(st.sampled_from([3, 5, 20])),
         "seed": draw(st.integers(0, 99)),
-        "weights": {"lr": 0.03},
+        "weights": {"lr_max": 0.03},
         "rate_strength": draw(st.sampled_from([0.0, 0.1])),
         "precision": draw(st.sampled_from(["float32", "float32", "bfloat16"])),
         "gradient_accumulation": draw(st.integers(1, 2)),
