@@ -29,7 +29,8 @@ def export_network(
     """Write a graph file in a format of `FORMATS`; what was written, and what quantising changed.
 
     A format of integers gets the network quantised for Loihi 2, scaled by `calibration` samples of the
-    validation part of its data.
+    validation part of its data. One that holds no states to start from gets current-based neurons whose bias
+    has acted for ever (`settled_bias` of `snnkit.hardware.quantise.quantise`).
 
     unroll  write convolutions with delays as dense layers, for a format that has no place for them
 
@@ -46,7 +47,9 @@ def export_network(
         form.write(graph, path)
         return {"format": to, "path": str(path), "bytes": Path(path).stat().st_size}
     events = data_of(graph, "valid", settings, calibration).events if calibration else None
-    integer = quantise(graph, bits=bits, calibration=events, long_delays=long_delays)
+    integer = quantise(
+        graph, bits=bits, calibration=events, long_delays=long_delays, settled_bias=not form.starts
+    )
     form.write(integer, path, **({"unroll": True} if unroll else {}))
     report = Report.of(integer)
     return {

@@ -42,10 +42,15 @@ def scaled(graph: Graph, scales: dict[str, float]) -> Graph:
     return replace(graph, projections=projections)
 
 
-def rounded(events: EventBatch, scale: float) -> EventBatch:
-    """Events of integer values, round(scale · x) within ±`LARGEST`; those that round to 0 are left out."""
+def rounded(events: EventBatch, scale: float, largest: int | None = LARGEST) -> EventBatch:
+    """Events of integer values, round(scale · x) within ±`largest`; those that round to 0 are left out.
+
+    largest  None: values are not held
+    """
     values = np.ones(len(events.times)) if events.values is None else events.values
-    whole = np.clip(np.rint(np.asarray(values, np.float64) * scale), -LARGEST, LARGEST)
+    whole = np.rint(np.asarray(values, np.float64) * scale)
+    if largest is not None:
+        whole = whole.clip(-largest, largest)
     kept = whole != 0
     sample = np.repeat(np.arange(len(events)), np.diff(events.offsets))
     offsets = np.concatenate([[0], np.cumsum(np.bincount(sample[kept], minlength=len(events)))])
@@ -57,5 +62,6 @@ def rounded(events: EventBatch, scale: float) -> EventBatch:
 
 def sent(graph: Graph, events: EventBatch) -> EventBatch:
     """The events as `graph` takes them: as they are, or as integers where its metadata say a scale."""
-    scales = Units.of(graph.metadata).inputs
-    return rounded(events, scales[graph.inputs[0]]) if graph.inputs and graph.inputs[0] in scales else events
+    units = Units.of(graph.metadata)
+    name = graph.inputs[0] if graph.inputs else ""
+    return rounded(events, units.inputs[name], units.largest) if name in units.inputs else events
