@@ -28,7 +28,6 @@ class Format:
     holds   "floats", or "integers": then what is exported is quantised first
     write   writes a Graph, whole or not at all; raises `ExportError` for what the format has no place for
     unrolls whether `write` takes ``unroll=True``: convolutions with delays as dense layers
-    starts  whether states other than 0 to start from have a place in it
     read    gives the Graph of a file; raises `DataError` for a damaged one
     is_one  whether a file is of this format; False for what can't be read at all
     """
@@ -42,7 +41,6 @@ class Format:
     read: Callable[[PathLike], Graph]
     is_one: Callable[[PathLike], bool]
     unrolls: bool = False
-    starts: bool = True
 
 
 def _h5_with(test: Callable[[Any], bool]) -> Callable[[PathLike], bool]:
@@ -115,7 +113,6 @@ FORMATS: dict[str, Format] = {
         read=_read_netx,
         is_one=_h5_with(lambda file: "layer" in file),
         unrolls=True,
-        starts=False,
     ),
     "nir": Format(
         title="NIR",

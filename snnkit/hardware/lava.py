@@ -123,16 +123,13 @@ def _neurons(i: int, p: Population, arrays: dict[str, np.ndarray]) -> dict[str, 
     start = {k: np.broadcast_to(p.initial.get(k, np.int64(0)), p.shape).reshape(-1) for k in ("u", "v")}
     for k, value in {"bias_mant": mantissa, "bias_exp": exponent, **start}.items():
         arrays[f"p{i}_{k}"] = _to_lava(value.astype(np.int64), p.shape)
-    for k in ("du", "dv"):
+    for k in ("du", "dv", "vth"):
         value = p.param(k, np.int64)
         arrays[f"p{i}_{k}"] = value[0] if (value == value[0]).all() else _to_lava(value, p.shape)
         arrays[f"p{i}_{k}"] = np.asarray(arrays[f"p{i}_{k}"])
-    vth = np.unique(p.param("vth", np.int64))
-    if len(vth) > 1:
-        raise ExportError(f"{where}: vth differs between neurons ({vth[0]}..{vth[-1]}); Lava takes one.")
     clock = {k: int(p.params[k]) if k in p.params else 0 for k in ("reset_interval", "reset_offset")}
     shape = p.shape[::-1]
-    return {"name": p.name, "kind": "lif", "shape": shape, "vth": int(vth[0]), **clock}
+    return {"name": p.name, "kind": "lif", "shape": shape, **clock}
 
 
 def _bias(where: str, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -42,10 +42,10 @@ class Network:
             k: self.plan[f"p{i}_{k}"].reshape(shape).astype(int) for k in ("u", "v", "bias_mant", "bias_exp")
         }
         numbers = {}
-        for k in ("du", "dv"):
+        for k in ("du", "dv", "vth"):
             value = self.plan[f"p{i}_{k}"]
             numbers[k] = int(value) if value.ndim == 0 else value.reshape(shape).astype(int)
-        arguments = {"shape": shape, "vth": int(entry["vth"]), **numbers, **arrays}
+        arguments = {"shape": shape, **numbers, **arrays}
         if entry["reset_interval"]:
             return LIFReset(
                 reset_interval=entry["reset_interval"], reset_offset=entry["reset_offset"], **arguments

@@ -144,7 +144,7 @@ def _start(
             raise ExportError(f"population {cell.name!r}: the bias needs u = {u.min()}, beyond 24 bits.")
         report.warnings.append(
             f"population {cell.name!r}: its bias acts on the current; u starts at minus the settled value. "
-            "settled_bias=True starts settled instead, which a NetX file can hold."
+            "settled_bias=True (--settled-bias) starts settled instead, which a NetX file can hold."
         )
     return u, v
 

@@ -131,8 +131,8 @@ def _check_start(p: Population) -> None:
     if p.initial:
         raise ExportError(
             f"layer {p.name!r}: starts from {sorted(p.initial)} that are not 0, which NetX has no place for. "
-            "Where it is the bias of a current-based neuron, quantise with settled_bias=True, as `snnkit "
-            "export --to netx` does; else use snnkit.hardware.lava.build."
+            "A current-based neuron's bias can do without: quantise with settled_bias=True (snnkit export "
+            "--settled-bias). Other states go through snnkit.hardware.lava.build."
         )
 
 
