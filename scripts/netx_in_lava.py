@@ -5,8 +5,8 @@
 input.npz holds x, int [T, N], and kwargs, a JSON text for `Network`. result.npz gets u, v and s of every
 layer with neurons, as N0_u, N0_v, …
 
-lava-dl leaves it to the caller to feed an input layer with neurons: here x goes to the neurons' port one
-step late, as through a synapse, with the sign of the layer's weight, and the layer's bias is theirs.
+lava-dl leaves it to the caller to feed an input layer with neurons: here x goes to the neurons' port with
+the sign of the layer's weight, and the layer's bias is theirs.
 
 lava-dl pins an old torch, which its reader uses for resonate-and-fire neurons only: modules of that
 name that hold nothing stand in for it.
@@ -48,8 +48,7 @@ def main() -> None:
     if first.block == "Input":
         port = first.neuron.a_in
         first.neuron.bias_mant.init = np.full(shape, first.transform["bias"])
-        x = np.roll(x, 1, axis=0) * np.sign(first.transform["weight"])
-        x[:1] = 0
+        x = x * np.sign(first.transform["weight"])
     images = len(shape) == 3
     data = x.reshape(len(x), *reversed(shape)).transpose(3, 2, 1, 0) if images else x.T
     source = RingBuffer(data=np.ascontiguousarray(data).astype(int))

@@ -89,18 +89,25 @@ def plan(graph: Graph, x: Any = None, steps: int | None = None) -> dict[str, np.
     arrays: dict[str, np.ndarray] = {"steps": np.array(steps)}
     spec: dict[str, Any] = {"populations": [], "synapses": []}
     counts: dict[str, bool] = {}
+    played: dict[str, np.ndarray] = {}
     for i, (name, p) in enumerate(graph.populations.items()):
         if p.neuron == INPUT:
             values = np.zeros((max(steps, 1), p.size), np.int64)
             given = np.asarray(inputs.get(name, np.zeros((0, p.size))), np.int64)[:steps]
             values[: len(given)] = given.reshape(-1, p.size)
             counts[name] = bool((values * (values - 1)).any())
+            played[name] = values
             arrays[f"p{i}_x"] = _to_lava(values.T, p.shape)
             spec["populations"].append({"name": name, "kind": "input", "shape": p.shape[::-1]})
         else:
             spec["populations"].append(_neurons(i, p, arrays))
     for i, s in enumerate(graph.projections):
-        spec["synapses"].append(_synapses(i, graph, s, arrays, counts.get(s.source, False)))
+        if (s.delays < 1).any():  # values for the neurons themselves, through no synapse
+            shape = graph.populations[s.target].shape
+            arrays[f"s{i}_x"] = _to_lava((played[s.source] * s.weight).T, shape)
+            spec["synapses"].append({"name": s.name, "kind": "handed", "target": s.target})
+        else:
+            spec["synapses"].append(_synapses(i, graph, s, arrays, counts.get(s.source, False)))
     arrays["spec"] = np.array(json.dumps(spec))
     return arrays
 

@@ -176,7 +176,7 @@ def test_a_bias_on_a_current_goes_to_netx_settled_and_runs_so_in_real_lava(check
 
 
 def test_a_convolution_written_as_a_dense_layer_runs_in_real_lava(check, real_lava, tmp_path):
-    """Behind it NetX holds a vector, no image: the next convolution is unrolled too, and none is flattened."""
+    """Behind it NetX holds a vector: the next convolution is unrolled too, and nothing is flattened."""
     r = np.random.default_rng(0)
     graph = Graph({"in": Population("in", INPUT, (2, 5, 6))}, [])
     for name in ("c", "d"):

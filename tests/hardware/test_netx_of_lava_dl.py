@@ -45,8 +45,15 @@ def test_published_networks_give_lavas_potentials_and_spikes(name, check, real_l
     assert_equal(graph, check.through_lava_dl(path, {}, x, real_lava), ours)
 
 
-@pytest.mark.parametrize("reset", [{}, {"reset_interval": 16, "reset_offset": 3}], ids=["run-on", "reset"])
-@pytest.mark.parametrize("kind", files.KINDS)
+@pytest.mark.parametrize(
+    ("kind", "reset"),
+    [
+        ("vectors", {}),
+        ("images", {"reset_interval": 16, "reset_offset": 3}),
+        ("recurrent", {"reset_interval": 16}),
+    ],
+    ids=list(files.KINDS),
+)
 def test_every_layer_of_lava_dl_gives_lavas_potentials_and_spikes(kind, reset, check, real_lava, tmp_path):
     """Input as lava-dl trains it: numbers x, of which the neurons get w · x + b."""
     path = files.make(tmp_path / "a.net", kind)
@@ -65,7 +72,7 @@ def test_every_layer_of_lava_dl_gives_lavas_potentials_and_spikes(kind, reset, c
 
 
 def test_lavas_own_processes_run_an_input_layer_with_neurons(real_lava, tmp_path):
-    """The graph that was read, through `snnkit.hardware.lava`: there the values come through a synapse."""
+    """The graph that was read, through `snnkit.hardware.lava`."""
     graph = netx.read(files.make(tmp_path / "a.net", "vectors"))
     x = spikes(9, 30) * np.random.default_rng(3).integers(-40, 90, (120, 9))
     theirs, ours = lava.run(graph, x, python=real_lava), loihi.reference(graph, x[:, None])
@@ -75,14 +82,14 @@ def test_lavas_own_processes_run_an_input_layer_with_neurons(real_lava, tmp_path
 
 
 def test_an_input_layers_neurons_add_up_weight_times_input_and_bias(tmp_path):
-    """By hand: v keeps 3072/4096, a spike above 25 · 64 resets it, and input comes one step late."""
+    """By hand: v keeps 3072/4096, and a spike above 25 · 64 resets it."""
     graph = netx.read(files.make(tmp_path / "a.net", "vectors"), num_layers=1)
     assert list(graph.populations) == ["input", "layer0"]
     assert Units.of(graph.metadata).inputs == {"input": 36.0}
     x = np.random.default_rng(4).uniform(-1, 1, (50, 9))
     v, want, fired = np.zeros(9, int), [], []
     for t in range(50):
-        given = np.rint(36 * x[t - 1]).astype(int) if t else 0
+        given = np.rint(36 * x[t]).astype(int)
         v = np.sign(v) * (abs(v) * 3072 // 4096) + 64 * given + 64 * 14
         fired.append(v > 25 * 64)
         v = np.where(fired[-1], 0, v)

@@ -50,10 +50,10 @@ def read(
 
     Populations are named "input" and "layer0", "layer1", … unless `write` kept their names.
 
-    An input layer with neurons becomes the population "input", whose values reach the neurons "layer0" one
-    step later, each its own. lava-dl trains them on w · x + b; here b is their bias, and |w| stands in
-    ``metadata["input_scale"]``: the values are round(|w| · x), which `snnkit.hardware.graded.sent` makes
-    of x.
+    An input layer with neurons becomes the population "input", whose values are handed to the neurons
+    "layer0" within the step, each its own. lava-dl trains them on w · x + b; here b is their bias, and |w|
+    stands in ``metadata["input_scale"]``: the values are round(|w| · x), which `snnkit.hardware.graded.sent`
+    makes of x.
 
     Raises `DataError` naming the path that is missing or damaged, `ExportError` for what lava-dl has no
     model for, or reads past.
@@ -183,7 +183,7 @@ class _Reader:
         name = self.population(group, shape, np.asarray(_one(group, "bias", 0)))
         signs = np.full(math.prod(shape), np.sign(weight), np.int64)
         self.graph.projections.append(
-            Projection(f"input→{name}", "input", name, signs, np.array(1, np.int32), "one_to_one")
+            Projection(f"input→{name}", "input", name, signs, np.array(0, np.int32), "one_to_one")
         )
         scale = {"input": float(abs(weight))} if weight else {}
         self.graph.metadata = Units(graded=True, inputs=scale, largest=None).to_metadata()

@@ -42,6 +42,7 @@ def write(graph: Graph, path: PathLike, *, unroll: bool = False) -> dict[str, in
         neurons = _neuron_layer(graph.populations[chain[0][0]])
         layers.append(neurons | layer | ({"bias": neurons["bias"][:1]} if "bias" in neurons else {}))
     else:
+        _check_handed(chain[0][1])
         layers.append({"type": "input", "shape": _ints(shape)})
         if Units.of(graph.metadata).graded:
             reset["input_message_bits"] = MESSAGE_BITS
@@ -144,7 +145,7 @@ def _input_weight(graph: Graph, forward: Projection, recurrent: Projection | Non
     scale = Units.of(graph.metadata).inputs.get(graph.inputs[0], 0.0)
     target = graph.populations[forward.target]
     plain = forward.kind == "one_to_one" and recurrent is None and not forward.options.get("shift")
-    if not plain or (forward.delays != 1).any() or target.shape != graph.populations[forward.source].shape:
+    if not plain or (forward.delays != 0).any() or target.shape != graph.populations[forward.source].shape:
         return None
     sign, bias = forward.weight, target.param("bias", np.int64)
     if (sign != sign[:1]).any() or abs(int(sign[0])) > 1 or (bias != bias[:1]).any():
@@ -152,6 +153,14 @@ def _input_weight(graph: Graph, forward: Projection, recurrent: Projection | Non
     if scale % 1 or scale > MAX_INPUT_WEIGHT:
         return None
     return int(sign[0]) * int(scale) if (scale > 0) == bool(sign[0]) else None
+
+
+def _check_handed(p: Projection) -> None:
+    if p.delays.min(initial=1) < 1:
+        raise ExportError(
+            f"projection {p.name!r} hands values to neurons through no synapse; NetX has that for one bias, "
+            "weights that are all 1 or all −1, and an input scale that is a whole number."
+        )
 
 
 def _one(p: Population, name: str) -> Any:
