@@ -121,17 +121,21 @@ def image_network():
     return graph, (r.random((50, 60)) < 0.1).astype(int)
 
 
-@pytest.mark.parametrize("case", ["image", "counts", "relays"])
+@pytest.mark.parametrize("case", ["image", "counts", "relays", "currents"])
 def test_real_lava_computes_the_same(case, real_lava):
     if case == "image":
         graph, x = image_network()
+    elif case == "currents":
+        graph = quantise(biased_currents())
+        assert set(graph.populations["b"].initial) == {"u", "v"}
+        x = (np.random.default_rng(1).random((90, 9)) < 0.2).astype(int)
     else:
         events = networks.spikes(largest=4 if case == "counts" else 1)
         real = networks.network(bias=0.1) if case == "counts" else networks.network(longest=120, bias=0.0)
         graph = quantise(real, calibration=events, long_delays="relay" if case == "relays" else "refuse")
         x = events.to_dense(dtype=np.int64)[:, 0]
     theirs, ours = lava.run(graph, x, python=real_lava), loihi.reference(graph, x[:, None])
-    assert ours.spikes["conv" if case == "image" else "hidden0"].any()
+    assert ours.spikes[{"image": "conv", "currents": "b"}.get(case, "hidden0")].any()
     for name in theirs.u:
         for k in ("u", "v", "spikes"):
             np.testing.assert_array_equal(getattr(theirs, k)[name], getattr(ours, k)[name])

@@ -161,10 +161,10 @@ class _Reader:
         elif kind == "flatten":
             self.flat = True
         else:
-            way = " Pooling can be written as a conv with groups = channels." if kind == "pool" else ""
+            number = group.name.rsplit("/", 1)[-1]
             raise ExportError(
-                f"{where(group, 'type')} is {kind!r}; lava-dl's reader runs input, dense, dense_rec, conv "
-                f"and flatten.{way}"
+                f"{where(group, 'type')} is {kind!r}; lava-dl's reader runs input, dense, dense_rec, conv and "
+                f"flatten. Pass num_layers={number} to read the layers before it."
             )
 
     def input_layer(self, group: h5py.Group) -> None:
