@@ -163,8 +163,8 @@ class _Reader:
         else:
             number = group.name.rsplit("/", 1)[-1]
             raise ExportError(
-                f"{where(group, 'type')} is {kind!r}; lava-dl's reader runs input, dense, dense_rec, conv and "
-                f"flatten. Pass num_layers={number} to read the layers before it."
+                f"{where(group, 'type')} is {kind!r}; lava-dl's reader runs input, dense, dense_rec, conv "
+                f"and flatten. Pass num_layers={number} to read the layers before it."
             )
 
     def input_layer(self, group: h5py.Group) -> None:
