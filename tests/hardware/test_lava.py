@@ -164,7 +164,7 @@ def biased_currents():
 def test_a_bias_on_a_current_goes_to_netx_settled_and_runs_so_in_real_lava(check, real_lava, tmp_path):
     graph = biased_currents()
     with pytest.raises(
-        ExportError, match=r"layer 'a': starts from \['u'\].*settled_bias=True.*--settled-bias"
+        ExportError, match=r"layer 'a': starts from \['u'.*\].*settled_bias=True.*--settled-bias"
     ):
         netx.write(quantise(graph), tmp_path / "a.net")
     integer = quantise(graph, settled_bias=True)
