@@ -125,6 +125,18 @@ def test_an_input_layer_with_neurons_is_written_as_one(kind, tmp_path):
         assert ("bias" in old["layer/0"]) == ("bias" in new["layer/0"])
 
 
+def test_a_layer_without_neurons_is_written_as_one(tmp_path):
+    """lava-dl's own stand-in for its neurons has a threshold beyond the 17 bits that a file may name."""
+    with h5py.File(tmp_path / "a.net", "w") as file:
+        weight = files.weights(np.random.default_rng(0), 4, 6)
+        files.layer(file, "dense", shape=np.array([4]), weight=weight, bias=np.arange(4))
+    first = netx.read(tmp_path / "a.net")
+    netx.write(first, tmp_path / "again.net")
+    with h5py.File(tmp_path / "again.net") as file:
+        assert "neuron" not in file["layer/1"]
+    assert_same_graph(first, netx.read(tmp_path / "again.net"))
+
+
 def change(path, where, value):
     """Set one field of a file, or remove it where `value` is None."""
     with h5py.File(path, "r+") as file:

@@ -16,7 +16,7 @@ from ...graph import INPUT, Graph, Population, Projection
 from ...metadata import Units
 from .. import loihi
 from .fields import cut, damaged, flag, has, integers, member, numbers, shape_of, text, where
-from .packing import MAX_DELAY, packed_in
+from .packing import MAX_DELAY, NO_NEURONS, packed_in
 
 NEURON_TYPES = ("CUBA", "LOIHI")
 OTHER_NEURONS = {
@@ -220,7 +220,7 @@ class _Reader:
         if not has(group, "neuron"):
             if not text(group, "type").startswith("dense"):
                 damaged(group, "neuron", "is missing")
-            return {"iDecay": 0, "vDecay": 4096, "vThMant": 1 << 17}
+            return dict(NO_NEURONS)
         neuron = member(group, "neuron")
         kind = text(neuron, "type")
         if kind not in NEURON_TYPES:

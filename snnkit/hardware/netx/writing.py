@@ -16,7 +16,7 @@ from ...metadata import Units
 from ...neurons.loihi import NEVER, ONE
 from .. import loihi
 from .fields import LARGEST
-from .packing import MAX_BIAS, MAX_DELAY, MAX_VTH, MESSAGE_BITS, packed_in
+from .packing import MAX_BIAS, MAX_DELAY, MAX_VTH, MESSAGE_BITS, NO_NEURONS, packed_in
 
 MAX_INPUT_WEIGHT = (1 << 15) - 1
 
@@ -48,8 +48,10 @@ def write(graph: Graph, path: PathLike, *, unroll: bool = False) -> dict[str, in
             reset["input_message_bits"] = MESSAGE_BITS
     for name, forward, recurrent in chain[weight is not None :]:
         population = graph.populations[name]
-        layer = _neuron_layer(population)
-        if forward.kind == "conv" and not (unroll and (len(shape) != 3 or (forward.delays != 1).any())):
+        unrolled = unroll and (len(shape) != 3 or (forward.delays != 1).any())
+        conv = forward.kind == "conv" and not unrolled
+        layer = _neuron_layer(population, bare=not conv)
+        if conv:
             layers.append(layer | _conv_layer(forward, shape, population))
             shape = population.shape
         else:
@@ -178,13 +180,15 @@ def _refractory(p: Population) -> int:
     return int(_one(p, "refractory")) if "refractory" in p.params else 0
 
 
-def _neuron_layer(p: Population) -> dict[str, Any]:
+def _neuron_layer(p: Population, *, bare: bool = False) -> dict[str, Any]:
+    """Shape, biases and neurons of a layer; `bare`: without neurons where lava-dl puts the same in."""
     where = f"layer {p.name!r}"
     du, dv, vth = (int(_one(p, k)) for k in ("du", "dv", "vth"))
     for name, value, low, high in (("du", du, -1, 4095), ("dv", dv, 0, 4096)):
         if not low <= value <= high:
             raise ExportError(f"{where}: {name} is {value}; a decay must lie in {low}..{high}.")
-    if not 0 <= vth <= MAX_VTH and vth != loihi.SILENT:
+    bare = bare and {"iDecay": du + 1, "vDecay": dv, "vThMant": vth} == NO_NEURONS
+    if not 0 <= vth <= MAX_VTH and vth != loihi.SILENT and not bare:
         raise ExportError(
             f"{where}: vth is {vth}; the chip has 17 bits, 0..{MAX_VTH} (and {loihi.SILENT} for a read-out "
             "that never spikes)."
@@ -206,7 +210,7 @@ def _neuron_layer(p: Population) -> dict[str, Any]:
                 f"{where}: bias differs within a channel; a NetX convolution has one a channel."
             )
         bias = channels[:, 0]
-    neuron = {
+    neuron: dict[str, Any] = {
         "type": "CUBA",
         "iDecay": du + 1,
         "vDecay": dv,
@@ -214,7 +218,8 @@ def _neuron_layer(p: Population) -> dict[str, Any]:
         "refDelay": 1 + _refractory(p),
         "gradedSpike": False,
     }
-    return {"neuron": neuron, "shape": _ints(p.shape)} | ({"bias": bias} if bias.any() else {})
+    layer = {"shape": _ints(p.shape)} | ({} if bare else {"neuron": neuron})
+    return layer | ({"bias": bias} if bias.any() else {})
 
 
 def _dense_layer(
