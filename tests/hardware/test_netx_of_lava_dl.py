@@ -274,6 +274,14 @@ def test_flatten_stands_between_image_and_vector_and_nowhere_else(flat, tmp_path
         netx.read(tmp_path / "a.net")
 
 
+def test_an_input_of_rows_is_a_vector(tmp_path):
+    with h5py.File(tmp_path / "a.net", "w") as file:
+        files.layer(file, "input", shape=np.array([2, 3]))
+        weight = files.weights(np.random.default_rng(0), 3, 6)
+        files.neuron(files.layer(file, "dense", shape=np.array([3]), weight=weight))
+    assert netx.read(tmp_path / "a.net").populations["input"].shape == (6,)
+
+
 def damaged(value):
     """Other values that could stand in a dataset's place."""
     value = np.asarray(value)

@@ -190,25 +190,24 @@ class _Reader:
         self.last = name
 
     def input(self, shape: tuple[int, ...]) -> None:
-        """Add the input population."""
-        shape = (shape[0],) if len(shape) == 3 and shape[1:] == (1, 1) else shape
+        """Add the input population: an image, or a vector for any other shape."""
+        if len(shape) != 3 or shape[1:] == (1, 1):
+            shape = (math.prod(shape),)
         self.graph.populations["input"] = Population("input", INPUT, shape)
         self.last = "input"
 
     def population(self, group: h5py.Group, shape: tuple[int, ...], mantissa: np.ndarray) -> str:
         """Add a layer's neurons with biases of `mantissa`, int, that broadcasts to `shape`; their name."""
-        numbers = self.neuron(group, shape)
+        params, how = self.neuron(group, shape), self.how
         name = f"layer{self.neurons}"
-        how = self.how
-        refractory = numbers.pop("refractory", 0)
         self.graph.populations[name] = loihi.population(
             name,
             shape,
-            du=numbers["iDecay"] - 1,
-            dv=numbers["vDecay"],
-            vth=numbers["vThMant"],
+            du=params["iDecay"] - 1,
+            dv=params["vDecay"],
+            vth=params["vThMant"],
             bias=loihi.effective_bias(mantissa, 6),
-            refractory=int(refractory),
+            refractory=params.get("refractory", 0),
             reset_interval=how.interval,
             reset_offset=how.offset + 1 + self.neurons if how.interval else 0,
         )
@@ -216,7 +215,7 @@ class _Reader:
         return name
 
     def neuron(self, group: h5py.Group, shape: tuple[int, ...]) -> dict[str, Any]:
-        """A layer's decays and threshold: integers, or arrays of one value a neuron or channel."""
+        """A layer's decays and threshold, integers or arrays of one a neuron or channel; refractory steps."""
         if not has(group, "neuron"):
             if not text(group, "type").startswith("dense"):
                 damaged(group, "neuron", "is missing")
