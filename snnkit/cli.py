@@ -262,6 +262,9 @@ def export(
     clip_delays: Annotated[bool, typer.Option(help="Shorten delays beyond the chip's; counted.")] = False,
     relay_delays: Annotated[bool, typer.Option(help="Pass long delays on by relay neurons.")] = False,
     unroll: Annotated[bool, typer.Option(help="NetX: convolutions with delays as dense layers.")] = False,
+    settled_bias: Annotated[
+        bool, typer.Option(help="Start a CUBA neuron as if its bias had acted for ever; NetX needs it.")
+    ] = False,
     data: DataSet = None,
     calibration: Annotated[int, typer.Option(help="Validation samples that weights are scaled by.")] = 64,
     as_json: Json = False,
@@ -278,6 +281,7 @@ def export(
         data or [],
         bits=bits,
         long_delays="clip" if clip_delays else "relay" if relay_delays else "refuse",
+        settled_bias=settled_bias,
         unroll=unroll,
         calibration=calibration,
     )

@@ -12,6 +12,8 @@ import h5py
 from .errors import ChecksumError, DataError
 
 PathLike = str | os.PathLike[str]
+LFS = b"version https://git-lfs"
+"""How the notes begin that Git leaves in the place of large files."""
 
 
 def cache_folder() -> Path:
@@ -103,6 +105,14 @@ class atomic_h5:
         self.atomic.__exit__(kind, error, trace)
 
 
+def _is_note(path: Path) -> bool:
+    try:
+        with open(path, "rb") as raw:
+            return raw.read(len(LFS)) == LFS
+    except OSError:
+        return False
+
+
 class open_h5:
     """``with open_h5(path) as file``: an HDF5 file for reading; a clear `DataError` where it can't be."""
 
@@ -115,6 +125,10 @@ class open_h5:
         try:
             self.file = h5py.File(self.path, "r")
         except OSError as error:
+            if _is_note(self.path):
+                raise DataError(
+                    f"{self.path} is no file of data, but Git LFS's note of one; fetch it with: git lfs pull"
+                ) from error
             raise DataError(
                 f"{self.path} is no readable HDF5 file; it may be truncated or damaged ({error})."
             ) from error

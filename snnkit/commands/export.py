@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from ..errors import ParameterError, listed
 from ..files import PathLike
@@ -15,16 +15,23 @@ from .data import data_of
 from .formats import FORMATS, format_of
 
 
+class Rounding(TypedDict, total=False):
+    """What the integers may be, as `snnkit.hardware.quantise.quantise` takes it; its defaults hold."""
+
+    bits: int
+    long_delays: str
+    settled_bias: bool
+
+
 def export_network(
     net: PathLike,
     to: str,
     path: PathLike,
     settings: Sequence[str] = (),
     *,
-    bits: int = 8,
-    long_delays: str = "refuse",
     unroll: bool = False,
     calibration: int = 64,
+    **how: Unpack[Rounding],
 ) -> dict[str, Any]:
     """Write a graph file in a format of `FORMATS`; what was written, and what quantising changed.
 
@@ -32,8 +39,9 @@ def export_network(
     validation part of its data.
 
     unroll  write convolutions with delays as dense layers, for a format that has no place for them
+    how     see `Rounding`
 
-    Raises `ParameterError` if the format has nothing to unroll.
+    Raises `ParameterError` if the format has nothing to unroll, or settled biases but no integers.
     """
     form = format_of(to)
     if unroll and not form.unrolls:
@@ -42,18 +50,20 @@ def export_network(
             f"format {to!r} keeps convolutions with delays as they are; unroll is for {takes}."
         )
     graph = Graph.load(net)
+    if form.holds == "floats" and how.get("settled_bias"):
+        raise ParameterError(f"format {to!r} holds floats, in which biases are as trained; none are settled.")
     if form.holds == "floats":
         form.write(graph, path)
         return {"format": to, "path": str(path), "bytes": Path(path).stat().st_size}
     events = data_of(graph, "valid", settings, calibration).events if calibration else None
-    integer = quantise(graph, bits=bits, calibration=events, long_delays=long_delays)
+    integer = quantise(graph, calibration=events, **how)
     form.write(integer, path, **({"unroll": True} if unroll else {}))
     report = Report.of(integer)
     return {
         "format": to,
         "path": str(path),
         "bytes": Path(path).stat().st_size,
-        "bits": bits,
+        "bits": how.get("bits", 8),
         "delays_clipped": report.delays_clipped,
         "relays": report.relays,
         "warnings": report.warnings,

@@ -122,9 +122,10 @@ def ladder(
     integer = matched(exported, graph)
     forms: dict[str, Callable[[], Outcome]] = dict(above or {})
     forms["rounded"] = lambda: outcome(graph, events, dtype="float64")
-    if inputs := Units.of(integer.metadata).inputs:
-        told = Units(inputs=inputs).to_metadata()
-        shown = replace(scaled(graph, inputs), metadata=graph.metadata | told)
+    units = Units.of(integer.metadata)
+    if units.inputs:
+        told = Units(inputs=units.inputs, largest=units.largest).to_metadata()
+        shown = replace(scaled(graph, units.inputs), metadata=graph.metadata | told)
         forms["input"] = lambda: outcome(shown, events, dtype="float64")
     is_integer = any(p.neuron == "loihi" for p in integer.populations.values())
     if is_integer:

@@ -133,13 +133,18 @@ def _start(
     """u and v before the first step, int64 ``[N]``."""
     u = np.round(cell.start_u * ONE * k).astype(np.int64)
     v = np.round(cell.start_v * ONE * k).astype(np.int64)
-    if cell.keep_u.any() and bias.any() and not how.settled_bias:
+    if cell.keep_u.any() and bias.any() and how.settled_bias:
+        report.warnings.append(
+            f"population {cell.name!r}: its bias acts on the current, on the chip on the potential: from the "
+            "first step on in full, where the float network's grows to it (settled_bias=True)."
+        )
+    elif cell.keep_u.any() and bias.any():
         u = u - np.round(bias * ONE * k).astype(np.int64)
         if np.abs(u).max() >= FULL:
             raise ExportError(f"population {cell.name!r}: the bias needs u = {u.min()}, beyond 24 bits.")
         report.warnings.append(
             f"population {cell.name!r}: its bias acts on the current; u starts at minus the settled value. "
-            "settled_bias=True starts settled instead, which a NetX file can hold."
+            "settled_bias=True (--settled-bias) starts settled instead, which a NetX file can hold."
         )
     return u, v
 

@@ -165,6 +165,37 @@ def test_the_bias_of_a_filtered_current(settled):
     assert ("u" in integer.populations["hidden0"].initial) == (not settled)
 
 
+def deep_currents(bias, decay_syn=0.75):
+    """Three current-based populations in a row, with biases; nothing spikes into them."""
+    params = {"decay_syn": decay_syn, "decay_mem": 0.5, "v_th": 1.0, "v_reset": 0.0}
+    graph = Graph({"in": Population("in", INPUT, 1)}, [], outputs=["c"])
+    for source, target in (("in", "a"), ("a", "b"), ("b", "c")):
+        graph.populations[target] = Population(target, "cuba", 3, params, np.array(bias))
+        weight = np.full((3, graph.populations[source].size), 0.7)
+        graph.projections.append(Projection(source + target, source, target, weight))
+    return graph
+
+
+def test_the_latency_of_a_filtered_bias_is_made_up_for_backwards():
+    """h as its geometric sums, from the step on in which the first input could arrive."""
+    bias = np.array([0.08, -0.3, 0.02])
+    integer = quantise(deep_currents(bias), bias_exponent=None)
+    trace = loihi.reference(integer, np.zeros((40, 1, 1), int))
+    t = np.arange(37)[:, None]
+    h = bias / 0.25 * (2 * (1 - 0.5 ** (t + 1)) - 3 * 0.75 ** (t + 1) + 3 * 0.5 ** (t + 1))
+    for late, name in enumerate("abc", start=1):
+        unit = 64 * Report.of(integer).populations[name].threshold_units
+        np.testing.assert_allclose(trace.v[name][late : late + 37, 0] / unit, h, atol=2e-3)
+        assert set(integer.populations[name].initial) == ({"u"} if late == 1 else {"u", "v"})
+
+
+def test_a_start_that_would_spike_before_is_not_made():
+    integer = quantise(deep_currents([0.5, 0.0, 0.0], decay_syn=0.1))
+    words = [w for w in Report.of(integer).warnings if "before the first input arrives" in w]
+    assert [w.split("'")[1] for w in words] == ["c"]
+    assert set(integer.populations["c"].initial) == {"u"}
+
+
 def test_decays_become_4096ths():
     graph = networks.network(decay=0.3)
     integer = quantise(graph)
