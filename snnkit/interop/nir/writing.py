@@ -14,6 +14,7 @@ from ...engine import synapses
 from ...errors import ExportError, listed, require
 from ...files import PathLike, atomic
 from ...graph import INPUT, Graph, Population, Projection, conv_geometry
+from ...neurons.resets import unusual
 
 
 def write(graph: Graph, path: PathLike) -> None:
@@ -74,6 +75,11 @@ def _neuron_node(nir: Any, p: Population, dt: float) -> Any:
         raise ExportError(f"{where}: reset {p.options['reset']!r}; NIR's neurons reset to a value (hard).")
     if p.options.get("refractory"):
         raise ExportError(f"{where}: a refractory period, which NIR's neurons do not have.")
+    for option, given in unusual(p.options).items():
+        raise ExportError(
+            f"{where}: option {option} = {given}, which a NIR node does not hold; to_nir(graph, convention) "
+            f"writes for a framework that has it."
+        )
     if p.neuron not in NODES:
         raise ExportError(f"{where}: neurons of kind {p.neuron!r} have no NIR node; {listed(NODES)} have.")
     return NODES[p.neuron](nir, p, dt)
