@@ -15,6 +15,7 @@ from ...errors import ExportError, listed, require
 from ...files import PathLike, atomic
 from ...graph import INPUT, Graph, Population, Projection, conv_geometry
 from ...neurons.resets import unusual
+from .targets import Prepared, prepared
 
 
 def write(graph: Graph, path: PathLike) -> None:
@@ -41,16 +42,25 @@ def write(graph: Graph, path: PathLike) -> None:
                     file[f"snnkit/delay/{p.name}"] = p.delay
 
 
-def to_nir(graph: Graph) -> Any:
-    """The `nir.NIRGraph` of a float graph; times in seconds. Raises as `write` does."""
+def to_nir(graph: Graph, convention: str = "nir") -> Any:
+    """The `nir.NIRGraph` of a float graph; times in seconds.
+
+    convention  "nir": by NIR's own text, as snnkit reads it; or one of `targets.TARGETS`, the framework whose
+                from_nir is to make this network of it (the neurons' options must be its own)
+
+    Raises as `write` does, and `ExportError` naming what the framework would read otherwise.
+    """
     nir = require("nir", "nir")
     graph.validate()
-    made = _Nodes(nir, graph, graph.dt * 1e-3)
+    ready = Prepared(graph, graph.dt * 1e-3) if convention == "nir" else prepared(nir, graph, convention)
+    graph = ready.graph
+    made = _Nodes(nir, graph, ready.dt, ready.affine)
     order = {n: i for i, n in enumerate(graph.order())}
     for name, p in graph.populations.items():
-        made.nodes[name] = (
-            nir.Input(input_type=np.array(p.shape)) if p.neuron == INPUT else _neuron_node(nir, p, made.dt)
-        )
+        if p.neuron == INPUT:
+            made.nodes[name] = nir.Input(input_type=np.array(p.shape))
+        else:
+            made.nodes[name] = ready.nodes[name] if ready.nodes else _neuron_node(nir, p, made.dt)
     biased = {n: p.bias for n, p in graph.populations.items() if np.any(p.bias)}
     loop = graph.components()
     for s in graph.projections:
@@ -64,6 +74,8 @@ def to_nir(graph: Graph) -> Any:
         key = "output" if not i else f"output_{i}"
         made.nodes[key] = nir.Output(output_type=np.array(graph.populations[name].shape))
         made.edges.append((name, key))
+    for name, weights in ready.nested.items():
+        made.nest(name, weights)
     return nir.NIRGraph(made.nodes, made.edges, type_check=False)
 
 
@@ -147,11 +159,12 @@ NODES: dict[str, Callable[[Any, Population, float], Any]] = {
 
 @dataclass
 class _Nodes:
-    """The nodes and edges of `graph`, gathered; dt in seconds."""
+    """The nodes and edges of `graph`, gathered; dt in seconds; `affine`: no Linear, a bias of 0 instead."""
 
     nir: Any
     graph: Graph
     dt: float
+    affine: bool = False
     nodes: dict[str, Any] = field(default_factory=dict)
     edges: list[tuple[str, str]] = field(default_factory=list)
 
@@ -182,6 +195,19 @@ class _Nodes:
         self.nodes[key] = node
         self.edges.append((before, key))
         return key
+
+    def nest(self, name: str, weights: str) -> None:
+        """Put a neuron and the weights that lead back to it into a graph of their own, under its name."""
+        shape = np.array(self.graph.populations[name].shape)
+        inner = {
+            "input": self.nir.Input(shape),
+            "neuron": self.nodes[name],
+            "weights": self.nodes.pop(weights),
+            "output": self.nir.Output(shape),
+        }
+        edges = [("input", "neuron"), ("neuron", "weights"), ("weights", "neuron"), ("neuron", "output")]
+        self.nodes[name] = self.nir.NIRGraph(inner, edges, type_check=False)
+        self.edges = [edge for edge in self.edges if weights not in edge]
 
     def _weights(self, p: Projection, back: int) -> tuple[np.ndarray, np.ndarray]:
         """Weights, and delays less `back` steps; those of a sparse projection as matrices [O, I]."""
@@ -214,6 +240,7 @@ class _Nodes:
         if p.kind == "one_to_one" and bias is None:
             return nir.Scale(weight.reshape(source.shape))
         matrix = np.diag(weight) if p.kind == "one_to_one" else weight
-        if bias is None:
+        if bias is None and not self.affine:
             return nir.Linear(matrix)
+        bias = np.zeros(()) if bias is None else bias
         return nir.Affine(matrix, np.broadcast_to(bias, target.shape).reshape(-1).astype(np.float64))
