@@ -118,6 +118,51 @@ def test_the_framework_makes_the_same_network_of_it(convention, kind, recurrent,
     np.testing.assert_array_equal(got.to_dense(STEPS)[:, 0], want)
 
 
+def convolutional(convention, kind, groups=1):
+    """(2, 7, 6) → convolution of 4 channels, each with its own gain → 3 neurons."""
+    r = np.random.default_rng(5)
+    p = population(convention, kind, "a", 4, r)
+    params = {k: np.reshape(v, (4, 1, 1)) if np.ndim(v) else v for k, v in p.params.items()}
+    maps = Population("a", kind, (4, 3, 5), params, p.bias.reshape(4, 1, 1), p.options)
+    options = {"stride": [2, 1], "padding": [1, 0], "dilation": [2, 1], "groups": groups}
+    weight = r.normal(0.1, 0.6, (4, 2 // groups, 3, 2))
+    return Graph(
+        {"x": Population("x", INPUT, (2, 7, 6)), "a": maps, "b": population(convention, kind, "b", 3, r)},
+        [
+            Projection("x→a", "x", "a", weight, kind="conv", options=options),
+            Projection("a→b", "a", "b", r.normal(0.02, 0.2, (3, 60))),
+        ],
+        1.0,
+        ["b"],
+    ).validate()
+
+
+@pytest.mark.parametrize(
+    ("convention", "kind"),
+    [("snntorch", "lif"), ("spikingjelly", "lif"), ("norse", "lif"), ("norse", "if"), ("sinabs", "if")],
+)
+def test_convolutions_are_the_frameworks(convention, kind):
+    graph = convolutional(convention, kind)
+    x = (np.random.default_rng(1).random((STEPS, 2, 7, 6)) < 0.2).astype(float)
+    with torch.no_grad():
+        want = LOAD[convention](to_nir(graph, convention), graph, x)
+    got = simulate(graph, EventBatch.from_dense(x.reshape(STEPS, 1, -1)), STEPS, dtype="float64").spikes["b"]
+    assert 0 < (want > 0).mean() < 1
+    np.testing.assert_array_equal(got.to_dense(STEPS)[:, 0], want)
+
+
+def test_convolutions_that_a_framework_does_not_read_are_refused():
+    for convention in ("snntorch", "spikingjelly", "norse"):
+        with pytest.raises(ExportError, match=f"'x→a' is a grouped convolution, which {convention}'s"):
+            to_nir(convolutional(convention, "lif", groups=2), convention)
+    with pytest.raises(ExportError, match="'x→a' is a convolution, which rockpool's"):
+        to_nir(convolutional("rockpool", "cuba"), "rockpool")
+    with pytest.raises(
+        ExportError, match=r"'a' has the shape \(4, 3, 5\); sinabs' from_nir reads a LIF of one"
+    ):
+        to_nir(convolutional("sinabs", "lif"), "sinabs")
+
+
 def test_resting_potentials_are_kept_where_the_framework_has_them():
     x = (np.random.default_rng(1).random((STEPS, 7)) < 0.3).astype(float)
     for convention, params in (

@@ -33,6 +33,8 @@ class Target:
     affine   whether weights without a bias are Affine nodes too, since it does not read Linear
     loops    "flat": a loop's nodes beside the others; "nested": a graph of its own; "" where it runs none
     branches whether it runs networks that are no chain
+    conv     whether it reads convolutions (none reads grouped ones, whatever it says)
+    flatten  the first dimension that its Flatten joins: 0, or 1 where it counts the batch too
     """
 
     options: Mapping[str, Any]
@@ -41,6 +43,8 @@ class Target:
     affine: bool = False
     loops: str = ""
     branches: bool = True
+    conv: bool = True
+    flatten: int = 0
 
 
 def parameter(p: Population, name: str) -> np.ndarray:
@@ -151,6 +155,8 @@ def _sinabs(nir: Any, p: Population, dt: float) -> Made:
         return nir.IF(r=ones, v_threshold=v_th), parameter(p, "gain")
     if p.options.get("floor"):
         raise ExportError(f"{where}: v_min, which sinabs' from_nir gives to an IF only.")
+    if len(p.shape) > 1:
+        raise ExportError(f"{where} has the shape {p.shape}; sinabs' from_nir reads a LIF of one dimension.")
     tau = -dt / np.log(_leak(p, "decay"))
     return nir.LIF(tau=tau, r=ones, v_leak=0 * ones, v_threshold=v_th), parameter(p, "gain")
 
@@ -174,9 +180,12 @@ TARGETS = {
         HARD | {"strict": True},
         {"lif": _snntorch_leaky, "cuba": _snntorch_current},
         dt=1e-4,
+        flatten=1,
     ),
     "spikingjelly": Target(HARD, dict.fromkeys(("lif", "if", "cuba"), _spikingjelly), loops="flat"),
-    "norse": Target(HARD | {"strict": True}, dict.fromkeys(("lif", "if", "cuba"), _norse), branches=False),
+    "norse": Target(
+        HARD | {"strict": True}, dict.fromkeys(("lif", "if", "cuba"), _norse), branches=False, flatten=1
+    ),
     "sinabs": Target(
         {"reset": "soft", "strict": False, "max_spikes": None},
         dict.fromkeys(("lif", "if", "li"), _sinabs),
@@ -189,6 +198,7 @@ TARGETS = {
         {"cuba": _rockpool},
         loops="nested",
         branches=False,
+        conv=False,
     ),
 }
 """Framework → what its from_nir makes of nodes."""
@@ -199,7 +209,7 @@ class Prepared:
     """A Graph whose weights hold what the framework multiplies inputs by, and its populations' nodes.
 
     dt      step of the nodes, s
-    affine  as in `Target`
+    affine, flatten  as in `Target`
     nested  populations that are a graph of their own, with the projection that leads back to them
     """
 
@@ -207,6 +217,7 @@ class Prepared:
     dt: float
     nodes: dict[str, Any] = field(default_factory=dict)
     affine: bool = False
+    flatten: int = 0
     nested: dict[str, str] = field(default_factory=dict)
 
 
@@ -249,7 +260,9 @@ def prepared(nir: Any, graph: Graph, convention: str) -> Prepared:
         if populations[name].bias.any() and all(s.source == name for s in graph.into(name)):
             raise ExportError(f"population {name!r}: a bias, and no weights but recurrent ones to hold it.")
     made = replace(graph, populations=populations, projections=projections)
-    return Prepared(graph=made, dt=dt, nodes=nodes, affine=target.affine, nested=nested)
+    return Prepared(
+        graph=made, dt=dt, nodes=nodes, affine=target.affine, flatten=target.flatten, nested=nested
+    )
 
 
 def _fits(convention: str, target: Target, p: Population) -> None:
@@ -286,6 +299,9 @@ def _folded(graph: Graph, convention: str, target: Target, s: Projection, factor
     if (s.delays[np.asarray(s.weight) != 0] != back).any():
         raise ExportError(f"{where} has delays, and {convention} reads no Delay nodes.")
     if s.kind == "conv":
+        if not target.conv or int(s.options.get("groups", 1)) != 1:
+            what = "grouped convolution" if target.conv else "convolution"
+            raise ExportError(f"{where} is a {what}, which {convention}'s from_nir does not read.")
         per_channel = factor.reshape(factor.shape[0], -1)
         if (per_channel != per_channel[:, :1]).any():
             raise ExportError(

@@ -54,7 +54,7 @@ def to_nir(graph: Graph, convention: str = "nir") -> Any:
     graph.validate()
     ready = Prepared(graph, graph.dt * 1e-3) if convention == "nir" else prepared(nir, graph, convention)
     graph = ready.graph
-    made = _Nodes(nir, graph, ready.dt, ready.affine)
+    made = _Nodes(nir, graph, ready.dt, ready)
     order = {n: i for i, n in enumerate(graph.order())}
     for name, p in graph.populations.items():
         if p.neuron == INPUT:
@@ -159,12 +159,12 @@ NODES: dict[str, Callable[[Any, Population, float], Any]] = {
 
 @dataclass
 class _Nodes:
-    """The nodes and edges of `graph`, gathered; dt in seconds; `affine`: no Linear, a bias of 0 instead."""
+    """The nodes and edges of `graph`, gathered; dt in seconds; `ready` says what of them is a framework's."""
 
     nir: Any
     graph: Graph
     dt: float
-    affine: bool = False
+    ready: Prepared
     nodes: dict[str, Any] = field(default_factory=dict)
     edges: list[tuple[str, str]] = field(default_factory=list)
 
@@ -185,10 +185,13 @@ class _Nodes:
             if d:
                 here = self._put(here, f"{key}.delay", self.nir.Delay(np.full(source.shape, d * self.dt)))
             if len(source.shape) == 3 and p.kind in ("dense", "sparse"):
-                here = self._put(here, f"{key}.flatten", self.nir.Flatten(np.array(source.shape), 0, -1))
+                here = self._put(here, f"{key}.flatten", self._flatten(source))
             here = self._put(here, key, self._weights_node(p, np.where(delay == d, weight, 0), bias))
             self.edges.append((here, p.target))
             bias = None
+
+    def _flatten(self, source: Population) -> Any:
+        return self.nir.Flatten(np.array(source.shape), self.ready.flatten, -1)
 
     def _put(self, before: str, key: str, node: Any) -> str:
         """Add a node behind another; its name."""
@@ -240,7 +243,7 @@ class _Nodes:
         if p.kind == "one_to_one" and bias is None:
             return nir.Scale(weight.reshape(source.shape))
         matrix = np.diag(weight) if p.kind == "one_to_one" else weight
-        if bias is None and not self.affine:
+        if bias is None and not self.ready.affine:
             return nir.Linear(matrix)
         bias = np.zeros(()) if bias is None else bias
         return nir.Affine(matrix, np.broadcast_to(bias, target.shape).reshape(-1).astype(np.float64))
