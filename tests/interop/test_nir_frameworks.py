@@ -237,6 +237,89 @@ def test_rockpool(kind, rate):
     assert_spikes(graph, want, x, several=want.max() > 1)
 
 
+@each_rate
+def test_snntorchs_own_export(rate):
+    """A whole network through export_to_nir, in float32 as snnTorch has it."""
+    snn, export = pytest.importorskip("snntorch"), pytest.importorskip("snntorch.export_nir")
+    common = {"reset_mechanism": "zero", "reset_delay": False, "init_hidden": True}
+    parts = []
+    for k, (n, m) in enumerate(((7, 9), (9, 5))):
+        beta = torch.rand(m) * 0.4 + 0.5
+        parts += [linear(n, m, rate, k, dtype=torch.float32), snn.Leaky(beta, torch.ones(m), **common)]
+    net, x = torch.nn.Sequential(*parts), drive(rate)
+    want = stepwise(net, x, torch.float32)
+    net[1].reset_mem(), net[3].reset_mem()
+    assert_spikes(
+        exchange.from_nir(export.export_to_nir(net, torch.zeros(1, 7), ignore_dims=[0]), "snntorch"), want, x
+    )
+
+
+CONVOLUTIONS = ("snntorch", "spikingjelly", "norse", "sinabs")
+
+
+def convolutional(convention):
+    """Conv2d → neuron → Flatten → Linear → neuron of a framework, in float32, and its NIR and spikes."""
+    torch.manual_seed(4)
+    conv = torch.nn.Conv2d(2, 4, 3, stride=2, padding=1)
+    last = torch.nn.Linear(4 * 4 * 4, 3)
+    with torch.no_grad():
+        conv.weight.mul_(3).add_(0.1)
+        last.weight.mul_(3).add_(0.05)
+    x = (np.random.default_rng(6).random((200, 2, 7, 7)) < 0.2).astype(np.float32)
+    sample, rows = torch.zeros(1, 2, 7, 7), torch.from_numpy(x)[:, None]
+    if convention == "spikingjelly":
+        from spikingjelly.activation_based import functional, neuron
+        from spikingjelly.activation_based.nir_exchange import export_to_nir
+
+        net = torch.nn.Sequential(conv, neuron.LIFNode(tau=3.0, decay_input=False), torch.nn.Flatten())
+        net.extend([last, neuron.IFNode()])
+        made = export_to_nir(net, sample)
+        functional.reset_net(net)
+        return made, np.stack([net(row).numpy()[0] for row in rows]), x
+    if convention == "snntorch":
+        import snntorch as snn
+        from snntorch.export_nir import export_to_nir
+
+        common = {"reset_mechanism": "zero", "reset_delay": False, "init_hidden": True}
+        shapes = (4, 4, 4), (3,)
+        cells = [snn.Leaky(torch.full(n, 0.8), torch.ones(n), **common) for n in shapes]
+        net = torch.nn.Sequential(conv, cells[0], torch.nn.Flatten(), last, cells[1])
+        want = np.stack([net(row).numpy()[0] for row in rows])
+        for cell in cells:
+            cell.reset_mem()
+        return export_to_nir(net, sample, ignore_dims=[0]), want, x
+    if convention == "sinabs":
+        import sinabs.layers as sl
+        from sinabs.nir import to_nir
+
+        net = torch.nn.Sequential(conv, sl.IAFSqueeze(batch_size=1), torch.nn.Flatten())
+        net.extend([last, sl.IAFSqueeze(batch_size=1)])
+        want = net(torch.from_numpy(x)).numpy()
+        return to_nir(net, sample), want, x
+    import norse.torch as norse
+
+    values = {"tau_mem_inv": 600.0, "v_leak": 0.0, "v_th": 0.4, "v_reset": 0.0}
+    p = norse.LIFBoxParameters(**{k: torch.tensor([v]) for k, v in values.items()})
+    net = norse.SequentialState(conv, norse.LIFBoxCell(p))  # its to_nir leaves Flatten out
+    state, found = None, []
+    for row in rows:
+        s, state = net(row, state)
+        found.append(s.numpy()[0].reshape(-1))
+    return norse.to_nir(net, sample), np.stack(found), x
+
+
+@pytest.mark.parametrize("convention", CONVOLUTIONS)
+def test_convolutions_of_a_framework_stay_its_own(convention):
+    pytest.importorskip({"snntorch": "snntorch", "norse": "norse.torch"}.get(convention, convention))
+    with torch.no_grad():
+        made, want, x = convolutional(convention)
+    graph = exchange.from_nir(made, convention)
+    assert [p.kind for p in graph.projections] == (
+        ["conv"] if convention == "norse" else ["conv", "dense"]
+    )
+    assert_spikes(graph, want, x.reshape(200, -1), several=want.max() > 1)
+
+
 AT = np.array([1, 0, 0, 0, 1, 0, 0, 0], np.float64)[:, None]
 """Inputs that bring a neuron exactly to its threshold of 1."""
 
