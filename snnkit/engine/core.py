@@ -26,8 +26,9 @@ class Running:
     """A population's state and working memory; P partitions, chunks of at most K steps.
 
     state                    each variable of the neuron, [N]
-    raw_times, raw_neurons   spikes as a partition finds them, [P, K·N/P]
-    times, neurons           the same in the order (step, neuron)
+    raw_times, raw_neurons, raw_values   spikes as a partition finds them, [P, K·N/P]; values [P, 0] where
+                                         the neuron gives one spike a step
+    times, neurons, values   the same in the order (step, neuron)
     steps                    where in them each step begins, [P, K + 1]
     quiet                    1 where nothing in the partition moved, [P, 1]
     x, h, states             summed input [K, N], potential before the reset [K, N] and states [S, K, N]
@@ -46,6 +47,8 @@ class Running:
         most = span * int(np.diff(self.bounds).max())
         self.raw_times, self.times = (np.zeros((parts, most), np.int64) for _ in range(2))
         self.raw_neurons, self.neurons = (np.zeros((parts, most), np.int32) for _ in range(2))
+        several = most if unit.neuron.counts else 0
+        self.raw_values, self.values = (np.zeros((parts, several), types.wide) for _ in range(2))
         self.steps = np.zeros((parts, span + 1), np.int64)
         self.quiet = np.zeros((parts, 1), np.uint8)
         self.h = np.zeros((0, 0), types.wide)
@@ -209,7 +212,7 @@ class Core:
                 return self._drive(name, stop, *dense(start, stop, self.plan.parts))
             spikes = Spikes(*sources[name].events(start, stop))
             kernels_cpu.tally(spikes.neurons, self.counts[name])
-            self.sums[name] += float(spikes.values.sum()) if len(spikes.values) else len(spikes.times)
+            self.sums[name] += spikes.total()
         else:
             spikes = self._update(self.running[name], start, stop)
         for watch in self.watches[name]:
@@ -241,20 +244,22 @@ class Core:
         drives = inputs.drives[start - inputs.first :] if inputs.driven >= 0 else inputs.drives
         given = (inputs.array, inputs.starts, inputs.rows, inputs.driven, inputs.weight, drives, start, steps)
         common = (unit.stride, *run.state, *unit.params, unit.bias, self.counts[name])
-        found = (run.raw_times, run.raw_neurons, run.times, run.neurons, run.steps)
+        found = run.times, run.neurons, run.values
+        written = (run.raw_times, run.raw_neurons, run.raw_values, *found, run.steps)
         wanted = (run.x, run.h, run.states, silent)
         if parts == 1:
-            first = (a[0] for a in found)
+            first = (a[0] for a in written)
             count = unit.kernel.update(*given, 0, size, *common, *first, *wanted, run.quiet[0])
-            times, neurons = run.times[0][:count].copy(), run.neurons[0][:count].copy()
+            spikes = Spikes(*(a[0][:count].copy() for a in found))
         else:
-            unit.kernel.update_parts(*given, run.bounds, *common, *found, *wanted, run.quiet)
+            unit.kernel.update_parts(*given, run.bounds, *common, *written, *wanted, run.quiet)
             count = int(run.steps[:, steps].sum())
-            times, neurons = np.empty(count, np.int64), np.empty(count, np.int32)
-            kernels_cpu.merge(run.times, run.neurons, run.steps, steps, times, neurons)
+            values = np.empty(count if unit.neuron.counts else 0, self.empty.dtype)
+            spikes = Spikes(np.empty(count, np.int64), np.empty(count, np.int32), values)
+            kernels_cpu.merge(found, run.steps, steps, tuple(spikes))
         run.asleep = bool(silent and run.quiet.all())
-        self.sums[name] += len(times)
-        return Spikes(times, neurons, self.empty)
+        self.sums[name] += spikes.total()
+        return spikes
 
     def _deliver(self, lane: Lane, spikes: Spikes) -> None:
         times, neurons, values = spikes

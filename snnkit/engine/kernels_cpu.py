@@ -261,16 +261,24 @@ DELIVER = {
 """Layout of a lane → what delivers spikes through it: by one thread, and by one a partition."""
 
 
-def _merge(times, neurons, steps, count, out_times, out_neurons):  # type: ignore[no-untyped-def]
-    """The partitions' spikes [parts, …] in the order (step, neuron); returns how many."""
-    found = 0
+def _merge(found, steps, count, merged):  # type: ignore[no-untyped-def]
+    """The partitions' spikes in the order (step, neuron); returns how many.
+
+    found = (times, neurons, values), each [parts, …], is copied to merged = (times, neurons, values), each
+    [E]; values are [parts, 0] and [0] where each is 1
+    """
+    times, neurons, values = found
+    out_times, out_neurons, out_values = merged
+    filled = 0
     for k in range(count):
         for q in range(len(steps)):
             for e in range(steps[q, k], steps[q, k + 1]):
-                out_times[found] = times[q, e]
-                out_neurons[found] = neurons[q, e]
-                found += 1
-    return found
+                out_times[filled] = times[q, e]
+                out_neurons[filled] = neurons[q, e]
+                if len(out_values):
+                    out_values[filled] = values[q, e]
+                filled += 1
+    return filled
 
 
 merge = _njit(_merge)
@@ -326,8 +334,8 @@ def drive(x, weight, counts, first):
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def update(rings, starts, rows, driven, weight, drives, start, steps, n0, n1, each, {states}{params}bias,
-           counts, raw_times, raw_neurons, out_times, out_neurons, out_steps, x_out, h_out, state_out,
-           check_quiet, quiet):
+           counts, raw_times, raw_neurons, raw_values, out_times, out_neurons, out_values, out_steps, x_out,
+           h_out, state_out, check_quiet, quiet):
     population = len(counts)
     width = min(n1 - n0, {width})
     x = np.zeros(width, bias.dtype)
@@ -371,6 +379,8 @@ def update(rings, starts, rows, driven, weight, drives, start, steps, n0, n1, ea
                             if fires[n] != 0:
                                 raw_times[found] = start + k
                                 raw_neurons[found] = lo + n
+                                if {counting}:
+                                    raw_values[found] = fires[n]
                                 counts[lo + n] += 1
                                 moved = np.int32(1)
                                 found += 1
@@ -388,6 +398,8 @@ def update(rings, starts, rows, driven, weight, drives, start, steps, n0, n1, ea
         k = raw_times[e] - start
         out_times[out_steps[k]] = raw_times[e]
         out_neurons[out_steps[k]] = raw_neurons[e]
+        if {counting}:
+            out_values[out_steps[k]] = raw_values[e]
         out_steps[k] += 1
     for k in range(steps, 0, -1):
         out_steps[k] = out_steps[k - 1]
@@ -397,12 +409,12 @@ def update(rings, starts, rows, driven, weight, drives, start, steps, n0, n1, ea
 
 @numba.njit(nogil=True, cache=True, error_model="numpy", parallel=True)
 def update_parts(rings, starts, rows, driven, weight, drives, start, steps, bounds, each, {states}{params}
-                 bias, counts, raw_times, raw_neurons, out_times, out_neurons, out_steps, x_out, h_out,
-                 state_out, check_quiet, quiet):
+                 bias, counts, raw_times, raw_neurons, raw_values, out_times, out_neurons, out_values,
+                 out_steps, x_out, h_out, state_out, check_quiet, quiet):
     for q in numba.prange(len(bounds) - 1):
         update(rings, starts, rows, driven, weight, drives, start, steps, bounds[q], bounds[q + 1], each,
-               {states}{params}bias, counts, raw_times[q], raw_neurons[q], out_times[q], out_neurons[q],
-               out_steps[q], x_out, h_out, state_out, check_quiet, quiet[q])
+               {states}{params}bias, counts, raw_times[q], raw_neurons[q], raw_values[q], out_times[q],
+               out_neurons[q], out_values[q], out_steps[q], x_out, h_out, state_out, check_quiet, quiet[q])
 """
 
 
@@ -440,6 +452,7 @@ def update_source(neuron: Neuron, real: str) -> str:
         param_firsts=each("p_{}[0]", params),
         record=lines(16, [f"state_out[{j}, k, lo:hi] = v_{v}[lo:hi]" for j, v in enumerate(states)]),
         spiking=neuron.spiking,
+        counting=neuron.counts,
         width=WIDTH,
     )
 

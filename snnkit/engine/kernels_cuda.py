@@ -159,7 +159,7 @@ def update(rings, starts, rows, start, steps, each, {states}{params}bias, fires,
                 rings[at] = 0
             x = x + bias[own]
             s, h, {news} = _step({olds}, x, {own})
-            fires[k, n] = np.uint8(s != 0)
+            fires[k, n] = {fires}
 {stores}
             if x_out.shape[0]:
                 x_out[k, n] = x
@@ -196,6 +196,7 @@ def update_source(neuron: Neuron, real: str) -> str:
         record=lines(16, [f"state_out[{j}, k, n] = v_{v}" for j, v in enumerate(states)]),
         saves=lines(8, [f"state_{v}[n] = v_{v}" for v in states]),
         own=each("p_{}[own]", params),
+        fires="s" if neuron.counts else "np.uint8(s != 0)",
     )
 
 
@@ -239,7 +240,9 @@ class CudaCore(Core):
                 "state": [cuda.to_device(v) for v in run.state],
                 "params": [cuda.to_device(p) for p in unit.params],
                 "bias": cuda.to_device(unit.bias),
-                "fires": cuda.to_device(np.zeros((plan.span, size), np.uint8)),
+                "fires": cuda.to_device(
+                    np.zeros((plan.span, size), plan.types.wide if unit.neuron.counts else np.uint8)
+                ),
                 "out": [cuda.to_device(a) for a in (run.x, run.h, run.states)],
             }
         self.synapses = [
@@ -272,10 +275,13 @@ class CudaCore(Core):
                 device.copy_to_host(host)
         if not run.unit.neuron.spiking:
             return self.none
-        times, neurons = np.nonzero(on["fires"].copy_to_host()[:steps])
+        fires = on["fires"].copy_to_host()[:steps]
+        times, neurons = np.nonzero(fires)
         np.add.at(self.counts[name], neurons, 1)
-        self.sums[name] += len(times)
-        return Spikes(times + start, neurons.astype(np.int32), self.empty)
+        values = fires[times, neurons] if run.unit.neuron.counts else self.empty
+        spikes = Spikes(times + start, neurons.astype(np.int32), values)
+        self.sums[name] += spikes.total()
+        return spikes
 
     def _deliver(self, lane: Lane, spikes: Spikes) -> None:
         target = lane.projection.target

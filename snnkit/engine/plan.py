@@ -298,7 +298,7 @@ def _bytes(graph: Graph, lanes: list[Lane], span: int, types: Types, parts: int,
         if population.neuron != INPUT:
             neuron = resolve(population.neuron, population.options)
             arrays = len(neuron.state) + len(neuron.params) + 2
-            own += population.size * (arrays * wide + span * (wide + 24))
+            own += population.size * (arrays * wide + span * (wide + 24 + 2 * wide * neuron.counts))
     return shared + copies * own
 
 
@@ -380,6 +380,12 @@ def _unit(population: Population, types: Types) -> Unit:
             f"population {population.name!r}: neuron {neuron.name!r} needs the parameters "
             f"{', '.join(neuron.params)}; {', '.join(missing)} not given."
         )
+    for name in neuron.positive:
+        if not (population.params[name] > 0).all():
+            raise GraphError(
+                f"population {population.name!r}: {name} must be above 0 for the options "
+                f"{population.options}, got {np.min(population.params[name]):g}."
+            )
     start: dict[str, Any] = {**neuron.start, **population.initial}
     unknown = [k for k in start if k not in neuron.state]
     if unknown:

@@ -28,6 +28,10 @@ class Spikes(NamedTuple):
         """What each spike carries, [E]; ones of `dtype` where each carries 1."""
         return self.values if len(self.values) else np.ones(len(self.times), dtype)
 
+    def total(self) -> float:
+        """The sum of what the spikes carry."""
+        return float(self.values.sum()) if len(self.values) else len(self.times)
+
 
 FORMAT = "snnkit-run"
 FORMAT_VERSION = 1

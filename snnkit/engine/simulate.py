@@ -152,7 +152,8 @@ def _reference(plan: Plan, sources: dict[str, Source], steps: int, recording: Re
     sample = Sample(Memory(recording), steps)
     for name in recording.spikes:
         times, neurons = np.nonzero(sent[name])
-        values = sent[name][times, neurons] if name in inputs else np.zeros(0, types.wide)
+        carried = name in inputs or plan.units[name].neuron.counts
+        values = sent[name][times, neurons] if carried else np.zeros(0, types.wide)
         sample.memory.spiked(name, Spikes(times, neurons.astype(np.int32), values))
     for w in recording.watches:
         rows = sent[w.population] if w.variable == "rate" else recorded[w.key]
@@ -162,7 +163,7 @@ def _reference(plan: Plan, sources: dict[str, Source], steps: int, recording: Re
         if rest is not None:
             sample.memory.watched(w, rest)
     computing = [n for n in graph.populations if n not in inputs]
-    events |= {n: sent[n].astype(np.int64) for n in computing}
+    events |= {n: (sent[n] != 0).astype(np.int64) for n in computing}
     updates = {n: steps * graph.populations[n].size for n in computing}
     synops: dict[str, Any] = {"synops": {}, "synops_effective": {}, "ring_writes": {}, "ring_reads": {}}
     for p in graph.projections:

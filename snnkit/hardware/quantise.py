@@ -68,7 +68,7 @@ def quantise(
 
     The report is in ``metadata["quantisation"]`` (`Report.of`). Raises `ExportError` naming layer and
     value for what the chip does not have: soft reset, a reset that is not the resting potential,
-    neurons of other kinds, thresholds, decays or delays out of range.
+    several spikes a step, a floor under v, neurons of other kinds, thresholds, decays or delays out of range.
     """
     graph.validate()
     _one_of("decays", decays, DECAYS)

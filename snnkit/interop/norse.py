@@ -1,7 +1,7 @@
 """Norse's networks as snnkit's modules, and as a Graph.
 
 Norse integrates by Euler steps: v ← v + dt · tau_mem_inv · (v_leak − v + i), so decay is
-1 − dt · tau_mem_inv, and of a current 1 − dt · tau_syn_inv. It spikes above the threshold, snnkit at it.
+1 − dt · tau_mem_inv, and of a current 1 − dt · tau_syn_inv. It spikes above the threshold (strict).
 """
 
 from __future__ import annotations
@@ -82,7 +82,12 @@ def leak(part: Any, rate: Any) -> Tensor:
 
 
 def _options(part: Any) -> dict[str, Any]:
-    return {"dt": 1e3 * float(part.dt), "v_th": number(part.p.v_th), "v_reset": number(part.p.v_reset)}
+    return {
+        "dt": 1e3 * float(part.dt),
+        "v_th": number(part.p.v_th),
+        "v_reset": number(part.p.v_reset),
+        "strict": True,
+    }
 
 
 def _without_leak(name: str, part: Any) -> Translation:

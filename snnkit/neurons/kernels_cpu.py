@@ -71,6 +71,11 @@ def file_name(neuron: Neuron) -> str:
     return re.sub(r"\W", "_", neuron.name)
 
 
+def above(neuron: Neuron, h: str, threshold: str) -> str:
+    """Source of how far h is above the threshold, which the surrogate sees."""
+    return f"{h} - {threshold}" if neuron.distance is None else f"_distance({h}, {threshold})"
+
+
 def lines(indent: int, text: list[str]) -> str:
     """Lines of source, indented."""
     return "\n".join(" " * indent + line for line in text)
@@ -182,7 +187,7 @@ def backward_source(
         "gh[j]" if "h" in grads else "real(0)",
         *(f"{n}[j]" for n in gstate),
         h,
-        f"_surrogate({h} - {threshold}, alpha)" if neuron.spiking else "real(0)",
+        f"_surrogate({above(neuron, h, threshold)}, alpha)" if neuron.spiking else "real(0)",
         "through",
         *(f"old_{n}[j]" if n in needed else "real(0)" for n in v),
         drive if learn else "real(0)",
@@ -206,7 +211,14 @@ def backward_source(
     return "\n".join(
         [
             _HEAD,
-            definitions(dtype, _JIT, step=neuron.step, adjoint=neuron.adjoint, surrogate=surrogate.ds_dh),
+            definitions(
+                dtype,
+                _JIT,
+                step=neuron.step,
+                adjoint=neuron.adjoint,
+                surrogate=surrogate.ds_dh,
+                distance=neuron.distance,
+            ),
             f"""
 @njit(error_model="numpy")
 def again({columns("x", *kept, *affine, *v, *p)}):

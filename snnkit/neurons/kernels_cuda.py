@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from .. import jit
-from .kernels_cpu import columns, definitions, file_name, lines
+from .kernels_cpu import above, columns, definitions, file_name, lines
 from .neuron import Neuron
 from .surrogate import Surrogate
 
@@ -93,7 +93,7 @@ def backward_source(
         *(f"g{c}[t, m]" if c in grads else "real(0)" for c in "sh"),
         *(f"{n}_" for n in gstate),
         "h_",
-        "_surrogate(h_ - p_v_th_, alpha)" if neuron.spiking else "real(0)",
+        f"_surrogate({above(neuron, 'h_', 'p_v_th_')}, alpha)" if neuron.spiking else "real(0)",
         "through",
         *(value(n) for n in neuron.state),
         "x[t, m]" if learn else "real(0)",
@@ -117,7 +117,14 @@ def backward_source(
     return "\n".join(
         [
             _HEAD,
-            definitions(dtype, _JIT, adjoint=neuron.adjoint, rewind=neuron.rewind, surrogate=surrogate.ds_dh),
+            definitions(
+                dtype,
+                _JIT,
+                adjoint=neuron.adjoint,
+                rewind=neuron.rewind,
+                surrogate=surrogate.ds_dh,
+                distance=neuron.distance,
+            ),
             f"""
 @cuda.jit
 def backward(gs, gh, h, {columns(*tapes)}x, {columns(*neuron.state, *gstate)}gx, {columns(*glearn, *p)}

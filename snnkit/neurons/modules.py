@@ -53,14 +53,26 @@ def _decay(what: str, tau: Number | None, decay: Number | None, dt: float) -> Te
     return 1 - dt / times
 
 
-def _reset_options(reset: str, refractory: int | Sequence[int]) -> tuple[dict[str, Any], Tensor | None]:
-    """The options of a neuron with a reset, and its refractory steps, if it has any."""
+def _fired(
+    reset: str, refractory: int | Sequence[int], strict: bool, max_spikes: int | None, v_min: Number | None
+) -> tuple[dict[str, Any], dict[str, Tensor | None]]:
+    """The options of a neuron with a threshold, those of them that were chosen, and their parameters."""
     steps = np.asarray(refractory)
     if steps.dtype.kind not in "iu" or steps.min(initial=0) < 0:
         raise ParameterError(f"refractory must be a number of steps ≥ 0, got {refractory}.")
-    if not steps.any():
-        return {"reset": reset}, None
-    return {"reset": reset, "refractory": True}, _tensor("refractory", steps.tolist(), None)
+    options: dict[str, Any] = {"reset": reset}
+    parameters: dict[str, Tensor | None] = {"v_min": None, "refractory": None}
+    if steps.any():
+        options["refractory"] = True
+        parameters["refractory"] = _tensor("refractory", steps.tolist(), None)
+    if strict:
+        options["strict"] = True
+    if max_spikes != 1:
+        options["max_spikes"] = max_spikes
+    if v_min is not None:
+        options["floor"] = True
+        parameters["v_min"] = _tensor("v_min", v_min, None)
+    return options, parameters
 
 
 class NeuronModule(nn.Module):
@@ -76,6 +88,7 @@ class NeuronModule(nn.Module):
     v_th: Tensor
     v_reset: Tensor
     v_rest: Tensor
+    v_min: Tensor | None
     refractory: Tensor | None
 
     def __init__(
@@ -108,12 +121,24 @@ class NeuronModule(nn.Module):
         self._keep(f"{name}_raw", _tensor(name, torch.logit(value), size), True)
 
     def _keep_threshold(
-        self, v_th: Number, v_reset: Number, refractory: Tensor | None, learn: bool, size: int | None
-    ) -> None:
-        """What the neurons with a choice of reset and a refractory period have in common."""
+        self, v_th: Number, v_reset: Number, optional: dict[str, Tensor | None], learn: bool,
+        size: int | None,
+    ) -> None:  # fmt: skip
+        """What the neurons with a choice of reset have in common; `optional` as `_fired` gives it."""
         self._keep("v_th", _tensor("v_th", v_th, size if learn else None), learn)
+        if not (self.v_th > 0).all() and resolve(self.neuron, self.options).counts:
+            raise ParameterError(
+                f"v_th must be above 0 where a step may give several spikes, got {v_th}: they are the "
+                "multiples of v_th that are reached."
+            )
         self._keep("v_reset", _tensor("v_reset", v_reset, None), False)
-        self.register_buffer("refractory", refractory)
+        for name, value in optional.items():
+            self.register_buffer(name, value)
+
+    def _optional(self) -> dict[str, Tensor]:
+        """The parameters that options bring."""
+        given = {"v_min": self.v_min, "refractory": self.refractory}
+        return {n: v for n, v in given.items() if v is not None}
 
     def _keep_rest(self, v_rest: Number | None, v_reset: Number, reset: str) -> None:
         """Where v starts and decays to."""
@@ -139,7 +164,7 @@ class NeuronModule(nn.Module):
             "v_reset": self.v_reset,
             "v_rest": self.v_rest,
         }
-        return params if self.refractory is None else {**params, "refractory": self.refractory}
+        return {**params, **self._optional()}
 
     def initial(self) -> dict[str, Tensor]:
         """Where state variables start, if not at the neuron's own `start`: v at v_rest, if there is one."""
@@ -214,6 +239,10 @@ class LIF(NeuronModule):
     detach_reset     leave the reset out of the backward pass
     decay_input      True: v ← v + (x − v)·dt/tau_mem; False: v ← decay·v + x
     refractory       steps after a spike in which the neuron stays reset and sees no input
+    strict           True: a spike where h > v_th; False: where h ≥ v_th
+    max_spikes       most spikes of a neuron in a step; above 1, or None for no limit, the output counts them:
+                     the multiples of v_th that h reaches
+    v_min            a floor of v after the reset; None: none
     surrogate, alpha name in `SURROGATES` and sharpness (None: the source's own)
     learn_tau, learn_threshold  make decay (kept in (0, 1)) or threshold a parameter to be learned
     size             number of neurons, for a value of its own in each where a single one is given
@@ -232,21 +261,24 @@ class LIF(NeuronModule):
         detach_reset: bool = True,
         decay_input: bool = False,
         refractory: int | Sequence[int] = 0,
+        strict: bool = False,
+        max_spikes: int | None = 1,
+        v_min: Number | None = None,
         surrogate: str = "atan",
         alpha: float | None = None,
         learn_tau: bool = False,
         learn_threshold: bool = False,
         size: int | None = None,
     ) -> None:
-        options, steps = _reset_options(reset, refractory)
+        options, optional = _fired(reset, refractory, strict, max_spikes, v_min)
         super().__init__("lif", options, dt=dt, surrogate=surrogate, alpha=alpha, detach_reset=detach_reset)
-        self._keep_threshold(v_th, v_reset, steps, learn_threshold, size)
+        self._keep_threshold(v_th, v_reset, optional, learn_threshold, size)
         self._keep_rest(v_rest, v_reset, reset)
         self.decay_input = decay_input
         self._keep_decay("decay", _decay("mem", tau_mem, decay, dt), learn_tau, size)
 
     def per_step(self) -> dict[str, Tensor]:
-        """decay, gain, v_th, v_reset, v_rest and, where there is one, refractory; each [] or [N]."""
+        """decay, gain, v_th, v_reset, v_rest and any v_min and refractory; each [] or [N]."""
         return self._leaky(self._get_decay("decay"), self.decay_input)
 
     @property
@@ -269,19 +301,22 @@ class IF(NeuronModule):
         reset: str = "hard",
         detach_reset: bool = True,
         refractory: int | Sequence[int] = 0,
+        strict: bool = False,
+        max_spikes: int | None = 1,
+        v_min: Number | None = None,
         surrogate: str = "atan",
         alpha: float | None = None,
         learn_threshold: bool = False,
         size: int | None = None,
     ) -> None:
-        options, steps = _reset_options(reset, refractory)
+        options, optional = _fired(reset, refractory, strict, max_spikes, v_min)
         super().__init__("if", options, dt=dt, surrogate=surrogate, alpha=alpha, detach_reset=detach_reset)
-        self._keep_threshold(v_th, v_reset, steps, learn_threshold, size)
+        self._keep_threshold(v_th, v_reset, optional, learn_threshold, size)
         self._keep_rest(None, v_reset, reset)
         self._keep_decay("decay", _decay("mem", None, 1.0, dt), False, size)
 
     def per_step(self) -> dict[str, Tensor]:
-        """decay (1), gain (1), v_th, v_reset, v_rest and, where there is one, refractory; each [] or [N]."""
+        """decay (1), gain (1), v_th, v_reset, v_rest and any v_min and refractory; each [] or [N]."""
         return self._leaky(self.decay, False)
 
 
@@ -308,27 +343,30 @@ class CubaLIF(NeuronModule):
         reset: str = "hard",
         detach_reset: bool = True,
         refractory: int | Sequence[int] = 0,
+        strict: bool = False,
+        max_spikes: int | None = 1,
+        v_min: Number | None = None,
         surrogate: str = "atan",
         alpha: float | None = None,
         learn_tau: bool = False,
         learn_threshold: bool = False,
         size: int | None = None,
     ) -> None:
-        options, steps = _reset_options(reset, refractory)
+        options, optional = _fired(reset, refractory, strict, max_spikes, v_min)
         super().__init__("cuba", options, dt=dt, surrogate=surrogate, alpha=alpha, detach_reset=detach_reset)
-        self._keep_threshold(v_th, v_reset, steps, learn_threshold, size)
+        self._keep_threshold(v_th, v_reset, optional, learn_threshold, size)
         self._keep_decay("decay_syn", _decay("syn", tau_syn, decay_syn, dt), learn_tau, size)
         self._keep_decay("decay_mem", _decay("mem", tau_mem, decay_mem, dt), learn_tau, size)
 
     def per_step(self) -> dict[str, Tensor]:
-        """decay_syn, decay_mem, v_th, v_reset and, where there is one, refractory; each [] or [N]."""
+        """decay_syn, decay_mem, v_th, v_reset and any v_min and refractory; each [] or [N]."""
         params: dict[str, Tensor] = {
             "decay_syn": self._get_decay("decay_syn"),
             "decay_mem": self._get_decay("decay_mem"),
             "v_th": self.v_th,
             "v_reset": self.v_reset,
         }
-        return params if self.refractory is None else {**params, "refractory": self.refractory}
+        return {**params, **self._optional()}
 
     @property
     def tau_syn(self) -> Tensor:

@@ -21,11 +21,13 @@ class Neuron:
     params   names of the per-step parameters, in the order `step` takes them
     state    names of the state variables, in the order `step` takes and returns them
     step     ``step(*state, x, *params) -> (s, h, *state)``: one time step; x is the summed input
-             (bias included), s the spike (0 or 1), h what the threshold and the surrogate see
+             (bias included), s the spike (0 or 1; with `counts` their number), h what the threshold and
+             the surrogate see
     adjoint  the vector-Jacobian product of `step`, or None where the neuron is not trained:
              ``adjoint(gs, gh, *gstate, h, ds_dh, through, *state, x, *params) -> (*gstate, gx, *gparams)``
              with the cotangents of the step's results, its own h, the surrogate derivative at
-             h − v_th, and through = 0 where the reset is detached, else 1; `state` is that before the step
+             h − v_th (or `distance`), and through = 0 where the reset is detached, else 1; `state` is that
+             before the step
     spiking  False for a read-out without threshold (s is always 0)
     defaults values of parameters that have one where none is given
     start    where state variables start; those not named start at 0
@@ -35,6 +37,9 @@ class Neuron:
     rewind   ``rewind(h, *taped, *params)``: the variables `rewound` after a step, from its h; what can
              be had so is not stored for the backward pass
     rewound  names of the state variables that `rewind` gives (at most one), or none
+    counts   True where a step may give several spikes: the engine then sends s as the spike's value
+    distance ``distance(h, v_th)``: where the surrogate stands, if not at h − v_th
+    positive names of the parameters that must be above 0
 
     A step uses ``h >= v_th`` where it spikes, and ``v_th <= h`` or ``h < v_th`` where that resets the
     neuron: autograd sees the surrogate in the first, and in the others unless the reset is detached.
@@ -54,6 +59,9 @@ class Neuron:
     taped: tuple[str, ...] | None = None
     rewind: Callable[..., Any] | None = None
     rewound: tuple[str, ...] = ()
+    counts: bool = False
+    distance: Callable[..., Any] | None = None
+    positive: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for what, given, known in (

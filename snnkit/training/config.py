@@ -234,6 +234,11 @@ class Config(Section):
                 )
             if (reset := layer.arguments.get("reset", "hard")) != "hard":
                 raise ValueError(f"{what}: {layer.where} has reset = {reset!r}; Loihi resets to 0 (hard)")
+            if layer.arguments.get("max_spikes", 1) != 1 or layer.arguments.get("v_min") is not None:
+                raise ValueError(
+                    f"{what}: {layer.where} has max_spikes or v_min; Loihi's neuron spikes once a step "
+                    "and has no floor under v"
+                )
             if layer.recurrent != "none":
                 raise ValueError(
                     f"{what}: {layer.where} is recurrent, and recurrent weights are not rounded; "

@@ -24,6 +24,8 @@ def same(graph, batch, dtype, record):
     for name, spikes in want.spikes.items():
         np.testing.assert_array_equal(got.spikes[name].times, spikes.times)
         np.testing.assert_array_equal(got.spikes[name].neurons, spikes.neurons)
+        np.testing.assert_array_equal(got.spikes[name].to_dense(), spikes.to_dense())
+        assert got.counts["spike_sum"][name].tolist() == want.counts["spike_sum"][name].tolist()
     for key, rows in want.recorded.items():
         np.testing.assert_array_equal(got.recorded[key], rows)
     for key, synops in want.counts["synops"].items():
@@ -35,6 +37,9 @@ for seed, dtype in ((0, "float32"), (1, "float64")):
     for p in graph.projections:
         p.weight = p.weight * rng.uniform(0.9, 1.1, p.weight.shape)
     same(graph, events(rng, 4, [12, 7], values=True), dtype, ["v", "x", "h"])
+several = {{"reset": "soft", "max_spikes": 3, "floor": True}}
+graph = random_graph(0, "lif", several, sizes=(4, 5, 3))
+same(graph, events(rng, 4, [16, 9], rate=0.6), "float32", ["v", "rate"])
 graph = conv_graph(rng, {{"stride": 2, "padding": 1, "groups": 2}})
 same(graph, events(rng, 168, [7], rate=0.3), "float32", ["v"])
 same(integer_graph(rng, 3), events(rng, 6, [10, 12], values=True), None, ["v"])
@@ -71,6 +76,10 @@ def test_kernels_compile_to_ptx(real, ptx):
         kernels_cuda.update_kernel(resolve("lif", {"refractory": True}), real): (
             r[::1], i8[::1], i8[::1], i8, i8, i8, *[r[::1]] * 2, *[r[::1]] * 6, r[::1],
             numba.uint8[:, ::1], r[:, ::1], r[:, ::1], r[:, :, ::1],
+        ),
+        kernels_cuda.update_kernel(resolve("cuba", {"max_spikes": None, "floor": True}), real): (
+            r[::1], i8[::1], i8[::1], i8, i8, i8, *[r[::1]] * 2, *[r[::1]] * 5, r[::1],
+            r[:, ::1], r[:, ::1], r[:, ::1], r[:, :, ::1],
         ),
     }  # fmt: skip
     for kernel, signature in signatures.items():

@@ -35,7 +35,8 @@ def between(batch, start, stop):
     dtype=st.sampled_from(["float32", "float64"]),
 )
 def test_a_stream_in_pieces_is_the_whole_run_bit_for_bit(seed, cuts, dtype):
-    graph = rough(random_graph(seed), seed)
+    several = {"reset": "soft", "max_spikes": 3, "floor": True} if seed % 3 == 0 else {}
+    graph = rough(random_graph(seed, options=several), seed)
     batch = events(np.random.default_rng(seed), 5, [60], values=bool(seed % 2))
     whole = simulate(graph, batch, record=["v", "x"], dtype=dtype)
 
@@ -51,6 +52,9 @@ def test_a_stream_in_pieces_is_the_whole_run_bit_for_bit(seed, cuts, dtype):
         neurons = np.concatenate([p.spikes[name].neurons for p in pieces])
         np.testing.assert_array_equal(times, spikes.times)
         np.testing.assert_array_equal(neurons, spikes.neurons)
+        if several:
+            values = [p.spikes[name].values for p in pieces if len(p.spikes[name].times)]
+            np.testing.assert_array_equal(np.concatenate(values), spikes.values)
     for key, rows in whole.recorded.items():
         got = np.concatenate([p.recorded[key] for p in pieces])
         np.testing.assert_array_equal(got.view(np.uint8), rows.view(np.uint8))
@@ -122,11 +126,14 @@ def test_renumbering_neurons_renumbers_their_spikes(seed):
 
 
 @pytest.mark.parametrize("threads", [2, 3])
-@pytest.mark.parametrize("kind", ["mixed", "conv", "integer", "noise"])
+@pytest.mark.parametrize("kind", ["mixed", "several", "conv", "integer", "noise"])
 def test_any_number_of_threads_gives_the_same_bits(kind, threads):
     rng = np.random.default_rng(8)
     if kind == "mixed":
         graph, batch = rough(random_graph(8, sizes=(5, 70, 33)), 8), events(rng, 5, [50], values=True)
+    elif kind == "several":
+        options = {"reset": "soft", "max_spikes": 3}
+        graph, batch = rough(random_graph(8, "if", options, (5, 70, 33)), 8), events(rng, 5, [50])
     elif kind == "conv":
         graph, batch = rough(conv_graph(rng, {"padding": 1}), 8), events(rng, 168, [20], rate=0.1)
     elif kind == "integer":
@@ -138,6 +145,8 @@ def test_any_number_of_threads_gives_the_same_bits(kind, threads):
     for name, spikes in one.spikes.items():
         np.testing.assert_array_equal(many.spikes[name].times, spikes.times)
         np.testing.assert_array_equal(many.spikes[name].neurons, spikes.neurons)
+        assert (spikes.values is not None and spikes.values.max() > 1) == (kind == "several")
+        np.testing.assert_array_equal(many.spikes[name].to_dense(), spikes.to_dense())
     for key, rows in one.recorded.items():
         np.testing.assert_array_equal(many.recorded[key].view(np.uint8), rows.view(np.uint8))
     assert many.counts == one.counts

@@ -59,6 +59,19 @@ def test_a_network_on_the_chips_grid_loses_no_spike(decay, largest, bias):
         np.testing.assert_allclose(got.scores, want.scores, rtol=0, atol=0.02 * want.scores.max())
 
 
+def test_a_strict_threshold_is_the_chips_own():
+    """Ties at the threshold happen, and are no spikes."""
+    graph = on_the_chips_grid(networks.network(decay=1.0, bias=0.0, gain=2.5, seed=3))
+    at = outcome(graph, events := networks.spikes(largest=3, rate=0.15), dtype="float64")
+    for p in graph.populations.values():
+        if p.neuron == "lif":
+            p.options = {"strict": True}
+    want = outcome(graph, events, dtype="float64")
+    got = outcome(quantise(graph, calibration=events), events)
+    assert compare(want.spikes, got.spikes) == (1.0, None)
+    assert compare(want.spikes, at.spikes)[0] < 1.0
+
+
 @pytest.mark.parametrize("recurrent", [False, True])
 def test_eight_bits_keep_nearly_all_spikes(recurrent):
     graph, events = networks.network(recurrent=recurrent, gain=1.5, decay=0.3), networks.spikes()
@@ -317,6 +330,8 @@ def test_a_refractory_period_is_kept_and_marked():
     [
         ({"neuron": "adlif"}, r"'hidden0': neurons of kind 'adlif' have no counterpart on Loihi"),
         ({"options": {"reset": "soft"}}, r"'hidden0': reset 'soft'"),
+        ({"options": {"max_spikes": 3}}, r"'hidden0': max_spikes = 3; Loihi's neuron spikes once a step"),
+        ({"options": {"floor": True}}, r"'hidden0': a floor under v \(v_min\)"),
         ({"params": {"v_reset": 0.3}}, r"'hidden0', neuron 0: v_reset 0.3 is not the resting potential 0"),
         ({"params": {"decay": 1.25}}, r"'hidden0', neuron 0: decay is 1.25, must lie in \[0, 1\)"),
         ({"params": {"decay": np.linspace(-0.1, 0.9, 34)}}, r"neuron 0: decay is -0.1"),

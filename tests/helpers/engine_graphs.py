@@ -53,6 +53,8 @@ def random_graph(seed, neuron="lif", options=None, sizes=(5, 7, 4)):
     options = options or {}
     if options.get("refractory"):
         params = params | {"refractory": 2.0}
+    if options.get("floor"):
+        params = params | {"v_min": -0.5}
     n_in, n_a, n_b = sizes
     inp = Population("in", "input", (n_in,))
     a = Population("a", neuron, (n_a,), params, np.float64(rng.integers(0, 3) / 8), options)

@@ -48,10 +48,22 @@ def test_the_graph_spikes_as_the_cell_does(kind):
         .to_dense(80)
     )
     assert 0.03 < want.mean() < 0.9
-    if kind == "box":  # Norse starts at 0, snnkit at the resting potential
-        assert (got[15:] == want[15:]).mean() > 0.999
-    else:
-        np.testing.assert_array_equal(got, want)
+    np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_potential_at_the_threshold_is_no_spike():
+    """Three inputs of 0.5 reach 1.5 exactly; the fourth exceeds it."""
+    linear, cell = nn.Linear(1, 1, bias=False), cells()["integrator"]
+    with torch.no_grad():
+        linear.weight.fill_(0.5)
+    x, state, want = torch.ones(9, 1, 1), None, []
+    with torch.no_grad():
+        for row in x:
+            s, state = cell(linear(row), state)
+            want.append(float(s))
+    made = interop.to_snnkit(norse.SequentialState(linear, cell))
+    assert want == made(x).detach().flatten().tolist() == [0, 0, 0, 1, 0, 0, 0, 1, 0]
 
 
 @pytest.mark.filterwarnings("ignore")
