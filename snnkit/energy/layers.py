@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from ..delays import DelayedConv1d, DelayedConv2d, DelayedLinear
+from ..delays import DelayedConv1d, DelayedConv2d, DelayedLinear, RecurrentDelayedLinear
 
 Shape = Sequence[int]
 TRANSPOSED = {3: F.conv_transpose1d, 4: F.conv_transpose2d, 5: F.conv_transpose3d}
@@ -124,8 +124,9 @@ def _adaptive(layer: Any, shape: Shape, out: Shape) -> Fans:
 
 def _delayed_linear(layer: Any, shape: Shape, out: Shape) -> Fans:
     weight, delay = layer.weight.detach().cpu().numpy(), layer.delays()
-    stored = np.full(layer.in_features, weight[:, 0].size)
-    source, _ = np.broadcast_arrays(np.arange(layer.in_features)[:, None], delay)
+    inputs = weight.shape[1]
+    stored = np.full(inputs, weight[:, 0].size)
+    source, _ = np.broadcast_arrays(np.arange(inputs)[:, None], delay)
     pairs = np.stack([source[delay > 0], delay[delay > 0]], 1)
     return Fans(stored, (weight != 0).sum((0, 2)), np.unique(pairs, axis=0))
 
@@ -163,6 +164,7 @@ KINDS: dict[type, Kind] = {
     torch.nn.ConvTranspose2d: TRANSPOSE,
     torch.nn.ConvTranspose3d: TRANSPOSE,
     DelayedLinear: Kind("dense", _delayed_linear, whole=True),
+    RecurrentDelayedLinear: Kind("dense", _delayed_linear, whole=True),
     DelayedConv1d: Kind("conv", _delayed_conv, whole=True),
     DelayedConv2d: Kind("conv", _delayed_conv, whole=True),
     torch.nn.AvgPool1d: Kind("pool", _average, lambda layer: 2),
@@ -196,10 +198,11 @@ def fixed(layer: Any, kind: Kind, fans: Fans, shape: Shape, out: Shape) -> dict[
         )
     if kind.name != "pool":
         weights = layer.weight.numel()
-        if layer.bias is not None:
-            used = int(torch.count_nonzero(layer.bias.detach()))
-            biased = used * (math.prod(out) // layer.bias.numel())
-            biases = layer.bias.numel() if used else 0
+        bias = getattr(layer, "bias", None)
+        if bias is not None:
+            used = int(torch.count_nonzero(bias.detach()))
+            biased = used * (math.prod(out) // bias.numel())
+            biases = bias.numel() if used else 0
     return {
         "kind": kind.name,
         "inputs": math.prod(shape),

@@ -29,10 +29,8 @@ from .counts import Counts, NeuronCounts, SynapseCounts, UnseenCounts, concatena
 from .estimates import Estimate
 from .price import Price, price
 from .profile import Profile
+from .spiking import facts, is_multi_step, is_ours, is_single_step, is_spiking
 
-NEURON_PACKAGES = ("spikingjelly.activation_based.neuron", "snntorch._neurons")
-SNNKIT_NEURONS = ("LIF", "CubaLIF", "IF", "LI", "AdLIF")
-LEAKLESS = ("IFNode", "IF", "IAF")
 STEPS = ("auto", "single", "loop", "multi")
 
 
@@ -55,7 +53,7 @@ class EnergyMonitor:
             raise ParameterError(f"steps = {steps!r} is none of {', '.join(STEPS)}.")
         self.module = module
         self.spiking = tuple(spiking)
-        if steps == "auto" and _is_multi_step(module, self.spiking):
+        if steps == "auto" and is_multi_step(module, self.spiking):
             steps = "multi"
         self.steps = steps
         self._inside = False
@@ -72,11 +70,17 @@ class EnergyMonitor:
         watched = 0
         for name, module in self.module.named_modules():
             name = name or type(module).__name__
-            kind, spikes = kind_of(module), _is_spiking(module, self.spiking)
-            counted = kind is not None and not spikes
+            kind, spikes = kind_of(module), is_spiking(module, self.spiking)
+            counted = kind is not None
             watched += counted
             self._handles.append(module.register_forward_pre_hook(self._opens(name, counted)))
             if spikes:
+                if kind is not None:  # recurrence: what the neurons send is what enters
+                    self._handles.append(
+                        module.register_forward_hook(
+                            self._synapses(f"{name}.recurrence", kind, recurrent=True)
+                        )
+                    )
                 self._handles.append(module.register_forward_hook(self._neurons(name)))
             elif kind is not None:
                 self._handles.append(module.register_forward_hook(self._synapses(name, kind)))
@@ -234,7 +238,7 @@ class EnergyMonitor:
                 combine = np.maximum if key == "peak" else np.add
                 self._sums[name][key] = combine(self._sums[name][key], value)
 
-    def _synapses(self, name: str, kind: Any) -> Any:
+    def _synapses(self, name: str, kind: Any, recurrent: bool = False) -> Any:
         from .layers import fixed
 
         def hook(layer: Any, args: tuple[Any, ...], output: Any) -> None:
@@ -244,7 +248,7 @@ class EnergyMonitor:
                 return
             with torch.no_grad():
                 sample = kind.sample(layer)
-                x = self._steps_first(args[0], sample, kind.whole)
+                x = self._steps_first(output if recurrent else args[0], sample, kind.whole)
                 y = self._steps_first(output, sample, kind.whole)
                 T, B = y.shape[:2]
                 flat = x.reshape(*x.shape[:2], -1)
@@ -278,32 +282,32 @@ class EnergyMonitor:
             if not self._inside:
                 return
             spikes = output[0] if isinstance(output, tuple) else output
-            spikes = self._steps_first(spikes, None, _is_ours(module))
+            sample = spikes.dim() - 1 if is_single_step(module) else None
+            spikes = self._steps_first(spikes, sample, is_ours(module))
             T, B = spikes.shape[:2]
             fired = (spikes != 0).reshape(T, B, -1).sum((0, 2)).cpu().numpy()
-            states = _states(module, output)
-            leakless = type(module).__name__ in LEAKLESS
-            self._fixed[name] = {
-                "size": math.prod(spikes.shape[2:]),
-                "neuron": type(module).__name__,
-                "states": states,
-                "leak_macs": 0 if leakless else states,
-            }
+            self._fixed[name] = {"size": math.prod(spikes.shape[2:]), **facts(module, output)}
             self._add("neurons", name, {"steps": np.full(B, T), "spikes": fired})
 
         return hook
 
     def _fans_of(self, name: str, layer: Any, kind: Any, shapes: tuple[Any, Any]) -> Any:
         """`Fans` of a layer, computed once while weights and delays stay as they are."""
-        versions = tuple(p._version for p in layer.parameters())
-        key = (name, versions, *shapes)
+        parameters = list(layer.parameters())
+        if any(p.is_inference() for p in parameters):  # these do not tell whether they were changed
+            return self._apart_from_the_network(kind.fans, layer, shapes)
+        key = (name, *(p._version for p in parameters), *shapes)
         if key not in self._fans:
-            self._inside = False  # what it computes is not the network's doing
-            try:
-                self._fans[key] = kind.fans(layer, *shapes)
-            finally:
-                self._inside = True
+            self._fans[key] = self._apart_from_the_network(kind.fans, layer, shapes)
         return self._fans[key]
+
+    def _apart_from_the_network(self, fans: Any, layer: Any, shapes: tuple[Any, Any]) -> Any:
+        """What is computed here is not counted."""
+        self._inside = False
+        try:
+            return fans(layer, *shapes)
+        finally:
+            self._inside = True
 
     def _collect(self) -> Counts:
         """Counts of the samples that ran since `_begin`, layers in the order of their first call."""
@@ -391,46 +395,3 @@ class EnergyMonitor:
         s: dict[str, Any] = {k: np.asarray(v, np.int64) for k, v in self._sums[name].items()}
         dense = s.pop("steps") * f["synapses"]
         return SynapseCounts(name=name, source=source, target=target, synops_dense=dense, **f, **s)
-
-
-def _is_spiking(module: Any, further: tuple[type, ...]) -> bool:
-    if isinstance(module, further):
-        return True
-    for base in type(module).__mro__:
-        home, name = base.__module__, base.__name__
-        if home.startswith(NEURON_PACKAGES):
-            return True
-        if home.startswith("sinabs.layers") and name == "StatefulLayer":
-            return True
-        if home == "norse.torch.module.snn" and name.startswith("SNN"):
-            return True
-        if home.startswith("snnkit.neurons") and name in SNNKIT_NEURONS:
-            return True
-    return False
-
-
-def _is_ours(module: Any) -> bool:
-    """True for a neuron of snnkit, whose tensors are always [T, B, …]."""
-    return any(base.__module__.startswith("snnkit.neurons") for base in type(module).__mro__)
-
-
-def _is_multi_step(module: Any, further: tuple[type, ...]) -> bool:
-    for part in module.modules():
-        if not _is_spiking(part, further):
-            continue
-        mode = getattr(part, "step_mode", None)
-        if mode is not None:
-            return bool(mode == "m")
-        for base in type(part).__mro__:
-            if base.__module__ == "norse.torch.module.snn" and base.__name__ in ("SNN", "SNNRecurrent"):
-                return True
-            if base.__module__.startswith("snnkit.neurons"):
-                return True
-    return False
-
-
-def _states(module: Any, output: Any) -> int:
-    """State variables of one neuron: the tensors of a returned state that are no spikes, else 1."""
-    state = output[1] if isinstance(output, tuple) and len(output) > 1 else None
-    names = getattr(state, "_fields", ())
-    return max(sum(name not in ("z", "s") for name in names), 1)
