@@ -29,7 +29,7 @@ from .counts import Counts, NeuronCounts, SynapseCounts, UnseenCounts, concatena
 from .estimates import Estimate
 from .price import Price, price
 from .profile import Profile
-from .spiking import facts, is_multi_step, is_ours, is_single_step, is_spiking
+from .spiking import facts, is_batch_first, is_multi_step, is_ours, is_single_step, is_spiking
 
 STEPS = ("auto", "single", "loop", "multi")
 
@@ -39,7 +39,8 @@ class EnergyMonitor:
 
     module   the network
     spiking  further classes to be taken as spiking modules (their output, or its first item, are spikes)
-    steps    "multi": tensors are [T, B, …] and every call of the network is a new batch;
+    steps    "multi": tensors are [T, B, …] and every call of the network is a new batch
+             (sinabs' are [B, T, …]);
              "single": they are [B, …], every call is a step, `new_samples` begins the next batch;
              "loop": the network is called once a batch and calls its layers with [B, …] in every step, as
              snnTorch's do; its input is [T, B, …], [B, T, …], or one [B, …] for all steps;
@@ -55,7 +56,8 @@ class EnergyMonitor:
         self.spiking = tuple(spiking)
         if steps == "auto" and is_multi_step(module, self.spiking):
             steps = "multi"
-        self.steps = steps
+        self._batch_first = is_batch_first(module) and steps in ("auto", "multi")
+        self.steps = "multi" if self._batch_first else steps
         self._inside = False
         self._handles: list[Any] = []
         self._apart = ExitStack()
@@ -152,10 +154,10 @@ class EnergyMonitor:
             self.new_samples()
         if self.steps == "multi" and x.dim() < 2:
             raise ShapeError(f"a multi-step network takes [T, B, …], got {list(x.shape)}.")
-        self._input = tuple(x.shape)
+        self._input = (x.shape[1], x.shape[0]) if self._batch_first else tuple(x.shape)
         self._time_first = self.steps == "multi"
         if self.steps == "multi":
-            self._samples = x.shape[1]
+            self._samples = self._input[1]
         elif self.steps == "single" or self._samples is not None:
             self._fits(x.shape[0])
         self._open: list[tuple[str, str, bool]] = []  # modules that run: name, type, whether it is counted
@@ -204,6 +206,11 @@ class EnergyMonitor:
         if whole:
             self._samples = x.shape[1] if self._samples is None else self._samples
             return x
+        if self._batch_first:
+            whole_batch = self._input[::-1]
+            if x.shape[:2] != whole_batch and x.shape[0] == math.prod(whole_batch):
+                x = x.reshape(*whole_batch, *x.shape[1:])
+            x = x.transpose(0, 1)
         lead, more, first = x.shape[0], x.dim() - 1, self._input[0]
         if self._samples is None:
             second = self._input[1] if len(self._input) > 1 else None

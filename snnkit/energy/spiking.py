@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import ParameterError
 from ..graph import Population
 from .counting import leak_macs, states_of
 
@@ -13,6 +14,8 @@ NEURON_PACKAGES = ("spikingjelly.activation_based.neuron", "snntorch._neurons")
 SNNKIT_NEURONS = ("LIF", "CubaLIF", "IF", "LI", "AdLIF")
 LEAKLESS = ("IFNode", "IF", "IAF")
 OURS = ("snnkit.neurons", "snnkit.delays.layers")
+SNNTORCH_WHOLE = ("StateLeaky", "AssociativeLeaky", "LeakyParallel")
+"""Those of snnTorch that take all steps at once."""
 SNNTORCH_STATES = ("syn", "syn_exc", "syn_inh", "mem")
 
 
@@ -23,7 +26,7 @@ def is_spiking(module: Any, further: tuple[type, ...]) -> bool:
     for base in type(module).__mro__:
         home, name = base.__module__, base.__name__
         if home.startswith(NEURON_PACKAGES):
-            return True
+            return name != "RecurrentOneToOne"
         if home.startswith("sinabs.layers") and name == "StatefulLayer":
             return True
         if home == "norse.torch.module.snn" and name.startswith("SNN"):
@@ -51,9 +54,26 @@ def is_multi_step(module: Any, further: tuple[type, ...]) -> bool:
         for base in type(part).__mro__:
             if base.__module__ == "norse.torch.module.snn" and base.__name__ in ("SNN", "SNNRecurrent"):
                 return True
-            if base.__module__.startswith(OURS):
+            if base.__module__.startswith(OURS) or base.__name__ in SNNTORCH_WHOLE:
                 return True
     return False
+
+
+def is_batch_first(module: Any) -> bool:
+    """True if the tensors of a network are [B, T, …]: sinabs'.
+
+    Raises `ParameterError` naming a layer of sinabs whose tensors have samples and steps on one axis.
+    """
+    found = False
+    for name, part in module.named_modules():
+        bases = {base.__name__ for base in type(part).__mro__ if base.__module__.startswith("sinabs.layers")}
+        if "SqueezeMixin" in bases:
+            raise ParameterError(
+                f"{name!r} is sinabs' {type(part).__name__}, whose tensors [B·T, …] do not tell samples from "
+                f"steps; use {type(part).__name__.removesuffix('Squeeze')} with [B, T, …] to count it."
+            )
+        found |= "StatefulLayer" in bases
+    return found
 
 
 def is_single_step(module: Any) -> bool:
@@ -62,9 +82,9 @@ def is_single_step(module: Any) -> bool:
         return True
     names = {(base.__module__, base.__name__) for base in type(module).__mro__}
     cells = ("SNNCell", "SNNRecurrentCell")
-    return ("snntorch._neurons.neurons", "SpikingNeuron") in names or any(
-        home == "norse.torch.module.snn" and name in cells for home, name in names
-    )
+    if ("snntorch._neurons.neurons", "SpikingNeuron") in names:
+        return not any(name in SNNTORCH_WHOLE for _, name in names)
+    return any(home == "norse.torch.module.snn" and name in cells for home, name in names)
 
 
 def facts(module: Any, output: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from hypothesis.strategies import integers, sampled_from
 from torch import nn
 
 from snnkit.energy import EnergyMonitor
-from snnkit.errors import ShapeError
+from snnkit.errors import ParameterError, ShapeError
 
 snntorch = pytest.importorskip("snntorch")
 
@@ -141,6 +141,23 @@ def test_recurrence_leads_from_its_neurons_to_them():
     assert recurrent.synops.sum() > 0
 
 
+def test_recurrence_of_each_neuron_to_itself_is_no_neuron():
+    cell = snntorch.RLeaky(beta=0.9, V=0.5, all_to_all=False, init_hidden=True)
+    counts = looped(nn.Sequential(nn.Linear(4, 3), cell), torch.rand(2, 4))
+    assert [n.neuron for n in counts.neurons] == ["input", "RLeaky"]
+
+
+def test_neurons_of_snntorch_that_take_all_steps():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 3), snntorch.StateLeaky(beta=0.9, channels=3, output=False))
+    x = 3 * torch.rand(6, 2, 4)
+    spikes = net(x)
+    with pytest.warns(UserWarning, match="StateLeaky: convolution"):
+        counts = looped(net, x)
+    assert counts.steps.tolist() == [6, 6]
+    assert counts.neurons[1].spikes.tolist() == (spikes != 0).sum((0, 2)).tolist()
+
+
 def test_a_module_that_is_used_twice_a_step_is_said_to_run_single_steps():
     """Nothing tells such a network from a loop: without the word each call is a batch."""
     torch.manual_seed(0)
@@ -156,3 +173,22 @@ def test_a_tensor_of_other_samples_is_refused_with_the_way_out():
     with pytest.raises(ShapeError, match=r'\[15, 4\].*called with \[5, 3, 4\].*steps="multi"'):
         looped(net, torch.rand(5, 3, 4))
     assert looped(net, torch.rand(5, 3, 4), steps="multi").steps.tolist() == [5] * 3
+
+
+def test_networks_of_sinabs_have_time_second():
+    sinabs = pytest.importorskip("sinabs.layers")
+
+    torch.manual_seed(0)
+    x = (torch.rand(3, 7, 4) < 0.5).float()
+    net = nn.Sequential(nn.Linear(4, 5, bias=False), sinabs.IAF(), nn.Linear(5, 2, bias=False))
+    with torch.no_grad():
+        net[0].weight.abs_()
+        spikes = net[:2](x)
+    net[1].reset_states()
+    counts = looped(net, x)
+    assert counts.steps.tolist() == [7] * 3
+    assert [n.size for n in counts.neurons] == [4, 5, 2]
+    assert counts.neurons[1].spikes.tolist() == (spikes != 0).sum((1, 2)).tolist()
+    np.testing.assert_array_equal(counts.synapses[0].synops, x.sum((1, 2)).numpy() * 5)
+    with pytest.raises(ParameterError, match="'1' is sinabs' IAFSqueeze"):
+        EnergyMonitor(nn.Sequential(nn.Linear(4, 5), sinabs.IAFSqueeze(batch_size=3)))
