@@ -333,7 +333,7 @@ def test_files_that_are_no_nir_are_named(tmp_path):
     with pytest.raises(DataError, match=r"b\.nir is a damaged NIR file"):
         exchange.read(tmp_path / "b.nir")
     exchange.write(networks.network(), tmp_path / "c.nir")
-    with pytest.raises(ParameterError, match=r"convention 'nest' is none of"):
+    with pytest.raises(ParameterError, match=r"no NIR convention 'nest'.*known are nir"):
         exchange.read(tmp_path / "c.nir", "nest")
 
 

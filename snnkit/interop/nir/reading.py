@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import DataError, ExportError, ParameterError, require
+from ...errors import DataError, ExportError, ParameterError, choices, require
 from ...files import PathLike, open_h5
 from ...graph import INPUT, Graph, Population, Projection
 from .convention import CONVENTIONS, Convention, Current
@@ -100,7 +100,7 @@ def from_nir(
 def _convention(node: Any, name: str, dt: float | None, reset: str | None) -> Convention:
     """A convention with its step, s, and reset."""
     if name not in CONVENTIONS:
-        raise ParameterError(f"NIR convention {name!r} is none of {', '.join(CONVENTIONS)}.")
+        raise ParameterError(f"there is no NIR convention {name!r}{choices(name, CONVENTIONS)}")
     how = CONVENTIONS[name]
     step = how.step(node, how.dt) if dt is None else dt * 1e-3
     return replace(how, dt=step, reset=reset or how.reset)
