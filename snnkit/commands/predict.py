@@ -25,7 +25,7 @@ from ..files import PathLike, atomic
 from ..graph import Graph
 from ..hardware.graded import sent
 from ..metadata import Readout, Timing, Units
-from .formats import load
+from .formats import AS_WRITTEN, Reading, load
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Prediction:
         return {**about, **times, **{f"score {name}": value for name, value in self.scores.items()}}
 
 
-def predict(run: PathLike, files: Sequence[PathLike]) -> Iterator[Prediction]:
+def predict(run: PathLike, files: Sequence[PathLike], reading: Reading = AS_WRITTEN) -> Iterator[Prediction]:
     """The predictions for all recordings of the files, which are binned as the data of the run were.
 
     run    folder of a run, its last.pt, or a file of the network in any format that `load` reads
@@ -64,7 +64,7 @@ def predict(run: PathLike, files: Sequence[PathLike]) -> Iterator[Prediction]:
 
     Raises `DataError` for files that can't be read or don't fit the network, naming both.
     """
-    graph = network_of(run)
+    graph = network_of(run, reading)
     if "images" in graph.metadata:
         raise DataError(f"{run} was trained on images; recordings of events or sound can't be shown to it.")
     for file in files:
@@ -78,7 +78,7 @@ def predict(run: PathLike, files: Sequence[PathLike]) -> Iterator[Prediction]:
             yield from _answers(graph, part, str(file), start)
 
 
-def network_of(run: PathLike) -> Graph:
+def network_of(run: PathLike, reading: Reading = AS_WRITTEN) -> Graph:
     """The Graph of a run: its graph.h5, else its last.pt lowered; or the network in a file.
 
     Raises `DataError` for a folder that has neither.
@@ -90,7 +90,7 @@ def network_of(run: PathLike) -> Graph:
             raise DataError(f"{path} has neither graph.h5 nor last.pt; give the folder of a run.")
         path = there[0]
     if path.suffix.lower() != ".pt":
-        return load(path)
+        return load(path, reading)
     from ..training.checkpoint import facts_of, load_network  # PyTorch takes seconds to load
     from ..training.facts import KEY
     from ..training.lowering import lower

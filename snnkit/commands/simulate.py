@@ -23,7 +23,7 @@ from ..training.config import Model
 from ..training.evaluation import as_tensors
 from ..training.own import runner
 from .data import data_of
-from .formats import load
+from .formats import AS_WRITTEN, Reading, load
 
 
 def simulate_on_data(
@@ -35,13 +35,14 @@ def simulate_on_data(
     dtype: str | None = None,
     against: PathLike | None = None,
     engine: str = "snnkit",
+    reading: Reading = AS_WRITTEN,
 ) -> dict[str, Any]:
     """Accuracy, spikes and time of a graph file; with `against`, also the share of spikes in common.
 
     The time of an inference is that of kernels at hand: ``first_inference_ms`` is one sample before them, in
     which kernels are compiled, or read from Numba's cache, and the network is laid out.
     """
-    graph = load(net)
+    graph = load(net, reading)
     data = data_of(graph, split, settings, limit)
     simulate = simulator(engine)
     options = {} if dtype is None else {"dtype": dtype}
@@ -62,6 +63,7 @@ def simulate_on_data(
     seconds = time.perf_counter() - started
     guess = np.concatenate(scores).argmax(1)
     summary: dict[str, Any] = {
+        **{key: graph.metadata[key] for key in ("convention", "readout") if key in graph.metadata},
         "split": split,
         "samples": len(data),
         "accuracy": float((guess == data.labels).mean()),
