@@ -314,9 +314,7 @@ def test_convolutions_of_a_framework_stay_its_own(convention):
     with torch.no_grad():
         made, want, x = convolutional(convention)
     graph = exchange.from_nir(made, convention)
-    assert [p.kind for p in graph.projections] == (
-        ["conv"] if convention == "norse" else ["conv", "dense"]
-    )
+    assert [p.kind for p in graph.projections] == (["conv"] if convention == "norse" else ["conv", "dense"])
     assert_spikes(graph, want, x.reshape(200, -1), several=want.max() > 1)
 
 
