@@ -238,11 +238,10 @@ def test_rockpool(kind, rate):
 
 
 @each_rate
-@pytest.mark.parametrize(("mechanism", "choices"), [("zero", {}), ("subtract", {"reset": "soft"})])
-def test_snntorchs_own_export(mechanism, choices, rate):
-    """A whole network through export_to_nir, in float32 as snnTorch has it; no file holds the reset."""
+def test_snntorchs_own_export(rate):
+    """A whole network through export_to_nir, in float32 as snnTorch has it."""
     snn, export = pytest.importorskip("snntorch"), pytest.importorskip("snntorch.export_nir")
-    common = {"reset_mechanism": mechanism, "reset_delay": False, "init_hidden": True}
+    common = {"reset_mechanism": "zero", "reset_delay": False, "init_hidden": True}
     parts = []
     for k, (n, m) in enumerate(((7, 9), (9, 5))):
         beta = torch.rand(m) * 0.4 + 0.5
@@ -251,7 +250,7 @@ def test_snntorchs_own_export(mechanism, choices, rate):
     want = stepwise(net, x, torch.float32)
     net[1].reset_mem(), net[3].reset_mem()
     made = export.export_to_nir(net, torch.zeros(1, 7), ignore_dims=[0])
-    assert_spikes(exchange.from_nir(made, "snntorch", **choices), want, x)
+    assert_spikes(exchange.from_nir(made, "snntorch"), want, x)
 
 
 CONVOLUTIONS = ("snntorch", "spikingjelly", "norse", "sinabs")
