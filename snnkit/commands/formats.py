@@ -126,9 +126,7 @@ def _write_nir(graph: Graph, path: PathLike) -> None:
 def _read_nir(path: PathLike, convention: str | None = None, dt: float | None = None) -> Graph:
     from ..interop import nir
 
-    graph = nir.read(path, convention or "nir", dt=dt)
-    graph.metadata.setdefault("convention", convention or "nir")
-    return graph
+    return nir.read(path, convention or "nir", dt=dt)
 
 
 FORMATS: dict[str, Format] = {
