@@ -11,6 +11,7 @@ from ..files import PathLike
 from ..graph import Graph
 from ..hardware.ladder import Ladder, ladder
 from ..hardware.vectors import vectors
+from ..training.losses import is_class
 from .data import data_of
 from .formats import load
 
@@ -24,10 +25,15 @@ def verify_export(
     limit: int | None = None,
     tolerance: float = 0.005,
 ) -> Ladder:
-    """The ladder from a float graph file to an exported one, on the data it was trained on."""
+    """The ladder from a float graph file to an exported one, on the data it was trained on.
+
+    With targets that are not one class a sample it has no accuracy, and what is lost is the share of samples
+    whose highest score is another output's.
+    """
     graph = Graph.load(net)
     data = data_of(graph, split, settings, limit)
-    return ladder(graph, load(exported), data.events, data.labels, tolerance=tolerance)
+    labels = data.labels if is_class(data.labels) else None
+    return ladder(graph, load(exported), data.events, labels, tolerance=tolerance)
 
 
 def ladder_json(found: Ladder) -> dict[str, Any]:

@@ -132,6 +132,17 @@ TARGETS = {
 """Name → kind of targets; another is another row."""
 
 
+def kind_of(targets: np.ndarray) -> str | None:
+    """The first name in `TARGETS` that fits `targets`, [B, …]; None: no kind does."""
+    whole = targets.dtype.kind in "iub"
+    return next((name for name, target in TARGETS.items() if target.fits(targets.ndim, whole)), None)
+
+
+def is_class(targets: np.ndarray) -> bool:
+    """Whether `targets` are one class a sample, whole numbers [B]."""
+    return kind_of(targets) == "class"
+
+
 @dataclass(frozen=True)
 class Objective:
     """What a run minimises, and what its epochs are chosen by.
@@ -162,8 +173,7 @@ def objective(
     `ParameterError` for targets that none of `TARGETS` fits where no loss is given, and for weights that
     have nothing to act on.
     """
-    whole = labels.dtype.kind in "iub"
-    kind = next((name for name, target in TARGETS.items() if target.fits(labels.ndim, whole)), None)
+    kind = kind_of(labels)
     classes = kind == "class"
     if weights is not None and (loss is not None or not classes):
         raise ParameterError(
