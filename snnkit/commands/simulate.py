@@ -140,7 +140,7 @@ def agreement(
     """
     network = network.eval()
     run = runner(network, model, data.shape, None)
-    was = next(network.parameters()).dtype
+    was = next((p.dtype for p in network.parameters()), torch.float32)
     network = network.double() if dtype == "float64" else network
     names = [name for name in graph.populations if name not in (*graph.inputs, *graph.outputs)]
     cells = same = either = both = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -100,8 +101,9 @@ class Evaluation:
 def as_tensors(
     batch: tuple[np.ndarray, np.ndarray, np.ndarray], network: torch.nn.Module
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """A `Binned.batch` on the network's device, inputs in its dtype."""
-    parameter = next(network.parameters())
+    """A `Binned.batch` on the network's device, inputs in its dtype; one without tensors: float32."""
+    held = itertools.chain(network.parameters(), network.buffers(), [torch.zeros(())])
+    parameter = next(one for one in held if one.is_floating_point())
     x, lengths, labels = (torch.from_numpy(np.ascontiguousarray(a)) for a in batch)
     return x.to(parameter.device, parameter.dtype), lengths.to(parameter.device), labels.to(parameter.device)
 
