@@ -19,12 +19,12 @@ from ..datasets.splits import Data
 from ..datasets.stores import View
 from ..datasets.table import DATASETS
 from ..datasets.unlabelled import heard, read_unlabelled, sound_of
-from ..engine.readout import classify, output_of, recorded, rule_of
+from ..engine.readout import classify, read_out, recorded, rule_of
 from ..errors import DataError, SnnkitError
 from ..files import PathLike, atomic
 from ..graph import Graph
 from ..hardware.graded import sent
-from ..metadata import Readout, Timing, Units
+from ..metadata import Readout, Timing
 from .formats import AS_WRITTEN, Reading, load
 
 
@@ -172,15 +172,6 @@ def _answers(graph: Graph, data: Data, file: str, start: int) -> Iterator[Predic
             length_ms=length * graph.dt,
             read_ms=steps_read(values[:, b], graph, length) * graph.dt,
         )
-
-
-def read_out(result: engine.Result, graph: Graph) -> np.ndarray:
-    """What the read-out is made of, ``[T, B, C]``: spikes, or potentials in the float network's units."""
-    name = output_of(graph)
-    if rule_of(graph).of_spikes:
-        return result.spikes[name].to_dense(dtype=np.float64)
-    scale = np.asarray(Units.of(graph.metadata).scale.get(name, 1.0), np.float64).reshape(-1)
-    return np.asarray(result.recorded[name, "v"].astype(np.float64) / scale)
 
 
 def decided(values: np.ndarray, graph: Graph, length: int, winner: int) -> int | None:

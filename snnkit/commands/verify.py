@@ -10,6 +10,7 @@ from ..errors import DataError
 from ..files import PathLike
 from ..hardware.ladder import Ladder, ladder
 from ..hardware.vectors import vectors
+from ..training.losses import is_class
 from .data import data_of
 from .formats import AS_WRITTEN, Reading, load
 
@@ -27,11 +28,15 @@ def verify_export(
     """The ladder from a float network's file to an exported one, on the data it was trained on.
 
     reading  of the files that leave open how to step and how to read out
+
+    With targets that are not one class a sample it has no accuracy, and what is lost is the share of samples
+    whose highest score is another output's.
     """
     graph = load(net, reading)
     data = data_of(graph, split, settings, limit)
+    labels = data.labels if is_class(data.labels) else None
     other = load(exported, Reading(readout=reading.readout))
-    return ladder(graph, other, data.events, data.labels, tolerance=tolerance)
+    return ladder(graph, other, data.events, labels, tolerance=tolerance)
 
 
 def ladder_json(found: Ladder) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from ...errors import GraphError, SnnkitError
 from ...graph import INPUT, Population, Projection
 from ...neurons import NeuronModule
 from ..branches import Branch, Shape, Value
+from ..lines import OURS, TORCH, first_line, line_in
 
 STEPS, BATCH = 7919, 7907
 """Stand for the number of steps and of samples: primes that no layer's size has as a factor."""
@@ -39,8 +40,6 @@ FRAMEWORKS = {
     "sinabs": "snnkit.training.tracing.sinabs",
 }
 """Package of others → the module that enters its layers into `LAYERS`, read when one of them is first met."""
-
-_TORCH, _OURS = Path(torch.__file__).parent, Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -440,7 +439,7 @@ def _followable(module: nn.Module) -> Iterator[None]:
     except Exception as error:
         raise GraphError(
             f"{type(module).__name__}.forward can't be followed "
-            f"({_first_line(error)}){_place_of(error)}; what goes to a Graph must not loop or branch "
+            f"({first_line(error)}){_place_of(error)}; what goes to a Graph must not loop or branch "
             f"on the values of its input. {ONE_STEP}"
         ) from error
 
@@ -584,9 +583,9 @@ def _refused_call(error: GraphError) -> str | None:
     inner = None
     while frame is not None and not (frame.f_code.co_filename == __file__ and frame.f_code.co_name == "run"):
         path = Path(frame.f_code.co_filename)
-        if path.is_relative_to(_OURS) and path != Path(__file__):
+        if path.is_relative_to(OURS) and path != Path(__file__):
             inner = frame
-        elif not path.is_relative_to(_TORCH) and not path.is_relative_to(_OURS):
+        elif not path.is_relative_to(TORCH) and not path.is_relative_to(OURS):
             break
         frame = frame.f_back
     if inner is None:
@@ -611,15 +610,7 @@ def _last(stack: traceback.StackSummary) -> str:
     frames = list(stack)
     begun = [k for k, f in enumerate(frames) if f.filename == __file__ and f.name == "run"]
     inner = frames[begun[-1] + 1 :] if begun else frames
-    others = [f for f in inner if not Path(f.filename).is_relative_to(_TORCH) and f.filename != __file__]
-    users = [f for f in others if not Path(f.filename).is_relative_to(_OURS)]
-    found = (users or others)[-1:]
-    return f" ({found[0].filename}, line {found[0].lineno}: {found[0].line})" if found else ""
-
-
-def _first_line(error: BaseException) -> str:
-    """The first sentence of an error's message."""
-    return next(iter(str(error).splitlines()), type(error).__name__).split(". ")[0]
+    return line_in(f for f in inner if f.filename != __file__)
 
 
 def _shaped(value: np.ndarray, shape: Shape, places: Shape) -> np.ndarray:
