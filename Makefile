@@ -1,7 +1,7 @@
 # Each target makes the environment .venv first, if it is not there.
 python = .venv/bin/python
 
-.PHONY: demo test test-all lint env bench-training bench-engine bench-cochlea bench-compression experiments lava docs clean
+.PHONY: demo test test-all lint env bench-training bench-engine bench-cochlea bench-compression bench-memory experiments lava docs clean
 
 demo: env
 	$(python) experiments/demo.py
@@ -31,6 +31,9 @@ bench-cochlea: env
 
 bench-compression: env
 	$(python) benchmarks/compression.py
+
+bench-memory: env
+	$(python) benchmarks/memory.py
 
 experiments: env
 	$(python) experiments/delays.py

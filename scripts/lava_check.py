@@ -26,6 +26,7 @@ from snnkit.engine import Engine
 from snnkit.events import EventBatch
 from snnkit.graph import INPUT, Graph, Population, Projection
 from snnkit.hardware import lava, loihi, netx
+from snnkit.hardware.graded import sent
 from snnkit.hardware.quantise import quantise
 
 ROOT = Path(__file__).parents[1]
@@ -190,6 +191,7 @@ def main() -> int:
                 size = graph.populations[graph.inputs[0]].size
                 events = EventBatch.from_dense(np.random.default_rng(0).random((80, 3, size)) < 0.03)
                 print(f"no --events: random input of {size} neurons")
+            events = sent(graph, events)
             is_netx = net.suffix == ".net"
             cases.append((net.name, graph, events, net if is_netx else None))
         else:

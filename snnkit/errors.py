@@ -5,6 +5,8 @@ A message says what was wrong, where, and what would be right.
 
 import difflib
 import importlib
+import importlib.util
+import pkgutil
 from collections.abc import Iterable
 from types import ModuleType
 
@@ -67,10 +69,32 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f", did you mean {near[0]!r}?" if near else ""
 
 
+def nearest_module(path: str) -> str:
+    """As `nearest`, for the dotted path of a module; empty where it is there, or nothing is like it."""
+    parts = path.split(".")
+    inside: Iterable[str] | None = None
+    for i, part in enumerate(parts):
+        try:
+            spec = importlib.util.find_spec(".".join(parts[: i + 1]))
+        except (ImportError, ValueError):  # what is above it can't be imported, or is no package
+            return ""
+        if spec is None:
+            near = difflib.get_close_matches(part, {m.name for m in pkgutil.iter_modules(inside)}, 1)
+            return f", did you mean {'.'.join([*parts[:i], *near, *parts[i + 1 :]])!r}?" if near else ""
+        inside = spec.submodule_search_locations
+    return ""
+
+
 def choices(name: str, known: Iterable[str]) -> str:
-    """As `nearest`; all known names, ``, known are a, b``, where none is like it."""
+    """The end of a sentence, its mark included: as `nearest`, or all known names where none is like it."""
     known = list(known)
-    return nearest(name, known) or f", known are {', '.join(known)}"
+    return nearest(name, known) or f", known are {', '.join(known)}."
+
+
+def sentences(problems: Iterable[str]) -> str:
+    """Problems in a row, ``a; b?; c.``, with one mark at the end of each."""
+    joined = "; ".join(problem.removesuffix(".") for problem in problems).replace("?; ", "? ")
+    return joined if joined.endswith("?") else f"{joined}."
 
 
 def listed(names: Iterable[str]) -> str:

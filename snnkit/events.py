@@ -13,7 +13,7 @@ EVENT_DTYPE = np.dtype([("t", "<i8"), ("x", "<i4"), ("p", "<i1")])
 """One recording's events as tonic has them: time in µs, neuron, polarity."""
 
 
-@dataclass
+@dataclass(repr=False)
 class EventBatch:
     """Spikes of B samples, sample after sample, each sorted by time.
 
@@ -42,6 +42,10 @@ class EventBatch:
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+    def __repr__(self) -> str:
+        steps = f"{self.lengths.min()} to {self.lengths.max()} steps" if len(self) else "no steps"
+        return f"{len(self)} samples of {steps}: {len(self.times)} spikes of {self.size} neurons"
 
     def __getitem__(self, b: int) -> EventBatch:
         """Sample `b` alone, as a batch of one; −1 is the last."""

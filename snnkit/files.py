@@ -3,6 +3,7 @@
 import hashlib
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import h5py
 from .errors import ChecksumError, DataError
 
 PathLike = str | os.PathLike[str]
+LFS = b"version https://git-lfs"
+"""How the notes begin that Git leaves in the place of large files."""
 
 
 def cache_folder() -> Path:
@@ -18,6 +21,19 @@ def cache_folder() -> Path:
     if "SNNKIT_CACHE" in os.environ:
         return Path(os.environ["SNNKIT_CACHE"])
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "snnkit"
+
+
+def with_suffix(folder: Path, pattern: str, suffixes: Iterable[str]) -> list[Path]:
+    """Files of `folder` that `pattern` finds and that end so, in small or capital letters; sorted."""
+    known = tuple(suffixes)
+    return sorted(p for p in folder.glob(pattern) if p.suffix.lower() in known)
+
+
+def stamp(files: Iterable[Path]) -> str:
+    """What identifies the content of files for a cache: a digest of the path, size and time of each."""
+    stats = [(str(file.resolve()), file.stat()) for file in files]
+    text = "\n".join(f"{path}:{stat.st_size}:{stat.st_mtime_ns}" for path, stat in stats)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def check_digest(path: PathLike, expected: str, algorithm: str = "sha256") -> None:
@@ -89,6 +105,14 @@ class atomic_h5:
         self.atomic.__exit__(kind, error, trace)
 
 
+def _is_note(path: Path) -> bool:
+    try:
+        with open(path, "rb") as raw:
+            return raw.read(len(LFS)) == LFS
+    except OSError:
+        return False
+
+
 class open_h5:
     """``with open_h5(path) as file``: an HDF5 file for reading; a clear `DataError` where it can't be."""
 
@@ -101,6 +125,10 @@ class open_h5:
         try:
             self.file = h5py.File(self.path, "r")
         except OSError as error:
+            if _is_note(self.path):
+                raise DataError(
+                    f"{self.path} is no file of data, but Git LFS's note of one; fetch it with: git lfs pull"
+                ) from error
             raise DataError(
                 f"{self.path} is no readable HDF5 file; it may be truncated or damaged ({error})."
             ) from error

@@ -6,15 +6,24 @@ many megabytes that is made, filled once and freed, this costs several times the
 
 import ctypes
 import functools
+import mmap
 import sys
+import weakref
 from typing import Any
+
+import numpy as np
 
 LARGE = 1 << 22
 """Bytes from which an array is worth the call of `huge_pages`."""
 
+RESIDENT = 1 << 27
+"""Bytes of a mapped file that are resident at most; more would be kept of it only to read it faster."""
+
+_FAULT = 1 << 19  # bytes that a fault makes resident: up to so many where files are cached in large folios
 _HUGE = 1 << 21
 _MADV_HUGEPAGE = 14
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_read: weakref.WeakKeyDictionary[mmap.mmap, int] = weakref.WeakKeyDictionary()
 
 
 @functools.cache
@@ -49,3 +58,28 @@ def keep_freed(limit: int = 1 << 30) -> bool:
     if mallopt is None:
         return False
     return bool(mallopt(_M_TRIM_THRESHOLD, 2**31 - 1) and mallopt(_M_MMAP_THRESHOLD, limit))
+
+
+def visited(array: np.ndarray, runs: int, size: int) -> bool:
+    """Count what was read of a file mapped for reading; True when its pages were let go.
+
+    `array` is an `np.memmap` of mode "r", or all of one as a plain array; any other is left alone. Once
+    `RESIDENT` bytes were read its pages leave this process: they stay with the system, which gives them
+    back at the next access without the disk, or to whoever needs memory.
+
+    runs  stretches that were read, each with what a fault of Linux brings with it
+    size  bytes of all of them
+    """
+    source = array if isinstance(array, np.memmap) else array.base
+    advice = getattr(mmap, "MADV_DONTNEED", None)
+    if not isinstance(source, np.memmap) or source.mode != "r" or advice is None:
+        return False
+    pages = source.base
+    if not isinstance(pages, mmap.mmap):
+        return False
+    _read[pages] = _read.get(pages, 0) + runs * _FAULT + size
+    if _read[pages] < RESIDENT:
+        return False
+    pages.madvise(advice)
+    _read[pages] = 0
+    return True

@@ -78,16 +78,18 @@ class Timing:
 
 @dataclass(frozen=True)
 class Units:
-    """What numbers on a chip mean: keys "scale", "graded" and "input_scale".
+    """What numbers on a chip mean: keys "scale", "graded", "input_scale" and "input_largest".
 
     scale   population → units of v per unit of the float network's v; one number, or one a neuron
     graded  whether input spikes carry values other than 1; None: not known
     inputs  input population → what values are multiplied by before they are rounded to what a spike carries
+    largest the magnitude that such values are held within; None: they are not, as they are no spikes
     """
 
     scale: dict[str, float | list[float]] = field(default_factory=dict)
     graded: bool | None = None
     inputs: dict[str, float] = field(default_factory=dict)
+    largest: int | None = 127
 
     @classmethod
     def of(cls, metadata: Mapping[str, Any]) -> Units:
@@ -96,9 +98,14 @@ class Units:
             scale=metadata.get("scale", {}),
             graded=metadata.get("graded"),
             inputs=metadata.get("input_scale", {}),
+            largest=metadata.get("input_largest", cls.largest),
         )
 
     def to_metadata(self) -> dict[str, Any]:
-        """The entries that say so; that of inputs only where there is one."""
+        """The entries that say so; those of inputs only where there is one."""
         said: dict[str, Any] = {"scale": self.scale, "graded": self.graded}
-        return said | {"input_scale": self.inputs} if self.inputs else said
+        if self.inputs:
+            said["input_scale"] = self.inputs
+        if self.inputs and self.largest != Units.largest:
+            said["input_largest"] = self.largest
+        return said

@@ -22,13 +22,22 @@ class Rule:
 
     scores     (values [T, B, C], mask bool [T, B]) → scores [B, C]
     of_spikes  whether the values are the outputs' spikes; else their potentials v
+    running    (arrays as for `scores`) → [T, B, C], at t the scores of a run that ends with step t; None:
+               read out again for every t, which takes a time that grows with T²
     """
 
     scores: Callable[[Any, Any], Any]
     of_spikes: bool = False
+    running: Callable[[Any, Any], Any] | None = None
 
     def __call__(self, values: Any, mask: Any) -> Any:
         return self.scores(values, mask)
+
+    def so_far(self, values: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """Scores [T, B, C]: at t, those of a run that ends with step t."""
+        if self.running is not None:
+            return np.asarray(self.running(values, mask))
+        return np.stack([self.scores(values[:t], mask[:t]) for t in range(1, len(values) + 1)])
 
 
 def library(values: Any) -> Any:
@@ -66,12 +75,26 @@ def _spike_count(s: Any, mask: Any) -> Any:
     return (s * mask[..., None]).sum(0)
 
 
+def _running_sum(values: Any, mask: Any) -> Any:
+    return (values * mask[..., None]).cumsum(0)
+
+
+def _running_last(v: Any, mask: Any) -> Any:
+    last = np.maximum.accumulate(np.where(mask, np.arange(len(v))[:, None], 0), 0)
+    return np.take_along_axis(v, last[..., None], 0)
+
+
 READOUTS = {
-    "softmax_sum": Rule(_softmax_sum),
-    "max_over_time": Rule(_max_over_time),
-    "last_step": Rule(_last_step),
-    "mean": Rule(_mean),
-    "spike_count": Rule(_spike_count, of_spikes=True),
+    "softmax_sum": Rule(_softmax_sum, running=lambda v, mask: _running_sum(softmax(v), mask)),
+    "max_over_time": Rule(
+        _max_over_time,
+        running=lambda v, mask: np.maximum.accumulate(np.where(mask[..., None], v, -np.inf), 0),
+    ),
+    "last_step": Rule(_last_step, running=_running_last),
+    "mean": Rule(
+        _mean, running=lambda v, mask: _running_sum(v, mask) / mask.cumsum(0).clip(min=1)[..., None]
+    ),
+    "spike_count": Rule(_spike_count, of_spikes=True, running=_running_sum),
 }
 """Name → rule.
 

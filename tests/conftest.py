@@ -87,8 +87,9 @@ def task():
 @pytest.fixture
 def config():
     def make(**sections):
+        ours = {"hidden": [12, 10], "max_delay": 8, "dropout": 0.1}
         tree = {
-            "model": {"hidden": [12, 10], "max_delay": 8, "dropout": 0.1},
+            "model": {} if "network" in sections.get("model", {}) else ours,
             "train": {"epochs": 4, "batch": 32, "threads": 1},
         }
         for name, values in sections.items():

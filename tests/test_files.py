@@ -5,7 +5,7 @@ import os
 import pytest
 
 from snnkit.errors import ChecksumError, DataError, MissingExtraError, require
-from snnkit.files import atomic, atomic_h5, check_digest
+from snnkit.files import atomic, atomic_h5, check_digest, open_h5
 
 
 def test_a_file_is_replaced_only_when_all_is_written(tmp_path):
@@ -44,6 +44,16 @@ def test_a_full_disk_is_a_named_error_and_loses_nothing(tmp_path, monkeypatch):
 def test_writing_where_no_folder_can_be_made_is_a_named_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="could not be written"), atomic(tmp_path / "file" / "x"):
+        pass
+
+
+def test_what_git_lfs_leaves_in_the_place_of_a_file_is_named(tmp_path):
+    note = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 7\n"
+    (tmp_path / "a.net").write_text(note)
+    with (
+        pytest.raises(DataError, match=r"a\.net is no file of data, but Git LFS's note.*git lfs pull"),
+        open_h5(tmp_path / "a.net"),
+    ):
         pass
 
 

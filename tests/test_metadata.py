@@ -20,6 +20,8 @@ from snnkit.metadata import Readout, Timing, Units
         ),
         (Timing(latencies={}), ["latency", "latencies", "steps_tail"]),
         (Units(), ["scale", "graded"]),
+        (Units(inputs={"in": 2.0}), ["scale", "graded", "input_scale"]),
+        (Units(inputs={"in": 2.0}, largest=None), ["scale", "graded", "input_scale", "input_largest"]),
         (Units(scale={"n": 0.5, "m": [1.0, 2.0]}, graded=False), ["scale", "graded"]),
     ],
 )

@@ -69,8 +69,7 @@ def describe_data(
 
 def _rates(train: Binned) -> dict[str, float]:
     """Spikes a recording, and spikes a channel and second."""
-    events = train.events
-    spikes = len(events.times) if events.values is None else float(events.values.sum(dtype=np.float64))
+    spikes = train.total
     seconds = float(train.lengths.sum()) * train.dt / 1000
     return {
         "spikes_per_recording": round(spikes / len(train), 1),
@@ -78,13 +77,19 @@ def _rates(train: Binned) -> dict[str, float]:
     }
 
 
-def parse_pairs(settings: Sequence[str]) -> dict[str, Any]:
-    """What was asked of the data, checked: each of `settings` a name, or key=value of [data]."""
+def parse_pairs(settings: Sequence[str], known: str | None = None) -> dict[str, Any]:
+    """What was asked of the data, checked: each of `settings` a name, or key=value of [data].
+
+    known  name of the data that the keys are of, where `settings` have none
+    """
     if not settings:
         return {}
     pairs = [s.removeprefix("data.") if "=" in s else f"name={s!r}" for s in settings]
-    given = parse_overrides([f"data.{pair}" for pair in pairs]).data
-    return given.model_dump(mode="json", exclude_unset=True)
+    named = known is None or any(pair.partition("=")[0].strip() == "name" for pair in pairs)
+    told = [] if named else [f"name={known!r}"]
+    given = parse_overrides([f"data.{pair}" for pair in (*told, *pairs)]).data
+    asked: dict[str, Any] = given.model_dump(mode="json", exclude_unset=True)
+    return asked if named else {key: value for key, value in asked.items() if key != "name"}
 
 
 def data_of(graph: Graph, split: str, settings: Sequence[str], limit: int | None = None) -> Data:
@@ -92,7 +97,7 @@ def data_of(graph: Graph, split: str, settings: Sequence[str], limit: int | None
 
     Raises `DataError` if nothing says which data, `ParameterError` for a limit below 1.
     """
-    chosen = parse_pairs(settings)
+    chosen = parse_pairs(settings, (graph.metadata.get("data") or {}).get("name"))
     if "images" in graph.metadata and not chosen:
         from ..compression.run import image_data  # seconds, which other networks need not wait for
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from ..files import PathLike
 from ..training.checkpoint import facts_of, load_network
 from ..training.evaluation import evaluate
@@ -29,7 +27,8 @@ def evaluate_run(
     network, config, content = load_network(checkpoint)
     known = facts_of(content)
     if data:
-        section = other_data(config.data.model_dump(mode="json"), known, parse_pairs(data))
+        name = config.data.name if known is None or known.named else None
+        section = other_data(config.data.model_dump(mode="json"), known, parse_pairs(data, name))
     elif known is not None and not known.named:
         raise unnamed(known)
     else:
@@ -41,10 +40,4 @@ def evaluate_run(
     result = evaluate(network, chosen, config.train.batch, **how)
     if result.metric is not None:
         return {"split": split, **result.summary()}
-    worst = result.confusion.copy()
-    np.fill_diagonal(worst, 0)
-    label, guess = np.unravel_index(worst.argmax(), worst.shape)
-    confused = f"{result.classes[label]} taken for {result.classes[guess]} {worst.max()} times"
-    if not worst.any():
-        confused = "none"
-    return {"split": split, **result.summary(), "most_confused": confused}
+    return {"split": split, **result.summary(), "most_confused": result.most_confused}

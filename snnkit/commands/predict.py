@@ -19,13 +19,13 @@ from ..datasets.splits import Data
 from ..datasets.stores import View
 from ..datasets.table import DATASETS
 from ..datasets.unlabelled import heard, read_unlabelled, sound_of
-from ..engine.readout import classify, output_of, recorded, rule_of
+from ..engine.readout import classify, read_out, recorded, rule_of
 from ..errors import DataError, SnnkitError
 from ..files import PathLike, atomic
 from ..graph import Graph
 from ..hardware.graded import sent
-from ..metadata import Readout, Timing, Units
-from .formats import load
+from ..metadata import Readout, Timing
+from .formats import AS_WRITTEN, Reading, load
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,8 @@ class Prediction:
     decided_ms  from the start of the recording to the end of the first step from which the class stays
                 ahead of all others; None if it never is
     length_ms   of the recording
+    read_ms     from its start until the network is read out: the recording, and the silent steps in which
+                its last spikes arrive; no decision is later
     """
 
     file: str
@@ -45,15 +47,16 @@ class Prediction:
     scores: dict[str, float]
     decided_ms: float | None
     length_ms: float
+    read_ms: float
 
     def row(self) -> dict[str, Any]:
         """As one flat row."""
         about = {"file": self.file, "recording": self.recording, "class": self.label}
-        times = {"decided_ms": self.decided_ms, "length_ms": self.length_ms}
+        times = {"decided_ms": self.decided_ms, "length_ms": self.length_ms, "read_ms": self.read_ms}
         return {**about, **times, **{f"score {name}": value for name, value in self.scores.items()}}
 
 
-def predict(run: PathLike, files: Sequence[PathLike]) -> Iterator[Prediction]:
+def predict(run: PathLike, files: Sequence[PathLike], reading: Reading = AS_WRITTEN) -> Iterator[Prediction]:
     """The predictions for all recordings of the files, which are binned as the data of the run were.
 
     run    folder of a run, its last.pt, or a file of the network in any format that `load` reads
@@ -61,7 +64,7 @@ def predict(run: PathLike, files: Sequence[PathLike]) -> Iterator[Prediction]:
 
     Raises `DataError` for files that can't be read or don't fit the network, naming both.
     """
-    graph = network_of(run)
+    graph = network_of(run, reading)
     if "images" in graph.metadata:
         raise DataError(f"{run} was trained on images; recordings of events or sound can't be shown to it.")
     for file in files:
@@ -75,7 +78,7 @@ def predict(run: PathLike, files: Sequence[PathLike]) -> Iterator[Prediction]:
             yield from _answers(graph, part, str(file), start)
 
 
-def network_of(run: PathLike) -> Graph:
+def network_of(run: PathLike, reading: Reading = AS_WRITTEN) -> Graph:
     """The Graph of a run: its graph.h5, else its last.pt lowered; or the network in a file.
 
     Raises `DataError` for a folder that has neither.
@@ -86,8 +89,8 @@ def network_of(run: PathLike) -> Graph:
         if not there:
             raise DataError(f"{path} has neither graph.h5 nor last.pt; give the folder of a run.")
         path = there[0]
-    if path.suffix != ".pt":
-        return load(path)
+    if path.suffix.lower() != ".pt":
+        return load(path, reading)
     from ..training.checkpoint import facts_of, load_network  # PyTorch takes seconds to load
     from ..training.facts import KEY
     from ..training.lowering import lower
@@ -124,7 +127,7 @@ def recordings(graph: Graph, file: Path) -> Data:
                 f"{file} is sound, and the network was trained on "
                 f"{known.get('name', 'data without a name')!r}, which is not; give events."
             )
-        clip = sound_of(file)
+        clip = sound_of(file, known.get("channel"))
         if known.get("features") == "mel":
             return mel_frames(clip, graph.dt, inputs, cache=False)
         data = heard(clip, int(known.get("seed", 0)))
@@ -158,24 +161,17 @@ def _answers(graph: Graph, data: Data, file: str, start: int) -> Iterator[Predic
     values = read_out(result, graph)
     for b, mine in enumerate(scores):
         winner = int(mine.argmax())
-        step = decided(values[:, b], graph, int(events.lengths[b]), winner)
+        length = int(events.lengths[b])
+        step = decided(values[:, b], graph, length, winner)
         yield Prediction(
             file=file,
             recording=start + b,
             label=names[winner],
             scores=dict(zip(names, mine.tolist(), strict=True)),
             decided_ms=None if step is None else (step + 1) * graph.dt,
-            length_ms=float(events.lengths[b]) * graph.dt,
+            length_ms=length * graph.dt,
+            read_ms=steps_read(values[:, b], graph, length) * graph.dt,
         )
-
-
-def read_out(result: engine.Result, graph: Graph) -> np.ndarray:
-    """What the read-out is made of, ``[T, B, C]``: spikes, or potentials in the float network's units."""
-    name = output_of(graph)
-    if rule_of(graph).of_spikes:
-        return result.spikes[name].to_dense(dtype=np.float64)
-    scale = np.asarray(Units.of(graph.metadata).scale.get(name, 1.0), np.float64).reshape(-1)
-    return np.asarray(result.recorded[name, "v"].astype(np.float64) / scale)
 
 
 def decided(values: np.ndarray, graph: Graph, length: int, winner: int) -> int | None:
@@ -184,19 +180,23 @@ def decided(values: np.ndarray, graph: Graph, length: int, winner: int) -> int |
     values  [T, C] of one recording
     length  its steps of input
     """
-    timing, rule = Timing.of(graph.metadata), rule_of(graph)
-    last = min(length + timing.steps_tail, len(values))
-    first = None
-    for t in range(timing.latency, last):
-        mask = np.ones((t + 1 - timing.latency, 1), bool)
-        now = rule(values[timing.latency : t + 1, None], mask)[0]
-        ahead = len(now) == 1 or now[winner] > np.delete(now, winner).max()
-        first = (t if first is None else first) if ahead else None
-    return first
+    start, stop = Timing.of(graph.metadata).latency, steps_read(values, graph, length)
+    if stop <= start:
+        return None
+    mask = np.ones((stop - start, 1), bool)
+    scores = rule_of(graph).so_far(values[start:stop, None], mask)[:, 0]
+    behind = np.flatnonzero((np.delete(scores, winner, 1) >= scores[:, [winner]]).any(1))
+    first = start if len(behind) == 0 else start + int(behind[-1]) + 1
+    return first if first < stop else None
+
+
+def steps_read(values: np.ndarray, graph: Graph, length: int) -> int:
+    """Steps until a recording of `length` is read out: the silent ones after it are the graph's own."""
+    return min(length + Timing.of(graph.metadata).steps_tail, len(values))
 
 
 def write_csv(path: PathLike, found: Sequence[Prediction]) -> None:
-    """A row a recording: file, recording, class, decided_ms, length_ms, and a column of scores a class."""
+    """A row a recording: file, recording, class, decided_ms, length_ms, read_ms, and a score a class."""
     with atomic(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as out:
         rows = [p.row() for p in found]
         writer = csv.DictWriter(out, list(rows[0]) if rows else ["file", "recording", "class"])
@@ -207,9 +207,11 @@ def write_csv(path: PathLike, found: Sequence[Prediction]) -> None:
 def prediction_table(found: Sequence[Prediction]) -> Table:
     """Class, its score and when it was decided, a row a recording."""
     table = Table()
-    for column in ("file", "recording", "class", "score", "decided after"):
-        table.add_column(column, justify="right" if column in ("recording", "score") else "left")
+    for column in ("file", "recording", "class", "score", "ms long", "read for ms", "decided after ms"):
+        # the end of a path tells files apart: it is folded
+        table.add_column(column, justify="left" if column in ("file", "class") else "right", overflow="fold")
     for p in found:
-        when = "never ahead" if p.decided_ms is None else f"{p.decided_ms:g} of {p.length_ms:g} ms"
-        table.add_row(p.file, str(p.recording), p.label, f"{p.scores[p.label]:.4g}", when)
+        when = "never ahead" if p.decided_ms is None else f"{p.decided_ms:g}"
+        score, long, read = f"{p.scores[p.label]:.4g}", f"{p.length_ms:g}", f"{p.read_ms:g}"
+        table.add_row(p.file, str(p.recording), p.label, score, long, read, when)
     return table

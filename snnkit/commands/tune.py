@@ -62,8 +62,9 @@ def changed(config: Config, parameters: dict[str, Any]) -> Config:
     if config.train.sigma is not None:
         tree["train"]["sigma"] = config.train.sigma * ratio
     tree["model"]["tau_mem"] = max(config.model.tau_mem, dt * 1.005)
-    if config.model.layers:
-        raise ParameterError("a search changes hidden and max_delay, and this run has [[model.layers]].")
+    for key, there in (("[[model.layers]]", config.model.layers), ("model.network", config.model.network)):
+        if there:
+            raise ParameterError(f"a search changes hidden and max_delay, and this run has {key}.")
     if "hidden" in parameters:
         tree["model"]["hidden"] = (int(parameters["hidden"]),) * len(config.model.hidden)
     delay = round(int(parameters.get("max_delay", config.model.max_delay)) * ratio)

@@ -17,14 +17,21 @@ import numpy as np
 
 from ..errors import ParameterError, ShapeError
 from ..events import EventBatch
-from .event_data import ranges
+from ..memory import visited
+from .packed import Packed, read_of, taken
 
 
-@dataclass
+def told(classes: Sequence[str], dt: float, shape: Sequence[int]) -> str:
+    """The classes, the first of them by name, step and shape of data in one line."""
+    some = ", ".join(map(str, classes[:5])) + ", …" * (len(classes) > 5)
+    return f"{len(classes)} classes ({some}), steps of {dt:g} ms, each of shape {list(shape)}"
+
+
+@dataclass(repr=False)
 class Binned:
     """Recordings in steps of `dt` ms.
 
-    events    spikes of all recordings; values are counts, or None where binary
+    spikes    where the spikes lie, which `subset` never copies; values are counts, or None where binary
     labels    int64 [B]
     speakers  int64 [B]; −1 where unknown
     classes   names in label order
@@ -32,11 +39,12 @@ class Binned:
     channels  number of input neurons
     dropped   spikes that `steps` cut off
     shape     of one step, (N,) or (C, H, W), of `channels` values; () stands for (channels,)
+    rows      int64 [B]: recording b is number ``rows[b]`` of `spikes`; None: all of them, in their order
 
     Raises `ShapeError` for a shape of another number of values.
     """
 
-    events: EventBatch
+    spikes: EventBatch | Packed
     labels: np.ndarray
     speakers: np.ndarray
     classes: list[str]
@@ -45,6 +53,7 @@ class Binned:
     name: str = ""
     dropped: int = 0
     shape: tuple[int, ...] = ()
+    rows: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         self.shape = fitting_shape(self.name, self.shape, self.channels)
@@ -52,10 +61,27 @@ class Binned:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __repr__(self) -> str:
+        return f"{self.name}: {len(self)} recordings; {told(self.classes, self.dt, self.shape)}"
+
     @property
     def lengths(self) -> np.ndarray:
         """Steps of each recording: up to and with its last spike. int64 [B]"""
-        return self.events.lengths
+        return self.spikes.lengths if self.rows is None else self.spikes.lengths[self.rows]
+
+    @property
+    def events(self) -> EventBatch:
+        """The spikes of these recordings.
+
+        16 bytes each, made anew at each call unless `spikes` is an `EventBatch` of just these recordings:
+        where there are many, take them by `subset`.
+        """
+        if self.rows is None and isinstance(self.spikes, EventBatch):
+            return self.spikes
+        return taken(self.spikes, self._at(np.arange(len(self))))
+
+    def _at(self, indices: np.ndarray) -> np.ndarray:
+        return indices if self.rows is None else self.rows[indices]
 
     def batch(
         self,
@@ -70,49 +96,55 @@ class Binned:
 
         Raises `ParameterError` for recordings that there are not, or that are longer than `steps`.
         """
-        if augment is not None:
-            changed = self.subset(indices)
-            changed.events = augment(changed.events)
-            return changed.batch(np.arange(len(changed)), steps)
         rows = _rows(indices, len(self), self.name)
-        lengths = self.events.lengths[rows]
+        at = self._at(rows)
+        spikes: EventBatch | Packed = self.spikes
+        if augment is not None:
+            spikes = augment(taken(spikes, at))
+            at = np.arange(len(spikes))
+        lengths, values = spikes.lengths[at], spikes.values
         longest = _longest(lengths, steps)
         x: np.ndarray = np.zeros((steps or longest, len(rows), self.channels), np.float32)
-        values = self.events.values
         _scatter(
-            self.events.times,
-            self.events.neurons,
+            spikes.times,
+            spikes.neurons,
             _NO_VALUES if values is None else values,
             values is not None,
-            self.events.offsets[rows],
-            self.events.offsets[rows + 1],
+            spikes.offsets[at],
+            spikes.offsets[at + 1],
             x,
         )
+        read_of(spikes, at)
         return x, lengths, self.labels[rows]
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> Binned:
-        """The recordings `indices` [R] (or bool [B]) alone, in this order."""
+        """The recordings `indices` [R] (or bool [B]) alone, in this order; the spikes are not copied."""
         rows = _rows(indices, len(self), self.name)
-        counts = self.events.offsets[rows + 1] - self.events.offsets[rows]
-        index = ranges(self.events.offsets[rows], counts)
-        events = EventBatch(
-            times=self.events.times[index],
-            neurons=self.events.neurons[index],
-            offsets=np.concatenate([[0], np.cumsum(counts)]),
-            lengths=self.events.lengths[rows],
-            size=self.channels,
-            values=None if self.events.values is None else self.events.values[index],
-        )
-        return replace(self, events=events, labels=self.labels[rows], speakers=self.speakers[rows])
+        return replace(self, labels=self.labels[rows], speakers=self.speakers[rows], rows=self._at(rows))
 
     @property
     def occupancy(self) -> float:
         """Share of (step, channel) cells within the recordings' lengths that hold a spike."""
-        cells = int(self.events.lengths.sum()) * self.channels
-        return len(self.events.times) / cells if cells else 0.0
+        cells = int(self.lengths.sum()) * self.channels
+        return self.filled / cells if cells else 0.0
+
+    @property
+    def filled(self) -> int:
+        """Number of (step, channel) cells that hold a spike."""
+        rows, offsets = self._at(np.arange(len(self))), self.spikes.offsets
+        return int((offsets[rows + 1] - offsets[rows]).sum())
+
+    @property
+    def total(self) -> float:
+        """What the spikes add up to: their number, each with its count."""
+        parts = (
+            self.subset(range(start, min(start + 1024, len(self)))).events
+            for start in range(0, len(self), 1024)
+        )
+        return float(sum(len(e.times) if e.values is None else e.values.sum(dtype=np.float64) for e in parts))
 
 
-@dataclass
+@dataclass(repr=False)
 class Frames:
     """Recordings as analogue frames (mel spectra): `Binned` with real-valued input in every cell.
 
@@ -142,6 +174,9 @@ class Frames:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __repr__(self) -> str:
+        return f"{self.name}: {len(self)} recordings; {told(self.classes, self.dt, self.shape)}"
+
     @property
     def events(self) -> EventBatch:
         """The frames as spikes that carry values; made anew at each call, so keep it small by `subset`."""
@@ -161,6 +196,7 @@ class Frames:
         order = np.argsort(at, kind="stable")  # in the order of the file, in case it lies on disk
         x: np.ndarray = np.zeros((steps or longest, len(rows), self.channels), np.float32)
         x[:longest, order] = self.frames[at[order], :longest].transpose(1, 0, 2)
+        visited(self.frames, len(at), len(at) * longest * self.channels * self.frames.itemsize)
         x = (x - np.float32(self.mean)) / np.float32(self.scale)
         x[np.arange(len(x))[:, None] >= lengths[None, :]] = 0
         if augment is not None:

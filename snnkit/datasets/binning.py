@@ -6,16 +6,21 @@ import hashlib
 import json
 import logging
 import math
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
 import h5py
 import numpy as np
 
 from ..errors import DataError, ParameterError
-from ..events import EventBatch
 from ..files import atomic_h5, cache_folder, open_h5
 from .batches import Binned
 from .event_data import EventDataset
+from .packed import Packed, narrow
 
 _log = logging.getLogger("snnkit.datasets")
 _VERSION = 1  # part of the cache's key: raise it when binning gives other numbers
@@ -92,12 +97,13 @@ def bin_events(
             return _load(path, dataset, dt)
         except DataError as error:
             _log.warning("%s is made anew: %s", path, error)
-    binned = _bin(dataset, dt, channels, binary, steps, floor)
+    pieces = _pieces(dataset, dt, channels, binary, steps, floor)
     try:
-        _save(path, binned, text)
-    except DataError as error:
+        _save(path, pieces, dataset, channels, text)
+        return _load(path, dataset, dt)
+    except _Unkept as error:
         _log.warning("the binned events are not kept: %s", error)
-    return binned
+        return _bin(dataset, dt, channels, binary, steps, floor)
 
 
 def _kept_by_version_1(dt: float) -> bool:
@@ -111,26 +117,40 @@ def _width(dt: float) -> int | float:
     return round(width) if abs(width - round(width)) < 1e-6 else width
 
 
+class _Unkept(Exception):
+    """The cache could not be written."""
+
+
 def _bin(
     dataset: EventDataset, dt: float, channels: int, binary: bool, steps: int | None, floor: int | None
 ) -> Binned:
-    """`bin_events` without looking on disk, a chunk of recordings at a time.
+    """`bin_events` without looking on disk, all of it in memory."""
+    pieces = list(_pieces(dataset, dt, channels, binary, steps, floor))
+    spikes = Packed.joined([piece for piece, _ in pieces], channels)
+    if not binary and spikes.values is None:  # there are no recordings
+        spikes = replace(spikes, values=np.zeros(0, np.uint8))
+    return _binned(dataset, spikes, dt, sum(dropped for _, dropped in pieces))
+
+
+def _pieces(
+    dataset: EventDataset, dt: float, channels: int, binary: bool, steps: int | None, floor: int | None
+) -> Iterator[tuple[Packed, int]]:
+    """The recordings in steps, a chunk at a time, and how many spikes of the chunk were dropped.
 
     floor  steps that a recording has at least
     """
     pool = dataset.channels // channels
     width = _width(dt)
-    times, neurons, values, counts, lengths = [], [], [], [], []
-    dropped = 0
     lo, chunk = 0, 64
     while lo < len(dataset):
         part = np.arange(lo, min(lo + chunk, len(dataset)))
         t, x, per = _transformed(dataset, part) if dataset.transform is not None else dataset.read(part)
         step = t // width if isinstance(width, int) else np.floor(t / width).astype(np.int64)
         sample = np.repeat(np.arange(len(part)), per)
+        dropped = 0
         if steps is not None:
             late = step >= steps
-            dropped += int(late.sum())
+            dropped = int(late.sum())
             step, x, sample = step[~late], x[~late], sample[~late]
         last = np.zeros(len(part), np.int64)
         np.maximum.at(last, sample, step)
@@ -148,35 +168,32 @@ def _bin(
             count = count[full]
         else:
             full, count = np.unique(cell, return_counts=True)
-        times.append(full // channels % longest)
-        neurons.append((full % channels).astype(np.int32))
-        if not binary:
-            values.append(count.astype(np.float32))
-        counts.append(np.bincount(full // (longest * channels), minlength=len(part)))
-        lengths.append(last + 1)
+        counts = np.bincount(full // (longest * channels), minlength=len(part))
+        yield (
+            Packed(
+                times=narrow(full // channels % longest),
+                neurons=narrow(full % channels),
+                values=None if binary else narrow(count),
+                offsets=np.concatenate([[0], np.cumsum(counts)]),
+                lengths=last + 1,
+                size=channels,
+            ),
+            dropped,
+        )
         lo += len(part)
         chunk = int(np.clip(_CELLS // (longest * channels), 1, 512))
-    events = EventBatch(
-        times=np.concatenate(times or [np.zeros(0, np.int64)]),
-        neurons=np.concatenate(neurons or [np.zeros(0, np.int32)]),
-        offsets=np.concatenate([[0], np.cumsum(np.concatenate(counts))] if counts else [[0]]),
-        lengths=np.concatenate(lengths or [np.zeros(0, np.int64)]),
-        size=channels,
-        values=None if binary else np.concatenate(values or [np.zeros(0, np.float32)]),
-    )
-    return _binned(dataset, events, dt, dropped)
 
 
-def _binned(dataset: EventDataset, events: EventBatch, dt: float, dropped: int) -> Binned:
+def _binned(dataset: EventDataset, spikes: Packed, dt: float, dropped: int) -> Binned:
     return Binned(
-        events=events,
+        spikes=spikes,
         labels=dataset.labels,
         speakers=dataset.speakers,
         classes=dataset.classes,
         dt=dt,
-        channels=events.size,
+        channels=spikes.size,
         name=dataset.name,
-        shape=dataset.shape if events.size == dataset.channels else (),
+        shape=dataset.shape if spikes.size == dataset.channels else (),
         dropped=dropped,
     )
 
@@ -197,16 +214,70 @@ def _transformed(dataset: EventDataset, part: np.ndarray) -> tuple[np.ndarray, n
     )
 
 
-def _save(path: Path, binned: Binned, settings: str) -> None:
-    e = binned.events
-    with atomic_h5(path) as file:
-        for name in ("times", "neurons", "offsets", "lengths"):
-            file[name] = getattr(e, name)
-        if e.values is not None:
-            file["values"] = e.values
-        file["labels"], file["speakers"] = binned.labels, binned.speakers
-        file.attrs["channels"], file.attrs["dropped"] = binned.channels, binned.dropped
-        file.attrs["settings"] = settings
+def _save(
+    path: Path, pieces: Iterator[tuple[Packed, int]], dataset: EventDataset, channels: int, settings: str
+) -> None:
+    """Write the cache, a piece in memory at a time; raises `_Unkept` where the disk refuses.
+
+    The spikes are spilled to unnamed files beside `path` first: the datasets are contiguous, for `mapped`,
+    and how long and how wide they are is known at the end only.
+    """
+    with ExitStack() as stack:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            columns = {
+                name: _Column(stack.enter_context(tempfile.TemporaryFile(dir=path.parent)))
+                for name in ("times", "neurons", "values")
+            }
+        except OSError as error:
+            raise _Unkept(f"{path} could not be written ({error}).") from error
+        counts, lengths, dropped = [], [], 0
+        for piece, late in pieces:
+            counts.append(np.diff(piece.offsets))
+            lengths.append(piece.lengths)
+            dropped += late
+            try:
+                for name, column in columns.items():
+                    column.append(getattr(piece, name))
+            except OSError as error:
+                raise _Unkept(f"{path} could not be written ({error}).") from error
+        try:
+            with atomic_h5(path) as file:
+                for name, column in columns.items():
+                    column.write(file, name)
+                file["offsets"] = np.concatenate([[0], np.cumsum(np.concatenate(counts))])
+                file["lengths"] = np.concatenate(lengths)
+                file["labels"], file["speakers"] = dataset.labels, dataset.speakers
+                file.attrs["channels"], file.attrs["dropped"] = channels, dropped
+                file.attrs["settings"] = settings
+        except (DataError, OSError) as error:
+            raise _Unkept(str(error)) from error
+
+
+class _Column:
+    """Arrays end to end in an unnamed file, each of its own integer type."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.pieces, self.count, self.dtype = 0, 0, np.dtype(np.uint8)
+
+    def append(self, array: np.ndarray | None) -> None:
+        if array is not None:
+            np.save(self.file, array)
+            self.pieces, self.count = self.pieces + 1, self.count + len(array)
+            self.dtype = np.promote_types(self.dtype, array.dtype)
+
+    def write(self, file: h5py.File, name: str) -> None:
+        """The whole as a contiguous dataset of the widest type; nothing where there is none."""
+        if not self.pieces:
+            return
+        data = file.create_dataset(name, (self.count,), self.dtype)
+        self.file.seek(0)
+        start = 0
+        for _ in range(self.pieces):
+            piece = np.load(self.file)
+            data[start : start + len(piece)] = piece
+            start += len(piece)
 
 
 def _load(path: Path, dataset: EventDataset, dt: float) -> Binned:
@@ -220,23 +291,23 @@ def _load(path: Path, dataset: EventDataset, dt: float) -> Binned:
             raise DataError(f"{path} is damaged ({error}).") from error
     if len(lengths) != len(dataset) or offsets[-1] != len(arrays["times"]):
         raise DataError(f"{path} has {len(lengths)} recordings, expected {len(dataset)}.")
-    events = EventBatch(
+    spikes = Packed(
         times=arrays["times"],
         neurons=arrays["neurons"],
+        values=values,
         offsets=offsets,
         lengths=lengths,
         size=channels,
-        values=values,
     )
-    return _binned(dataset, events, dt, dropped)
+    return _binned(dataset, spikes, dt, dropped)
 
 
 def mapped(path: Path, data: h5py.Dataset) -> np.ndarray:
-    """A contiguous dataset as memory-mapped array of its shape and type.
+    """A contiguous dataset as memory-mapped array of its shape and type, for reading only.
 
     Processes that train side by side share its pages.
     """
     offset = data.id.get_offset()
     if offset is None or data.size == 0:
         return data[()]
-    return np.memmap(path, data.dtype, "c", offset, data.shape)
+    return np.asarray(np.memmap(path, data.dtype, "r", offset, data.shape))

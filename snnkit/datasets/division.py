@@ -118,12 +118,15 @@ class Division:
 
 
 def share_of_each(labels: np.ndarray, share: float, seed: int = 0) -> np.ndarray:
-    """Which recordings are set aside: bool [B], a share of every class drawn at random, at least one."""
+    """Which recordings are set aside: bool [B], a share of every class drawn at random.
+
+    At least one of each class, and none of a class of one: that is left to train on.
+    """
     rng = np.random.default_rng(seed)
     taken = np.zeros(len(labels), bool)
     for label in np.unique(labels):
         rows = rng.permutation(np.flatnonzero(labels == label))
-        taken[rows[: max(1, round(share * len(rows)))]] = True
+        taken[rows[: min(max(1, round(share * len(rows))), len(rows) - 1)]] = True
     return taken
 
 
@@ -150,9 +153,15 @@ def carve(
     speakers  int64 [B], the speaker of each training recording
     count     how many, or which; None: 15 % of them, at least one
 
-    Raises `ParameterError` where that leaves none or takes none, and for a speaker that there is not.
+    Raises `ParameterError` where that leaves none or takes none, for a speaker that there is not, and where
+    some recordings have no speaker and others have one.
     """
     known = np.unique(speakers)
+    if (unknown := int((speakers < 0).sum())) and unknown < len(speakers):
+        raise ParameterError(
+            f"a validation part by speaker needs the speaker of every recording; {unknown} of "
+            f"{len(speakers)} have none. Give it, or take validation = 'random'."
+        )
     if len(known) < 2:
         raise ParameterError(
             f"a validation part by speaker needs at least 2 speakers, there is {len(known)}; take "

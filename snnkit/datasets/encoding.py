@@ -35,6 +35,7 @@ def encoded(
     settings = {
         "version": _VERSION,
         "samples": recordings.digest,
+        "offsets": hashlib.sha256(recordings.offsets.astype("<i8").tobytes()).hexdigest(),
         "rate": recordings.rate,
         "cochlea": asdict(cochlea.Cochlea()),
         "seed": seed,

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import DataError, ShapeError
 from ..events import EVENT_DTYPE
+from .labels import whole_numbers
 
 CHANNELS = 700
 """Channels of the cochlea of SHD and SSC."""
@@ -78,7 +79,7 @@ class EventDataset:
     def __post_init__(self) -> None:
         self.classes = list(self.classes)
         for name in ("rows", "labels", "speakers"):
-            setattr(self, name, np.asarray(getattr(self, name), np.int64))
+            setattr(self, name, whole_numbers(getattr(self, name), f"{self.name}: {name}"))
         if not len(self.labels) == len(self.speakers) == len(self.rows):
             raise ShapeError(
                 f"{self.name}: {len(self.labels)} labels and {len(self.speakers)} speakers of "
@@ -223,8 +224,11 @@ def from_events(
     counts = np.array([len(e) for e in events], np.int64)
     offsets = np.concatenate([[0], np.cumsum(counts)])
     times = np.concatenate([np.asarray(e["t"], np.int64) for e in events] or [np.zeros(0, np.int64)])
-    neurons = np.concatenate([np.asarray(e["x"], np.int64) for e in events] or [np.zeros(0, np.int64)])
-    marks = np.asarray(labels, np.int64)
+    neurons = np.concatenate(
+        [whole_numbers(e["x"], f"{name}, recording {b}, x") for b, e in enumerate(events)]
+        or [np.zeros(0, np.int64)]
+    )
+    marks = whole_numbers(labels, f"{name}: labels")
     return EventDataset(
         store=ArrayStore(times, neurons, offsets, name),
         rows=np.arange(len(events)),

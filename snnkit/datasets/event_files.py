@@ -7,6 +7,7 @@ a recording; ``labels``; ``extra/speaker``; ``extra/keys`` (the classes' names, 
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,9 +18,11 @@ import h5py
 import numpy as np
 
 from ..errors import DataError, ShapeError
+from ..events import EventBatch
 from ..files import PathLike, atomic_h5, open_h5
 from .batches import Binned, Data
 from .event_data import CHANNELS, EventDataset, Transform
+from .labels import whole_numbers
 from .splits import PARTS, Splits
 
 
@@ -85,7 +88,11 @@ class FileStore:
             e = int(np.argmax(wrong))
             row = int(rows[np.searchsorted(np.cumsum(counts), e, side="right")])
             raise DataError(f"{self.where(row)}: time {seconds[e]} s; times must be finite and not negative.")
-        neurons = np.concatenate(units).astype(np.int64) if len(rows) else np.zeros(0, np.int64)
+        neurons = (
+            whole_numbers(np.concatenate(units), f"{self.path}, units")
+            if len(rows)
+            else np.zeros(0, np.int64)
+        )
         return (seconds * 1e6).astype(np.int64), neurons, counts
 
     def _columns(self, rows: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -111,9 +118,10 @@ class FileStore:
 
 def _whole(path: Path, file: h5py.File, name: str) -> np.ndarray:
     try:
-        return np.asarray(file[name][()]).astype(np.int64)
+        content = file[name][()]
     except (OSError, RuntimeError, ValueError) as error:
         raise DataError(f"{path}: {name!r} can't be read ({error}); fetch the file again.") from error
+    return whole_numbers(content, f"{path}: {name}")
 
 
 def read_events(
@@ -223,10 +231,9 @@ def write_splits(path: PathLike, splits: Splits) -> None:
     """
     parts: dict[str, Data] = {part: getattr(splits, part) for part in splits.parts}
     for part, data in parts.items():
-        values = data.events.values if isinstance(data, Binned) else np.array([0.5])
         if data.labels.ndim > 1 or data.labels.dtype.kind not in "iu":
             raise DataError(f"{splits.name}: the targets of {part} are no classes; they can't be written.")
-        if values is not None and ((values < 1) | (values != np.rint(values))).any():
+        if not isinstance(data, Binned) or not all(_whole_counts(e.values) for e in _by_the_hundred(data)):
             raise DataError(
                 f"{splits.name}: {part} holds values that are no counts of spikes (mel frames, images); only "
                 "spikes can be written."
@@ -234,7 +241,7 @@ def write_splits(path: PathLike, splits: Splits) -> None:
 
     def spikes() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for data in parts.values():
-            for events in data.events:
+            for events in itertools.chain.from_iterable(_by_the_hundred(data)):
                 count = 1 if events.values is None else events.values.astype(np.int64)
                 times = (np.repeat(events.times, count) + 0.5) * (data.dt / 1000)
                 yield times, np.repeat(events.neurons, count)
@@ -258,3 +265,13 @@ def write_splits(path: PathLike, splits: Splits) -> None:
         attributes={"shape": splits.shape, "dt": splits.dt, "source": splits.name},
         columns=columns,
     )
+
+
+def _by_the_hundred(data: Data) -> Iterator[EventBatch]:
+    """The spikes of all recordings, which may lie on disk, of some in memory at a time."""
+    for start in range(0, len(data), 100):
+        yield data.subset(range(start, min(start + 100, len(data)))).events
+
+
+def _whole_counts(values: np.ndarray | None) -> bool:
+    return values is None or bool(((values >= 1) & (values == np.rint(values))).all())

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,10 @@ from ..errors import DataError, ParameterError, ShapeError
 from ..events import EventBatch
 from .batches import Binned, Data, Frames
 from .binning import bin_events
-from .event_data import EventDataset, from_events
-from .labels import as_array, numbered
+from .event_data import EventDataset
+from .labels import as_array, numbered, whole_numbers
+from .packed import Packed
+from .stores import OneByOne
 
 LATE = 60_000_000
 """µs; a recording that begins later than this, and ten times its own span, has absolute timestamps."""
@@ -24,7 +27,7 @@ LEAST = 1000
 
 def parts_of_arrays(
     given: Mapping[str, tuple[Any, Any]],
-    dt: float,
+    dt: float | None,
     classes: Sequence[str] | None,
     lengths: Mapping[str, Any],
     name: str,
@@ -41,8 +44,11 @@ def parts_of_arrays(
     xs, limits = {}, {}
     for part, (x, _) in given.items():
         xs[part], found = _samples(x, f"{name}: {part}")
-        limits[part] = found if part not in lengths else as_array(lengths[part]).astype(np.int64)
-    labels, names = numbered({part: y for part, (_, y) in given.items()}, classes, name)
+        limits[part] = found
+        if part in lengths:
+            limits[part] = whole_numbers(lengths[part], f"{name}: {part}, lengths")
+    steps = {part: x.shape[1] for part, x in xs.items()}
+    labels, names = numbered({part: y for part, (_, y) in given.items()}, classes, name, steps)
     shapes = {part: x.shape[2:] for part, x in xs.items()}
     if len(set(shapes.values())) > 1:
         said = ", ".join(f"{part} {list(shape)}" for part, shape in shapes.items())
@@ -64,8 +70,7 @@ def parts_of_arrays(
             "shape": shapes[part],
         }
         if counts:
-            spikes = EventBatch.from_dense(flat.astype(np.float32).transpose(1, 0, 2), limits[part])
-            made[part] = Binned(events=spikes, **facts)
+            made[part] = Binned(spikes=_packed(flat, limits[part]), **facts)
         else:
             made[part] = Frames(frames=flat, lengths=limits[part], **facts)
     return made
@@ -74,7 +79,7 @@ def parts_of_arrays(
 def _samples(x: Any, where: str) -> tuple[np.ndarray, np.ndarray]:
     """x as one array [B, T, …], and the steps of every sample int64 [B]; lists are padded with zeros."""
     if isinstance(x, list | tuple):
-        each = [as_array(one) for one in x]
+        each = [as_array(one, f"{where}, sample {i}") for i, one in enumerate(x)]
         if not each:
             raise DataError(f"{where} has no samples.")
         if odd := [i for i, one in enumerate(each) if one.shape[1:] != each[0].shape[1:] or one.ndim < 2]:
@@ -130,12 +135,22 @@ def _pieces(x: np.ndarray) -> list[np.ndarray]:
     return [x[start : start + 256] for start in range(0, len(x), 256)]
 
 
+def _packed(x: np.ndarray, lengths: np.ndarray) -> Packed:
+    """The counts x [B, T, N] as spikes, 256 samples at a time."""
+    starts = range(0, len(x), 256)
+    parts = [
+        EventBatch.from_dense(piece.astype(np.float32).transpose(1, 0, 2), lengths[start : start + 256])
+        for start, piece in zip(starts, _pieces(x), strict=True)
+    ]
+    return Packed.joined([Packed.of(part) for part in parts], x.shape[2])
+
+
 def parts_of_events(
     given: Mapping[str, tuple[Sequence[np.ndarray], Any]],
-    dt: float,
+    dt: float | None,
     classes: Sequence[str] | None,
     *,
-    shape: Sequence[int] | None = None,
+    shape: int | Sequence[int] | None = None,
     origin: str = "zero",
     duration: float | None = None,
     binary: bool = False,
@@ -143,38 +158,56 @@ def parts_of_events(
 ) -> dict[str, Data]:
     """Part → recordings of events in steps of `dt` ms, see `Splits.from_events`."""
     dt = step_length(dt)
-    labels, names = numbered({part: y for part, (_, y) in given.items()}, classes, name)
-    for part, (events, _) in given.items():
+    for part, (events, y) in given.items():
         if not len(events):
             raise DataError(f"{name}: {part} has no samples.")
-        if len(labels[part]) != len(events):
-            raise ShapeError(f"{name}: {part}: {len(labels[part])} labels for {len(events)} recordings.")
+        if len(y) != len(events):
+            raise ShapeError(f"{name}: {part}: {len(y)} labels for {len(events)} recordings.")
     if shape is None:
-        shape = shape_of([e for events, _ in given.values() for e in events])
+        shape = shape_of(e for events, _ in given.values() for e in events)
+    shape = tuple(whole_numbers(shape, f"{name}: shape").reshape(-1).tolist())
+    if len(shape) not in (1, 3):
+        raise ShapeError(
+            f"{name}: shape = {list(shape)}; a sensor is (N,), or (polarities, height, width) of a camera."
+        )
+    if min(shape) < 1:
+        raise ShapeError(f"{name}: shape = {list(shape)}; no axis may be empty.")
     made: dict[str, Data] = {}
     for part, (events, _) in given.items():
-        flat = [
-            flat_events(e, tuple(shape), origin, f"{name}: {part}, recording {i}")
-            for i, e in enumerate(events)
-        ]
-        data: EventDataset = from_events(
-            flat, labels[part], math.prod(shape), classes=names, name=f"{name}: {part}"
+        data = EventDataset(
+            store=_one_by_one(events, tuple(shape), origin, f"{name}: {part}"),
+            rows=np.arange(len(events)),
+            labels=np.zeros(len(events), np.int64),
+            speakers=np.full(len(events), -1),
+            classes=[""],
+            channels=math.prod(shape),
+            shape=tuple(shape),
+            allow_empty=True,
+            name=name,
         )
-        data.shape, data.allow_empty, data.name = tuple(shape), True, name
         made[part] = bin_events(data, dt, binary=binary, duration=duration)
-    return made
+    steps = {part: int(data.lengths.max()) for part, data in made.items()}
+    labels, names = numbered({part: y for part, (_, y) in given.items()}, classes, name, steps)
+    return {part: replace(data, labels=labels[part], classes=names) for part, data in made.items()}
 
 
-def shape_of(events: Sequence[np.ndarray]) -> tuple[int, ...]:
+def _one_by_one(events: Sequence[np.ndarray], shape: tuple[int, ...], origin: str, name: str) -> OneByOne:
+    """A store of the `flat_events` of these recordings, each taken when it is read."""
+    return OneByOne(
+        len(events), lambda i: flat_events(events[i], shape, origin, f"{name}, recording {i}"), name
+    )
+
+
+def shape_of(events: Iterable[np.ndarray]) -> tuple[int, ...]:
     """The smallest sensor that has all these events: (N,), or (polarities, H, W) where they have y."""
-    fields = next((e.dtype.names or () for e in events if len(e)), ("t", "x"))
-
-    def size(field: str) -> int:
-        return 1 + max((int(e[field].max()) for e in events if len(e)), default=0)
-
-    if "y" not in fields:
-        return (size("x"),)
-    return (size("p") if "p" in fields else 1, size("y"), size("x"))
+    fields: tuple[str, ...] = ()
+    sizes = {"x": 1, "y": 1, "p": 1}
+    for one in events:
+        has = getattr(getattr(one, "dtype", None), "names", None) or ()
+        if len(one):
+            fields = fields or has
+            sizes |= {k: max(sizes[k], 1 + int(one[k].max())) for k in sizes if k in fields and k in has}
+    return (sizes["x"],) if "y" not in fields else (sizes["p"], sizes["y"], sizes["x"])
 
 
 def flat_events(events: np.ndarray, shape: tuple[int, ...], origin: str, where: str) -> np.ndarray:
@@ -215,15 +248,15 @@ def flat_events(events: np.ndarray, shape: tuple[int, ...], origin: str, where: 
                 "Take origin = 'first' to count from its first event."
             )
     sizes = {"x": shape[-1]}
-    neuron = events["x"].astype(np.int64)
+    neuron = whole_numbers(events["x"], f"{where}, x")
     if len(shape) == 3:
         sizes["y"] = shape[1]
-        neuron = neuron + shape[2] * events["y"].astype(np.int64)
+        neuron = neuron + shape[2] * whole_numbers(events["y"], f"{where}, y")
         if shape[0] > 1:
             if "p" not in fields:
                 raise DataError(f"{where}: {shape[0]} polarities, but its events have no p.")
             sizes["p"] = shape[0]
-            neuron = neuron + shape[1] * shape[2] * events["p"].astype(np.int64)
+            neuron = neuron + shape[1] * shape[2] * whole_numbers(events["p"], f"{where}, p")
     for field, size in sizes.items():
         wrong = (events[field] < 0) | (events[field] >= size)
         if wrong.any():
@@ -242,7 +275,7 @@ def step_length(dt: Any) -> float:
     try:
         value = float(dt)
     except (TypeError, ValueError) as error:
-        raise ParameterError(f"dt = {dt!r}; it is a number, ms.") from error
+        raise ParameterError(f"dt = {dt!r}; give dt = …, the length of a step in ms.") from error
     if not (math.isfinite(value) and value > 0):
         raise ParameterError(f"dt = {value} ms; it must be above 0.")
     return value

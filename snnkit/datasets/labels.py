@@ -2,22 +2,60 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from ..errors import DataError, ParameterError, nearest
+from ..errors import DataError, ParameterError, ShapeError, nearest
+
+_log = logging.getLogger("snnkit.datasets")
 
 
-def as_array(x: Any) -> np.ndarray:
-    """An array of NumPy, of a torch tensor (0-d ones and those in a list are numbers) or of a list."""
+def as_array(x: Any, where: str = "the list") -> np.ndarray:
+    """An array of NumPy, of a torch tensor (0-d ones and those in a list are numbers) or of a list.
+
+    Raises `ShapeError` naming `where` and the first element whose shape is another than that of element 0.
+    """
     if is_tensor(x):
         return x.detach().cpu().numpy()
-    if isinstance(x, list | tuple):
-        return np.array([as_array(one)[()] if is_tensor(one) or np.ndim(one) == 0 else one for one in x])
-    return np.asarray(x)
+    if not isinstance(x, list | tuple):
+        return np.asarray(x)
+    if not any(is_tensor(one) for one in x):
+        with contextlib.suppress(ValueError, RuntimeError):  # of different lengths, or tensors further in
+            return np.array(x)
+    each = [as_array(one, where) for one in x]
+    if odd := next((i for i, one in enumerate(each) if one.shape != each[0].shape), None):
+        raise ShapeError(
+            f"{where}: element {odd} has shape {list(each[odd].shape)}, element 0 {list(each[0].shape)}; all "
+            "must be of one shape."
+        )
+    return np.array([one[()] for one in each])
+
+
+def whole_numbers(values: Any, where: str) -> np.ndarray:
+    """`values` as int64, none of them rounded.
+
+    Raises `DataError` naming `where` and the first that is no whole number.
+    """
+    given = as_array(values, where)
+    if given.dtype.kind in "iub":
+        return given.astype(np.int64)
+    if given.dtype.kind != "f":
+        if not given.size:
+            return given.astype(np.int64)
+        raise DataError(f"{where}: {given.dtype} where whole numbers are expected.")
+    wrong = ~np.isfinite(given) | (given != np.floor(given))
+    if wrong.any():
+        place = int(np.argmax(wrong.reshape(-1)))
+        raise DataError(
+            f"{where}: value {place} is {given.reshape(-1)[place]}, where whole numbers are expected; round "
+            "them as you mean it."
+        )
+    return given.astype(np.int64)
 
 
 def is_tensor(x: Any) -> bool:
@@ -27,20 +65,26 @@ def is_tensor(x: Any) -> bool:
 
 
 def numbered(
-    given: Mapping[str, Any], classes: Sequence[str] | None, name: str
+    given: Mapping[str, Any],
+    classes: Sequence[str] | None,
+    name: str,
+    steps: Mapping[str, int] | None = None,
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """Labels of every part as int64 [B], and the names of the classes in label order.
 
     given    part → whole numbers [B], or names [B], or other targets: reals [B], or anything of more axes,
              which are left as they are (reals as float32)
     classes  names in label order; None: names in sorted order over all parts, or the numbers from 0
+    steps    part → steps of its longest sample
 
-    Other targets have a class for each of their outputs: one, or as many as their last axis is long.
+    Whole numbers [B, T] over all steps are a class in every step (negative: none), numbered from 0 as [B]
+    are. Other targets have a class for each of their outputs: one, or as many as their last axis is long.
 
-    Raises `DataError` naming part and sample of a label that has no class, `ParameterError` for classes
-    that are named twice and for parts that do not have the same kind of label.
+    Raises `ShapeError` naming part and sample of lists that differ in length, `DataError` naming part and
+    sample of a label that has no class, `ParameterError` for classes that are named twice and for parts that
+    do not have the same kind of label.
     """
-    ys = {part: as_array(y) for part, y in given.items()}
+    ys = {part: as_array(y, f"{name}: {part}, labels") for part, y in given.items()}
     if classes is not None:
         classes = [str(c) for c in classes]
         if twice := next((c for c in classes if classes.count(c) > 1), None):
@@ -51,6 +95,12 @@ def numbered(
         raise ParameterError(f"{name}: the parts have different labels: {said}; give all the same kind.")
     kind = next(iter(kinds.values()), "numbers")
     if kind == "names":
+        if odd := next((part for part, y in ys.items() if y.size != len(y)), None):
+            raise ShapeError(
+                f"{name}: {odd}: labels {list(ys[odd].shape)} are names; names are one a sample, [B]. A "
+                "class in every step is whole numbers [B, T], negative where there is none: "
+                "np.unique(labels, return_inverse=True) numbers them."
+            )
         return _names(ys, classes, name)
     if kind == "numbers":
         return _numbers(ys, classes, name)
@@ -60,9 +110,29 @@ def numbered(
         if wrong.any():
             sample = int(np.argwhere(wrong)[0][0])
             raise DataError(f"{name}: {part}, sample {sample}: its target is not finite.")
+    for part, y in targets.items():
+        if steps and _short(y, steps.get(part, 0)):
+            raise ShapeError(
+                f"{name}: {part}: labels {list(y.shape)} are whole numbers, and recordings have up to "
+                f"{steps[part]} steps; a class in every step is one for each of them, negative where there "
+                "is none. Give targets of another kind as reals."
+            )
+    if steps and all(_in_every_step(y, steps.get(part, 0)) for part, y in targets.items()):
+        top = max((int(y.max()) for y in targets.values() if y.size), default=-1) + 1
+        return targets, classes or [str(k) for k in range(max(top, 1))]
     widths = {y.shape[-1] if y.ndim > 1 else 1 for y in targets.values()}
     outputs = max(widths, default=1)
     return targets, classes or [str(k) for k in range(outputs)]
+
+
+def _in_every_step(y: np.ndarray, steps: int) -> bool:
+    return y.ndim == 2 and y.dtype.kind in "iub" and y.shape[1] >= steps > 0
+
+
+def _short(y: np.ndarray, steps: int) -> bool:
+    """Whether whole numbers [B, K] are nearly as many as there are steps, and not one-hot."""
+    near = y.ndim == 2 and y.dtype.kind in "iub" and steps / 2 < y.shape[1] < steps
+    return near and not ((y.sum(1) == 1).all() and (y >= 0).all())
 
 
 def _kind(y: np.ndarray, classes: Sequence[str] | None) -> str:
@@ -97,6 +167,14 @@ def _numbers(
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     top = max((int(y.max()) for y in ys.values() if y.size), default=-1) + 1
     known = [str(k) for k in range(top)] if classes is None else list(classes)
+    there = {int(k) for y in ys.values() for k in np.unique(y)} if classes is None else set(range(top))
+    if empty := [str(k) for k in range(top) if k not in there]:
+        first = "; do labels count from 1? Give labels - 1" if empty == ["0"] else ""
+        some = ", ".join(empty[:5]) + (f" … ({len(empty)})" if len(empty) > 5 else "")
+        _log.warning(
+            "%s: no sample is of class %s, and the network gets an output for it: labels count from 0 to "
+            "%d%s. classes = […] says that it is meant.", name, some, top - 1, first,
+        )  # fmt: skip
     for part, y in ys.items():
         wrong = (y < 0) | (y >= len(known)) | (y != np.floor(y))
         if wrong.any():

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from ..errors import DataError, ParameterError
+from ..errors import DataError, ParameterError, listed
 from ..files import PathLike
 from . import mel
 from .binning import bin_events
@@ -64,14 +65,15 @@ def load(
     held_out        speaker or speakers that are the test part, instead of the official one
     limit           at most so many recordings of every class, speaker and part
     seed            of the cochlea and of the choice of validation speakers
-    features        "cochlea", or "mel" (GSC only): log mel bands
+    features        "cochlea", or "mel" (GSC and sound of one's own): log mel bands
     workers         clips that are encoded at a time; None: one a core
     fetch           download what is missing
     cache           keep binned events on disk
     options         of this data set alone, as "synthetic_digits" has ``voices`` and ``takes``
 
-    Raises `ParameterError` for an unknown name or option, with the nearest, and for one out of its range;
-    `DataError` for data that are nowhere, damaged or not what they should be.
+    Raises `ParameterError` for an unknown name or option, with the nearest, for one out of its range, and for
+    one that these data leave without effect; `DataError` for data that are nowhere, damaged or not what they
+    should be.
     """
     row = dataset(name)
     if validation not in VALIDATION:
@@ -88,6 +90,8 @@ def load(
     }  # fmt: skip
     opened = row.open(general, options)
     if isinstance(opened, Splits) and row.kind == "any":
+        general |= {"validation": validation, "valid_speakers": valid_speakers, "held_out": held_out}
+        _refused(row, general, _OF_WHAT, row.named(), "the function makes its Splits itself: name it there")
         return opened
     pools, names = _POOLS[_kind(row, opened)](row, opened, general)
     if channels is None:
@@ -197,6 +201,24 @@ def resolve(name: str, root: PathLike | None = None, *, fetch: bool = True, **op
 
 # ------------------------------------------------------------------------- what each kind of row gives
 
+_OF_WHAT = (
+    *("dt", "channels", "binary", "steps", "duration", "validation", "valid_speakers", "held_out"),
+    *("limit", "seed", "features"),
+)
+"""The options that say which data there are, not where and how they are got."""
+
+
+def _refused(row: Dataset, given: Mapping[str, Any], keys: Sequence[str], taken: Any, why: str) -> None:
+    """Raise `ParameterError` for those of `keys` that are not `taken` and were set."""
+    defaults = inspect.signature(load).parameters
+    unset = {key: (defaults[key].default, *([row.channels] if key == "channels" else [])) for key in keys}
+    if lost := [k for k in keys if k not in taken and given[k] not in unset[k]]:
+        raise ParameterError(
+            f"{row.name}: {listed(lost)} would have no effect; {why}, or leave "
+            f"{'it' if len(lost) == 1 else 'them'} out."
+        )
+
+
 _Pools = tuple[list[Pool], dict[int, str]]
 _Options = Mapping[str, Any]
 
@@ -263,6 +285,10 @@ def _sound_pools(row: Dataset, whole: Recordings, general: _Options) -> _Pools:
     _expect(row, isinstance(whole, Recordings), whole, "Recordings")
     recordings = whole.limited(general["limit"])
     general = {**general, "channels": general["channels"] or 140}
+    if general["features"] == "mel":
+        _refused(
+            row, general, ("binary", "steps", "duration"), (), "mel bands are no events: take the cochlea"
+        )
 
     def make() -> Data:
         if general["features"] == "mel":
@@ -283,8 +309,9 @@ def _sound_pools(row: Dataset, whole: Recordings, general: _Options) -> _Pools:
 
 def _image_pools(row: Dataset, images: Images, general: _Options) -> _Pools:
     _expect(row, isinstance(images, Images), images, "Images")
-    if general["binary"]:
-        raise ParameterError(f"{row.name}: binary has no meaning for images.")
+    _refused(
+        row, general, ("binary", "duration"), (), "images are no events: steps says how long one is shown"
+    )
     checked(row.name, images)
     dt, steps, limit = (general[key] for key in ("dt", "steps", "limit"))
     pools = []

@@ -105,6 +105,7 @@ def mel_frames(recordings: Recordings, dt: float = 10.0, bands: int = 140, *, ca
     settings = {
         "version": _VERSION,
         "samples": recordings.digest,
+        "offsets": hashlib.sha256(recordings.offsets.astype("<i8").tobytes()).hexdigest(),
         "rate": recordings.rate,
         "dt": dt,
         "bands": bands,

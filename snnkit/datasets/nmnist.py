@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError
-from ..files import PathLike, open_h5
+from ..files import PathLike, open_h5, stamp, with_suffix
 from .event_data import ArrayStore, EventDataset, Parted
 from .folders import search_path
 from .given import flat_events
@@ -59,7 +59,7 @@ def nmnist(
 
 def _from_folders(folder: Path) -> tuple[EventDataset, np.ndarray]:
     """All recordings, and 0 (train) or 1 (test) for each."""
-    files = [sorted(folder.glob(f"{name}/[0-9]/*.bin")) for name in ("Train", "Test")]
+    files = [with_suffix(folder, f"{name}/[0-9]/*", (".bin",)) for name in ("Train", "Test")]
     if not all(files):
         raise DataError(f"{folder}: Train/0/ … Train/9/ and Test/0/ … should hold .bin files.")
     paths = [*files[0], *files[1]]
@@ -67,11 +67,10 @@ def _from_folders(folder: Path) -> tuple[EventDataset, np.ndarray]:
     def one(row: int) -> np.ndarray:
         return flat_events(read_bin(paths[row]), SHAPE, "zero", str(paths[row]))
 
-    total = sum(p.stat().st_size for p in paths)
     data = _dataset(
         OneByOne(len(paths), one, str(folder)),
         np.array([int(p.parent.name) for p in paths]),
-        f"{folder.resolve()}|{len(files[0])}|{len(files[1])}|{total}",
+        f"{len(files[0])}|{stamp(paths)}",
     )
     return data, np.repeat([0, 1], [len(files[0]), len(files[1])])
 
@@ -88,9 +87,8 @@ def _packed(path: Path) -> tuple[EventDataset, np.ndarray]:
     wrong = (x >= SHAPE[2]) | (y >= SHAPE[1]) | (p >= SHAPE[0])
     if wrong.any():
         raise DataError(f"{path}: event {int(np.argmax(wrong))} is outside {list(SHAPE)}.")
-    stat = path.stat()
     store = ArrayStore(t, (p * SHAPE[1] + y) * SHAPE[2] + x, offsets, str(path))
-    return _dataset(store, labels, f"{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}"), part
+    return _dataset(store, labels, stamp([path])), part
 
 
 def _dataset(store: ArrayStore | OneByOne, labels: np.ndarray, key: str) -> EventDataset:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,11 +11,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import DataError, ParameterError, choices
-from ..files import PathLike
+from ..files import PathLike, with_suffix
 from .own_events import Dividing, found
 from .recordings import PARTS, Recordings
 from .rules import numbered_groups
-from .sound_files import join, read_wav, read_wavs
+from .sound_files import WAV, join, read_wavs_of_one_rate
+
+_log = logging.getLogger("snnkit.datasets")
+
+OTHER = (".aac", ".aif", ".aiff", ".flac", ".m4a", ".mp3", ".ogg", ".opus", ".wma")
+"""Endings of sound files that are not read, in small letters."""
 
 
 class _Clip(NamedTuple):
@@ -33,6 +39,7 @@ def audio(
     folds: int = 5,
     fold: int = 0,
     classes: tuple[str, ...] | None = None,
+    channel: int | None = None,
     seed: int = 0,
 ) -> Recordings:
     """16-bit WAV files: ``root/WORD/*.wav``, or ``root/train/WORD/*.wav`` with valid and test, or a CSV's.
@@ -44,7 +51,10 @@ def audio(
     split    "auto" (the parts that folders or the CSV say, else by speakers where there are three, else
              at random), "random", "speakers" or "kfold" (`folds`, `fold`)
     classes  words that are taken, in label order; None: all, sorted
+    channel  which is taken of files that have several, from 0; None: they are refused
     seed     of the split
+
+    WAVs that lie beside those of a CSV and are not in it are left out, with a warning that names some.
 
     Raises `DataError` naming a folder without sound, a file that can't be read, a name without a speaker,
     `ParameterError` for an option that can't be.
@@ -61,7 +71,7 @@ def audio(
     if classes is not None:
         if unknown := [c for c in classes if c not in words]:
             raise ParameterError(
-                f"classes names {unknown[0]!r}, which no clip is of{choices(unknown[0], words)}."
+                f"classes names {unknown[0]!r}, which no clip is of{choices(unknown[0], words)}"
             )
         words = list(classes)
         clips = [clip for clip in clips if clip.label in words]
@@ -71,8 +81,8 @@ def audio(
         groups or "speaker", [clip.group for clip in clips], clips, split in ("auto", "speakers", "kfold")
     )
     numbers, names = numbered_groups([c.group for c in clips]) if known else (np.full(len(clips), -1), {})
-    rate = read_wav(clips[0].path)[1]
-    samples, offsets = join(read_wavs([clip.path for clip in clips], rate))
+    read, rate = read_wavs_of_one_rate([clip.path for clip in clips], channel)
+    samples, offsets = join(read)
     label = {word: k for k, word in enumerate(words)}
     recordings = Recordings(
         name="audio",
@@ -115,10 +125,10 @@ def _in_folders(folder: Path, groups: str | None) -> list[_Clip]:
     if pattern is not None and pattern.groups < 1:
         raise ParameterError(f"groups = {groups!r} has no group; put the speaker in brackets: '_(\\w+)_'.")
     parts = [part for part in PARTS if (folder / part).is_dir()]
-    official = "train" in parts and next((folder / "train").glob("*/*.wav"), None) is not None
+    official = "train" in parts and with_suffix(folder / "train", "*/*", WAV)
     clips = []
     for part in parts if official else [""]:
-        for path in sorted((folder / part).glob("*/*.wav")):
+        for path in with_suffix(folder / part, "*/*", WAV):
             who = ""
             if pattern is not None:
                 match = pattern.search(path.name)
@@ -126,6 +136,11 @@ def _in_folders(folder: Path, groups: str | None) -> list[_Clip]:
                     raise DataError(f"{path}: groups = {groups!r} finds no speaker in its name.")
                 who = match.group(1)
             clips.append(_Clip(path, path.parent.name, who, part))
+    if other := with_suffix(folder, "**/*", OTHER):
+        said = f"{folder} has {len(other)} sound files that are no WAVs and are not read, as {other[0]}"
+        if not clips:
+            raise DataError(f"{said}; convert them.")
+        _log.warning("%s.", said)
     if not clips:
         raise DataError(f"{folder} has no sound; expected {folder}/WORD/*.wav, a folder for each class.")
     return clips
@@ -156,4 +171,19 @@ def _listed(path: Path, groups: str, required: bool) -> list[_Clip]:
                 f"label must be given, and part is one of {', '.join(PARTS)}."
             )
         clips.append(_Clip(path.parent / where, label, str(line.get(groups) or "").strip(), part))
+    _tell_unlisted(path, {clip.path.resolve() for clip in clips})
     return clips
+
+
+def _tell_unlisted(table: Path, listed: set[Path]) -> None:
+    """Warn of WAVs that are not in a CSV: those in the folders of its clips and in folders beside them."""
+    home = table.parent.resolve()
+    folders = {path.parent for path in listed}
+    beside = {folder.parent for folder in folders if folder != home and folder.is_relative_to(home)}
+    lying = {path for folder in folders for path in with_suffix(folder, "*", WAV)}
+    lying |= {path for folder in beside for path in with_suffix(folder, "*/*", WAV)}
+    if missing := sorted(path for path in lying if path.resolve() not in listed):
+        _log.warning(
+            "%s lists %d clips; %d WAVs beside them are not in it and are left out: %s%s.",
+            table, len(listed), len(missing), ", ".join(map(str, missing[:3])), " …" * (len(missing) > 3),
+        )  # fmt: skip

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, ParameterError, choices, require
-from ..files import PathLike, open_h5
+from ..files import PathLike, open_h5, stamp, with_suffix
 from .event_data import ArrayStore, EventDataset, Parted
 from .event_files import FileStore
 from .given import flat_events, shape_of
-from .labels import numbered
+from .labels import numbered, whole_numbers
 from .recordings import PARTS
 from .rules import SplitRule, numbered_groups
 from .stores import OneByOne, View, joined
@@ -127,7 +127,7 @@ class Dividing:
         """Part → rows of `data` (with labels, speakers and a name); `column` [B] are official parts."""
         known = ("auto", "official", "random", "speakers", "kfold")
         if self.split not in known:
-            raise ParameterError(f"{data.name}: unknown split {self.split!r}{choices(self.split, known)}.")
+            raise ParameterError(f"{data.name}: unknown split {self.split!r}{choices(self.split, known)}")
         if self.split == "official" and column is None:
             raise ParameterError(
                 f"{data.name}: split = 'official', but nothing says which recording is in which part; take "
@@ -137,7 +137,8 @@ class Dividing:
             return official(data.name, {p: np.flatnonzero(column == k) for k, p in enumerate(PARTS)})
         by = self.split
         if by == "auto":
-            grouped = (data.speakers >= 0).all() and len(np.unique(data.speakers)) >= 3
+            known_of = data.speakers >= 0
+            grouped = known_of.any() and (not known_of.all() or len(np.unique(data.speakers)) >= 3)
             by = "speakers" if grouped else "random"
         return SplitRule(by, self.folds, self.fold, self.seed).rows(data.labels, data.speakers, data.name)
 
@@ -178,7 +179,7 @@ def _class_names(sources: dict[str, Source], classes: Sequence[str] | None) -> l
     names = [str(c) for c in classes]
     for c in names:
         if c not in every:
-            raise ParameterError(f"classes names {c!r}, which no recording is of{choices(c, sorted(every))}.")
+            raise ParameterError(f"classes names {c!r}, which no recording is of{choices(c, sorted(every))}")
     return names
 
 
@@ -201,9 +202,10 @@ def read(path: Path, shape: Shape | None, groups: str, origin: str) -> Source:
     """
     if path.is_dir():
         return _folder(path, shape, origin)
-    if path.suffix in (".h5", ".hdf5"):
+    suffix = path.suffix.lower()
+    if suffix in (".h5", ".hdf5"):
         return _heidelberg(path, shape, groups, origin)
-    if path.suffix == ".npz":
+    if suffix == ".npz":
         return read_npz(path, shape, groups, origin)
     raise DataError(
         f"{path}: expected .h5 (SHD's layout), .npz, or a folder with a folder of {', '.join(READERS)} files "
@@ -302,8 +304,13 @@ def read_npz(path: Path, shape: Shape | None = None, groups: str = "speaker", or
             f"{path} has no {missing[0]!r}; expected t, x, offsets, labels, and perhaps y, p, classes, shape."
         )
     fields = [key for key in ("t", "x", "y", "p") if key in content]
-    offsets = content["offsets"].astype(np.int64)
-    count = len(content["labels"])
+    offsets = whole_numbers(content["offsets"], f"{path}: offsets")
+    count = len(np.atleast_1d(content["labels"]))
+    if len(offsets) > 1 and count != len(offsets) - 1:
+        raise DataError(
+            f"{path}: {count} labels for {len(offsets) - 1} recordings ({len(offsets)} offsets); give a "
+            "label for each."
+        )
     sizes = {key: len(content[key]) for key in fields}
     falls = len(offsets) != count + 1 or offsets[0] != 0 or (np.diff(offsets) < 0).any()
     if falls or {int(offsets[-1])} != set(sizes.values()):
@@ -326,7 +333,6 @@ def read_npz(path: Path, shape: Shape | None = None, groups: str = "speaker", or
     labels, classes = numbered({"labels": content["labels"]}, given, str(path))
     known = [key for key, one in content.items() if len(np.atleast_1d(one)) == count]
     who, names = _groups(path, content.get(groups), groups, count, known)
-    stat = path.stat()
     data = EventDataset(
         store=ArrayStore(times, neurons, offsets, str(path)),
         rows=np.arange(count),
@@ -337,7 +343,7 @@ def read_npz(path: Path, shape: Shape | None = None, groups: str = "speaker", or
         shape=shape,
         allow_empty=True,
         name=path.stem,
-        key=f"{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}|{shape}|{origin}",
+        key=f"{stamp([path])}|{shape}|{origin}",
     )
     return Source(data=data, names=names, part=_parts(path, content.get("part")))
 
@@ -347,7 +353,7 @@ def _groups(
 ) -> tuple[np.ndarray, dict[int, str]]:
     if column is None:
         if groups != "speaker":
-            raise DataError(f"{path} has no column {groups!r} for groups{choices(groups, known)}.")
+            raise DataError(f"{path} has no column {groups!r} for groups{choices(groups, known)}")
         return np.full(count, -1, np.int64), {}
     if len(column) != count:
         raise DataError(f"{path}: the column {groups!r} has {len(column)} values for {count} recordings.")
@@ -411,24 +417,27 @@ READERS: dict[str, Callable[[Path], np.ndarray]] = {
     ".dat": partial(_read_prophesee, "dat"),
     ".raw": partial(_read_prophesee, "evt3"),
 }
-"""Suffix of a file of one recording → structured array t (µs), x, y, p."""
+"""Suffix of a file of one recording, in small letters → structured array t (µs), x, y, p."""
+
+
+def _read_one(path: Path) -> np.ndarray:
+    return READERS[path.suffix.lower()](path)
 
 
 def _folder(path: Path, shape: Shape | None, origin: str) -> Source:
     """FOLDER/CLASS/*.SUFFIX, each file a recording, read when it is needed."""
-    files = sorted(p for p in path.glob("*/*") if p.suffix in READERS)
+    files = with_suffix(path, "*/*", READERS)
     if not files:
         raise DataError(
             f"{path} has no files for events; expected {path}/CLASS/ with files of {', '.join(READERS)}."
         )
     classes = sorted({p.parent.name for p in files})
     if shape is None:
-        shape = shape_of([READERS[p.suffix](p) for p in files])
+        shape = shape_of(_read_one(p) for p in files)
 
     def one(row: int) -> np.ndarray:
-        return flat_events(READERS[files[row].suffix](files[row]), shape, origin, str(files[row]))
+        return flat_events(_read_one(files[row]), shape, origin, str(files[row]))
 
-    stats = "\n".join(f"{p}:{p.stat().st_size}:{p.stat().st_mtime_ns}" for p in files)
     data = EventDataset(
         store=OneByOne(len(files), one, str(path)),
         rows=np.arange(len(files)),
@@ -439,6 +448,6 @@ def _folder(path: Path, shape: Shape | None, origin: str) -> Source:
         shape=shape,
         allow_empty=True,
         name=path.name,
-        key=f"{path.resolve()}|{shape}|{origin}|{stats}",
+        key=f"{stamp(files)}|{shape}|{origin}",
     )
     return Source(data=data, names={})

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..errors import DataError
 from .event_data import ranges
+from .labels import whole_numbers
 
 PARTS = ("train", "valid", "test")
 
@@ -43,9 +44,9 @@ class Recordings:
     digest: str = ""
 
     def __post_init__(self) -> None:
-        self.offsets = np.asarray(self.offsets, np.int64)
+        self.offsets = whole_numbers(self.offsets, f"{self.where}: offsets")
         for name in ("labels", "speakers", "part"):
-            setattr(self, name, np.asarray(getattr(self, name), np.int64))
+            setattr(self, name, whole_numbers(getattr(self, name), f"{self.where}: {name}"))
         count = len(self.clips)
         sizes = {n: len(getattr(self, n)) for n in ("labels", "speakers", "part")}
         if set(sizes.values()) != {count} or len(self.offsets) != count + 1:
@@ -67,7 +68,7 @@ class Recordings:
                 detail = what.format(label=self.labels[i], top=len(self.classes) - 1)
                 raise DataError(f"{self.where}, clip {self.clips[i]!r}: {detail}.")
         if not self.digest:
-            self.digest = hashlib.sha256(self.samples.astype("<i2", copy=False).tobytes()).hexdigest()
+            self.digest = hashlib.sha256(np.ascontiguousarray(self.samples, "<i2").data).hexdigest()
 
     def __len__(self) -> int:
         return len(self.clips)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import wave
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from ..errors import ChecksumError, DataError
 from ..files import PathLike, atomic_h5, open_h5
 from .recordings import PARTS, Recordings
 
+WAV = (".wav", ".wave")
+"""Endings of WAV files, in small letters."""
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
@@ -88,10 +91,13 @@ def write_packed(path: PathLike, recordings: Recordings, attributes: dict[str, A
             file.attrs[name] = value
 
 
-def read_wav(path: PathLike) -> tuple[np.ndarray, int]:
-    """Samples (first channel) and rate of a 16-bit PCM WAV file: int16 [n], Hz.
+def read_wav(path: PathLike, channel: int | None = None) -> tuple[np.ndarray, int]:
+    """Samples and rate of a 16-bit PCM WAV file: int16 [n], Hz.
 
-    Raises `DataError` for a file of another kind or width, one without samples and one that is cut off.
+    channel  which is taken of a file that has several, from 0; None: such a file is refused
+
+    Raises `DataError` for a file of another kind or width, one of several channels of which none was chosen,
+    one without samples and one that is cut off.
     """
     try:
         with wave.open(str(path), "rb") as file:
@@ -106,7 +112,14 @@ def read_wav(path: PathLike) -> tuple[np.ndarray, int]:
         raise DataError(f"{path} is no readable WAV file ({error}).") from error
     if width != 2:
         raise DataError(f"{path} has {8 * width} bits a sample, expected 16.")
-    samples = np.frombuffer(raw[: len(raw) // (2 * channels) * 2 * channels], "<i2")[::channels]
+    if channels > 1 and not 0 <= (-1 if channel is None else channel) < channels:
+        asked = "" if channel is None else f", and channel = {channel}"
+        raise DataError(
+            f"{path} has {channels} channels{asked}; they are not mixed: say channel = 0 … {channels - 1}, "
+            "or make it mono."
+        )
+    whole = np.frombuffer(raw[: len(raw) // (2 * channels) * 2 * channels], "<i2")
+    samples = whole[channel or 0 :: channels] if channels > 1 else whole
     if len(samples) == 0:
         raise DataError(f"{path} has no samples; a clip needs at least one.")
     if len(samples) < count:
@@ -114,15 +127,35 @@ def read_wav(path: PathLike) -> tuple[np.ndarray, int]:
     return samples.astype(np.int16), rate
 
 
-def read_wavs(paths: Iterable[Path], rate: int) -> list[np.ndarray]:
-    """Samples of several WAV files, int16 [n] each. Raises `DataError` naming one of another rate (Hz)."""
+def read_wavs(paths: Iterable[Path], rate: int, channel: int | None = None) -> list[np.ndarray]:
+    """Samples of several WAV files, int16 [n] each; `channel` as in `read_wav`.
+
+    Raises `DataError` naming one of another rate (Hz).
+    """
     clips = []
     for path in paths:
-        samples, found = read_wav(path)
+        samples, found = read_wav(path, channel)
         if found != rate:
             raise DataError(f"{path} has {found} Hz, expected {rate} Hz.")
         clips.append(samples)
     return clips
+
+
+def read_wavs_of_one_rate(paths: Sequence[Path], channel: int | None = None) -> tuple[list[np.ndarray], int]:
+    """As `read_wavs`, and the rate of them all, whatever it is.
+
+    Raises `DataError` naming the first file of the rate that is rarest, and how many have which.
+    """
+    found = [read_wav(path, channel) for path in paths]
+    rates = Counter(rate for _, rate in found)
+    if len(rates) > 1:
+        usual, odd = rates.most_common()[0][0], rates.most_common()[-1][0]
+        first = next(path for path, (_, rate) in zip(paths, found, strict=True) if rate == odd)
+        said = ", ".join(f"{count} of {rate} Hz" for rate, count in rates.most_common())
+        raise DataError(
+            f"{first} has {odd} Hz; of {len(paths)} files there are {said}. Bring all to {usual} Hz."
+        )
+    return [samples for samples, _ in found], next(iter(rates))
 
 
 def join(clips: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError
-from ..files import PathLike
+from ..files import PathLike, with_suffix
 from . import download
 from .encoding import encoded_part
 from .event_data import EventDataset
 from .folders import archive_of, search_path
 from .recordings import PARTS, Recordings
-from .sound_files import join, read_wavs
+from .sound_files import WAV, join, read_wavs
 from .table import DATASETS
 
 ARCHIVE = download.Remote(
@@ -56,9 +56,9 @@ def _from_wavs(folder: Path) -> Recordings:
     words = sorted(
         p.name
         for p in folder.iterdir()
-        if p.is_dir() and not p.name.startswith(("_", ".")) and next(p.glob("*.wav"), None)
+        if p.is_dir() and not p.name.startswith(("_", ".")) and with_suffix(p, "*", WAV)
     )
-    paths = [path for word in words for path in sorted((folder / word).glob("*.wav"))]
+    paths = [path for word in words for path in with_suffix(folder / word, "*", WAV)]
     names = [f"{path.parent.name}/{path.name}" for path in paths]
     for part, listed in lists.items():
         if missing := sorted(listed - set(names)):

@@ -6,26 +6,28 @@ nowhere else: what comes out is time first, [T, B, N].
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from ..errors import DataError, ParameterError
-from .batches import Binned
+from ..errors import DataError, ParameterError, choices
+from .batches import Binned, told
 from .batches import Data as Data
 from .given import parts_of_arrays, parts_of_events
 from .labels import as_array
 from .rules import SplitRule, numbered_groups, rule_of
 
 PARTS = ("train", "valid", "test")
+SENSOR = ("shape", "origin", "duration", "binary")
+"""What may be said of a sensor, see `Splits.from_events`."""
 Pair = tuple[Any, Any]
 """Samples and their labels."""
 
 
-@dataclass
+@dataclass(repr=False)
 class Splits:
     """Three parts of a dataset, each made when it is first asked for.
 
@@ -52,20 +54,26 @@ class Splits:
     def __post_init__(self) -> None:
         self.shape = tuple(self.shape) or (self.channels,)
 
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{part} {self.sizes.get(part, '?')}" for part in self.parts)
+        made_up = ", synthetic" if self.synthetic else ""
+        return f"{self.name}{made_up}: {sizes}; {told(self.classes, self.dt, self.shape)}"
+
     @classmethod
     def from_arrays(
         cls,
-        *,
+        *unnamed: Any,
         train: Pair | None = None,
         valid: Pair | None = None,
         test: Pair | None = None,
         all: Pair | None = None,
-        dt: float,
+        dt: float | None = None,
         classes: Sequence[str] | None = None,
         lengths: Any = None,
         split: str | SplitRule | Mapping[str, Any] = "random",
         groups: Any = None,
         name: str = "arrays",
+        **others: Any,
     ) -> Splits:
         """Splits of arrays of NumPy or torch, samples first.
 
@@ -76,15 +84,16 @@ class Splits:
         dt       length of a step, ms
         classes  names in label order; None: the names sorted, over all parts, or the numbers from 0
         lengths  steps of each sample that count, [B] (a dictionary of parts where there are parts)
-        split    "random", "speakers", "kfold", or a `SplitRule`
+        split    "random", "speakers", "kfold", or a `SplitRule` or its fields, {"by": "kfold", "folds": 4}
         groups   [B] who or what each sample of `all` belongs to: speaker, session; numbers or names
 
-        Counts (0, 1, 2 …) become events, everything else stays dense, in its own dtype and, if it is a
-        memory map, on disk.
+        Counts (0, 1, 2 …) become events, in memory with 3 to 7 bytes for each that is not 0; everything else
+        stays dense, in its own dtype and, if it is a memory map, on disk.
 
         Raises `ParameterError`, `ShapeError` and `DataError` that name part, sample and step.
         """
-        given = _given(name, train=train, valid=valid, test=test, all=all)
+        _no_more(f"{name}: from_arrays", others)
+        given = _given(name, unnamed, dt, train=train, valid=valid, test=test, all=all)
         limits: Mapping[str, Any] = {} if lengths is None else {"all": lengths}
         if isinstance(lengths, Mapping):
             limits = lengths
@@ -99,12 +108,12 @@ class Splits:
     @classmethod
     def from_events(
         cls,
-        *,
+        *unnamed: Any,
         train: Pair | None = None,
         valid: Pair | None = None,
         test: Pair | None = None,
         all: Pair | None = None,
-        dt: float,
+        dt: float | None = None,
         classes: Sequence[str] | None = None,
         split: str | SplitRule | Mapping[str, Any] = "random",
         groups: Any = None,
@@ -113,10 +122,14 @@ class Splits:
     ) -> Splits:
         """Splits of events: x is a list of structured arrays t (µs), x[, y][, p], one a recording.
 
+        Any sequence will do: it is asked for some hundred recordings at a time, so they may lie on disk
+        (`shape` saves a first pass over all). What is kept, in memory, are the counts in steps, 3 to 7 bytes
+        each.
+
         The other arguments are those of `from_arrays`. Of the sensor may be said
 
-        shape     (N,), or (C, H, W) where events have y; C is 1 (both polarities together) or 2; None: the
-                  smallest that holds all events of all parts
+        shape     N or (N,), or (C, H, W) where events have y; C is 1 (both polarities together) or 2; None:
+                  the smallest that holds all events of all parts
         origin    "zero": times count from 0; "first": from the first event of each recording
         duration  ms that every recording lasts; None: as long as its last event. One without events is a
                   silent step
@@ -124,12 +137,13 @@ class Splits:
 
         Raises as `from_arrays`.
         """
-        given = _given(name, train=train, valid=valid, test=test, all=all)
+        given = _given(name, unnamed, dt, train=train, valid=valid, test=test, all=all)
+        _no_more(f"{name}: from_events", [key for key in sensor if key not in SENSOR], SENSOR)
         made = parts_of_events(given, dt, classes, name=name, **sensor)
         return cls._of_parts(made, split, groups, name)
 
     @classmethod
-    def from_dataset(cls, dataset: Any = None, *, dt: float, **options: Any) -> Splits:
+    def from_dataset(cls, dataset: Any = None, *, dt: float | None = None, **options: Any) -> Splits:
         """Splits of a `torch.utils.data.Dataset` whose items are (sample, label), read into memory once.
 
         A sample is events, as for `from_events`, or dense, [T, N] or [T, C, H, W], as for `from_arrays`; the
@@ -155,11 +169,16 @@ class Splits:
             if "all" not in made:
                 raise ParameterError(f"{name}: groups divide all=(x, y); parts given as such need none.")
             made["all"].speakers, names = numbered_groups(groups)
+            who = made["all"].speakers
+            if len(who) and (who < 0).all():
+                raise ParameterError(
+                    f"{name}: groups: all {len(who)} are blank; give who or what each sample belongs to, "
+                    "or leave groups out."
+                )
         first = next(iter(made.values()))
         if "all" in made:
             whole = made["all"]
-            who = whole.speakers if groups is not None else None
-            rows = rule_of(split).rows(whole.labels, who, name)
+            rows = rule_of(split).rows(whole.labels, None if groups is None else whole.speakers, name)
             made = {part: whole.subset(some) for part, some in rows.items()}
         check_classes(name, made["train"].labels, first.classes)
         return cls(
@@ -215,8 +234,7 @@ class Splits:
         }
         if isinstance(train, Binned):
             summary["occupancy"] = train.occupancy
-            values = train.events.values
-            summary["mean_count"] = 1.0 if values is None else float(values.mean(dtype=np.float64))
+            summary["mean_count"] = train.total / train.filled if train.filled else 1.0
         return summary
 
     def _get(self, part: str) -> Data:
@@ -240,12 +258,30 @@ def check_classes(name: str, labels: np.ndarray, classes: Sequence[str]) -> None
         )
 
 
+def _no_more(where: str, unknown: Iterable[str], more: Sequence[str] = ()) -> None:
+    """Raise `ParameterError` naming the first argument that there is not; a rule's goes to the rule."""
+    for key in unknown:
+        if key in ("folds", "fold", "seed", "share"):
+            raise ParameterError(
+                f"{where} has no argument {key!r}; it belongs to the rule: split = SplitRule('kfold', "
+                "folds=4, fold=0), or split = {'by': 'kfold', 'folds': 4, 'fold': 0}."
+            )
+        there = (*PARTS, "all", "dt", "classes", "split", "groups", "name", *(more or ("lengths",)))
+        raise ParameterError(f"{where} has no argument {key!r}{choices(key, there)}")
+
+
 def _itself(data: Data) -> Data:
     return data
 
 
-def _given(name: str, **parts: Pair | None) -> dict[str, Pair]:
-    """The parts that were given: all alone, or train and perhaps valid and test."""
+def _given(name: str, unnamed: Sequence[Any], dt: Any, **parts: Pair | None) -> dict[str, Pair]:
+    """The parts that were given: all alone, or train and perhaps valid and test; none of them unnamed."""
+    if unnamed or dt is None:
+        got = f"{len(unnamed)} arguments without a name" if unnamed else "no dt"
+        raise ParameterError(
+            f"{name}: give all=(x, y), dt=…, the samples with their labels and the length of a step in "
+            f"ms; or train=(x, y), valid=(x, y), test=(x, y), dt=…; got {got}."
+        )
     given = {part: pair for part, pair in parts.items() if pair is not None}
     if ("all" in given) == ("train" in given) or ("all" in given and len(given) > 1):
         got = ", ".join(given) or "nothing"
@@ -258,15 +294,27 @@ def _given(name: str, **parts: Pair | None) -> dict[str, Pair]:
     return given
 
 
+def _said(item: Any) -> str:
+    """What an item is, with its length if it is a row of things."""
+    many = f" of {len(item)}" if isinstance(item, tuple | list) else ""
+    return f"a {type(item).__name__}{many}"
+
+
 def _read(dataset: Any, where: str) -> Pair:
     """All samples and labels of a torch data set."""
+    if not {"__len__", "__getitem__"} <= set(dir(type(dataset))):
+        inner = "; give the data set that it reads, loader.dataset: train.batch makes batches of its own"
+        raise DataError(
+            f"{where}: a {type(dataset).__name__} can't be asked how long it is and for one item, as a "
+            f"torch.utils.data.Dataset can{inner if 'dataset' in vars(dataset) else ''}."
+        )
     samples, labels = [], []
     for i in range(len(dataset)):
         item = dataset[i]
         if not isinstance(item, tuple | list) or len(item) != 2:
-            raise DataError(f"{where}, item {i}: expected (sample, label), got {type(item).__name__}.")
-        samples.append(as_array(item[0]))
+            raise DataError(f"{where}, item {i}: expected (sample, label), got {_said(item)}.")
+        samples.append(as_array(item[0], f"{where}, item {i}"))
         labels.append(item[1])
     if labels and np.ndim(labels[0]) > 0:
-        return samples, np.stack([as_array(label) for label in labels])
+        return samples, as_array(labels, f"{where}, labels")
     return samples, labels

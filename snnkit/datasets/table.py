@@ -12,11 +12,11 @@ import inspect
 import os
 import sys
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from ..errors import ParameterError, choices, nearest
+from ..errors import ParameterError, choices, nearest, nearest_module
 
 KINDS = ("events", "sound", "images", "any")
 VALIDATION = ("auto", "official", "speakers", "random", "none", "test")
@@ -119,14 +119,15 @@ class Dataset:
         known = self.options()
         for key in own:
             if key not in known:
-                raise ParameterError(
-                    f"{self.name}: unknown option {key!r}{choices(key, (*known, *GENERAL))}."
-                )
+                raise ParameterError(f"{self.name}: unknown option {key!r}{choices(key, (*known, *GENERAL))}")
         if missing := [name for name, option in known.items() if option.required and name not in own]:
             raise ParameterError(f"{self.name} needs the option {missing[0]!r}.")
-        function = self.function()
-        taken = inspect.signature(function).parameters
-        return function(**{name: value for name, value in general.items() if name in taken}, **own)
+        taken = self.named()
+        return self.function()(**{name: value for name, value in general.items() if name in taken}, **own)
+
+    def named(self) -> Collection[str]:
+        """The names of the parameters of `read`."""
+        return inspect.signature(self.function()).parameters.keys()
 
 
 _HERE = __package__
@@ -282,7 +283,7 @@ DATASETS: dict[str, Dataset] = {
             read=f"{_HERE}.mnist:mnist",
             files="MNIST/raw",
             attribution=(
-                "MNIST, Yann LeCun and Corinna Cortes, CC BY-SA 3.0 "
+                "MNIST, Yann LeCun and Corinna Cortes, made of data of NIST, CC BY-SA 3.0 "
                 "(https://creativecommons.org/licenses/by-sa/3.0/)."
             ),
         ),
@@ -292,7 +293,10 @@ DATASETS: dict[str, Dataset] = {
             kind="images",
             read=f"{_HERE}.mnist:fashion_mnist",
             files="FashionMNIST/raw",
-            attribution="Fashion-MNIST, Zalando SE, https://github.com/zalandoresearch/fashion-mnist, MIT.",
+            attribution=(
+                "Fashion-MNIST, Zalando SE 2017, https://github.com/zalandoresearch/fashion-mnist, MIT "
+                "(its file LICENSE)."
+            ),
         ),
         Dataset(
             name="digits",
@@ -300,8 +304,8 @@ DATASETS: dict[str, Dataset] = {
             kind="images",
             read=f"{_HERE}.scikit_digits:scikit_digits",
             attribution=(
-                "Optical Recognition of Handwritten Digits, E. Alpaydin and C. Kaynak, UCI Machine Learning "
-                "Repository 1998, https://doi.org/10.24432/C50P49, CC BY 4.0 "
+                "Test part of Optical Recognition of Handwritten Digits, E. Alpaydin and C. Kaynak, UCI "
+                "Machine Learning Repository 1998, https://doi.org/10.24432/C50P49, CC BY 4.0 "
                 "(https://creativecommons.org/licenses/by/4.0/)."
             ),
         ),
@@ -339,12 +343,13 @@ def _by_path(name: str) -> Dataset:
         module = importlib.import_module(head)
     except ImportError as error:
         raise ParameterError(
-            f"{name!r}: {head} could not be imported ({error}); it is looked for in {here} and on PYTHONPATH."
+            f"{name!r}: {head} could not be imported ({error}); it is looked for in {here} and on PYTHONPATH"
+            f"{nearest_module(head) or '.'}"
         ) from error
     function = getattr(module, tail, None)
     if not callable(function):
         known = [key for key, value in vars(module).items() if inspect.isfunction(value)]
-        raise ParameterError(f"{name!r}: {head} has no function {tail!r}{choices(tail, known)}.")
+        raise ParameterError(f"{name!r}: {head} has no function {tail!r}{choices(tail, known)}")
     return Dataset(
         name=name, title=f"{tail} of {head}", kind="any", read=function, validation="official",
         channels=None,

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import DataError, ParameterError, choices, require
 from ..events import EVENT_DTYPE
-from ..files import PathLike
+from ..files import PathLike, stamp
 from .event_data import EventDataset, Parted, from_events
 from .folders import data_folder
 from .given import flat_events
@@ -90,7 +90,7 @@ def reader(class_name: str) -> Callable[..., Parted]:
     kinds = require("tonic", "tonic").datasets
     known = [key for key, value in vars(kinds).items() if inspect.isclass(value)]
     if class_name not in known:
-        raise ParameterError(f"tonic has no data set {class_name!r}{choices(class_name, known)}.")
+        raise ParameterError(f"tonic has no data set {class_name!r}{choices(class_name, known)}")
     kind = vars(kinds)[class_name]
     theirs = {
         key: parameter.replace(annotation=Any, kind=inspect.Parameter.KEYWORD_ONLY)
@@ -187,8 +187,7 @@ def _key(start: str, made: dict[str, Any]) -> str | None:
     files = [Path(str(file)) for one in made.values() for file in getattr(one, "data", ())[: len(one)]]
     if not files or len(files) != sum(map(len, made.values())) or not all(f.is_file() for f in files):
         return None
-    stats = [file.stat() for file in files]
-    return f"{start}|{len(files)}|{sum(s.st_size for s in stats)}|{max(s.st_mtime_ns for s in stats)}"
+    return f"{start}|{stamp(files)}"
 
 
 def _lazy(dataset: Any, name: str, sensor_size: tuple[int, ...] | None) -> EventDataset:

@@ -14,12 +14,14 @@ from ..files import PathLike, open_h5
 from .encoding import encoded
 from .event_data import ArrayStore, EventDataset
 from .given import flat_events
+from .labels import whole_numbers
 from .own_events import READERS
 from .recordings import Recordings
 from .sound_files import read_wav
 
 UNKNOWN = "unknown"
 """The one class of recordings without labels."""
+_HEIDELBERG = (".h5", ".hdf5")
 
 
 def read_unlabelled(path: PathLike, shape: tuple[int, ...], origin: str = "zero") -> EventDataset:
@@ -38,16 +40,18 @@ def read_unlabelled(path: PathLike, shape: tuple[int, ...], origin: str = "zero"
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path} does not exist.")
-    if path.suffix in (".h5", ".hdf5"):
+    suffix = path.suffix.lower()
+    if suffix in _HEIDELBERG:
         recordings, said = _heidelberg(path)
-    elif path.suffix == ".npz":
+    elif suffix == ".npz":
         recordings, said = _arrays(path)
-    elif path.suffix in READERS:
-        recordings, said = [READERS[path.suffix](path)], None
+    elif suffix in READERS:
+        recordings, said = [READERS[suffix](path)], None
     else:
         raise DataError(f"{path}: expected .h5 (SHD's layout), .npz, {', '.join(READERS)} or .wav.")
     shape = shape if said is None else said
-    flat = [flat_events(e, shape, origin, f"{path}, recording {b}") for b, e in enumerate(recordings)]
+    row = (math.prod(shape),) if suffix in _HEIDELBERG else shape  # its units are numbered in one row
+    flat = [flat_events(e, row, origin, f"{path}, recording {b}") for b, e in enumerate(recordings)]
     none = [np.zeros(0, np.int64)]
     times, neurons = (np.concatenate([e[key] for e in flat] or none) for key in ("t", "x"))
     offsets = np.concatenate([[0], np.cumsum([len(e) for e in flat])]).astype(np.int64)
@@ -98,7 +102,7 @@ def _arrays(path: Path) -> tuple[list[np.ndarray], tuple[int, ...] | None]:
         raise DataError(f"{path} has no {missing[0]!r}; expected t, x, and perhaps y, p, offsets, shape.")
     fields = {key: content[key] for key in ("t", "x", "y", "p") if key in content}
     sizes = {key: len(value) for key, value in fields.items()}
-    offsets = np.asarray(content.get("offsets", [0, sizes["t"]]), np.int64)
+    offsets = whole_numbers(content.get("offsets", [0, sizes["t"]]), f"{path}: offsets")
     if not offsets.size:
         raise DataError(f"{path}: offsets is empty; they rise from 0 to the number of events, {sizes['t']}.")
     if set(sizes.values()) != {int(offsets[-1])} or offsets[0] != 0 or (np.diff(offsets) < 0).any():
@@ -119,9 +123,9 @@ def _events(fields: dict[str, np.ndarray]) -> np.ndarray:
     return made
 
 
-def sound_of(path: PathLike) -> Recordings:
-    """A WAV file (16 bits) as one clip of class `UNKNOWN`. Raises `DataError` as `read_wav`."""
-    samples, rate = read_wav(path)
+def sound_of(path: PathLike, channel: int | None = None) -> Recordings:
+    """A WAV file (16 bits) as one clip of class `UNKNOWN`. `channel` and what is raised as `read_wav`."""
+    samples, rate = read_wav(path, channel)
     return Recordings(
         name="unlabelled", samples=samples, offsets=np.array([0, len(samples)]), labels=np.zeros(1),
         speakers=np.full(1, -1), part=np.zeros(1), clips=[str(path)], classes=[UNKNOWN], speaker_names={},

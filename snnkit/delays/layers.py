@@ -382,7 +382,8 @@ class _DelayedConv(_Delays):
                 ],
                 -1,
             )
-        y = y.reshape(y.shape[0], batch, places, self.out_channels).movedim(3, 2)
+        # in the order that its shape says: of other layouts torch's batch norm has a slow backward pass
+        y = y.reshape(y.shape[0], batch, places, self.out_channels).movedim(3, 2).contiguous()
         height, width = (
             (n + 2 * p - d * (k - 1) - 1) // s + 1
             for n, p, d, k, s in zip(

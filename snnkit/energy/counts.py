@@ -16,7 +16,7 @@ and, for messages and hops, a mapping of neurons to cores.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -33,7 +33,8 @@ class SynapseCounts:
 
     inputs, outputs      neurons of its source and target
     synapses, effective  stored synapses, those with weight ≠ 0
-    weights              stored words (a convolution shares them)
+    weights              stored words (a convolution shares them); 0 of a pooling layer, whose SynOps are
+                         additions and read no weight
     max_delay            steps
     spikes               spikes that enter, θ
     kernel_fan_out       of a convolution ⌈kh/s⌉·⌈kw/s⌉·C_out, its fan-out with borders ignored; else 0
@@ -126,6 +127,22 @@ class NeuronCounts:
 
 
 @dataclass
+class UnseenCounts:
+    """MACs of a module that are counted nowhere else, and so not priced: `EnergyMonitor` met them.
+
+    name        the innermost module that ran them
+    module      its type
+    operations  torch's names for what it ran: "addmm", "bmm", …
+    macs        multiply-accumulates, zeros included, mean of the batch for each of its samples, ``[B]``
+    """
+
+    name: str
+    module: str
+    operations: tuple[str, ...]
+    macs: np.ndarray
+
+
+@dataclass
 class CoreCounts:
     """Work of each core in each step, for the latency: one ``[T, C]`` array a sample and kind of work.
 
@@ -155,12 +172,14 @@ class Counts:
 
     steps   steps of each sample, ``[B]``
     cores   per-core work, where a mapping was given
+    unseen  what else multiplies, and is neither counted nor priced
     """
 
     synapses: list[SynapseCounts]
     neurons: list[NeuronCounts]
     steps: np.ndarray
     cores: CoreCounts | None = None
+    unseen: list[UnseenCounts] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -192,6 +211,24 @@ class Counts:
         feeding = [n for n in self.neurons if n.name in sources]
         places = sum(n.size for n in feeding) * float(self.steps.sum())
         return float(sum(n.spikes.sum() for n in feeding)) / places if places else 0.0
+
+    def unseen_share(self) -> dict[str, tuple[float, float]]:
+        """Module → its unseen MACs a sample, and their share of all that a dense machine would do."""
+        if not self.unseen or not len(self):
+            return dict.fromkeys((u.name for u in self.unseen), (0.0, 0.0))
+        macs = {u.name: float(u.macs.mean()) for u in self.unseen}
+        known = float(_sum((s.synops_dense for s in self.synapses), len(self)).mean())
+        total = known + sum(macs.values())
+        return {name: (own, own / total if total else 0.0) for name, own in macs.items()}
+
+    def notes(self) -> list[str]:
+        """What these counts, and so every price of them, leave out, in words."""
+        share = self.unseen_share()
+        return [
+            f"Not counted: {u.name!r} ({u.module}: {', '.join(u.operations)}), {share[u.name][0]:,.0f} MACs "
+            f"an inference, {100 * share[u.name][1]:.3g} % of all MACs of the network."
+            for u in self.unseen
+        ]
 
     def into(self, name: str) -> list[SynapseCounts]:
         """Counts of the projections into a population."""
@@ -239,7 +276,8 @@ class Counts:
         rows: list[tuple[str, str, float, float, int, int]] = []
         for s in self.synapses:
             reads = float(s.synops.mean()) if len(self) else 0.0
-            rows.append((s.name, "weights", reads, 0.0, weight_bits, s.weights * weight_bits))
+            if s.weights:
+                rows.append((s.name, "weights", reads, 0.0, weight_bits, s.weights * weight_bits))
             if s.max_delay:
                 slots = s.outputs * (s.max_delay + 1)
                 drain = float(self.steps.mean()) * s.outputs if len(self) else 0.0
@@ -266,6 +304,7 @@ class Counts:
             neurons=[_map(n, lambda x: x[..., index]) for n in self.neurons],
             steps=self.steps[index],
             cores=cores,
+            unseen=[replace(u, macs=u.macs[index]) for u in self.unseen],
         )
 
 
@@ -292,6 +331,7 @@ def concatenate(parts: Sequence[Counts]) -> Counts:
         neurons=[_join([p.neurons[i] for p in parts]) for i in range(len(first.neurons))],
         steps=np.concatenate([p.steps for p in parts]),
         cores=cores,
+        unseen=_join_unseen(parts),
     )
 
 
@@ -311,6 +351,42 @@ def _join(parts: Sequence[Part]) -> Part:
     names = _per_sample(parts[0])
     joined: dict[str, Any] = {n: np.concatenate([getattr(p, n) for p in parts], axis=-1) for n in names}
     return replace(parts[0], **joined)
+
+
+def _join_unseen(parts: Sequence[Counts]) -> list[UnseenCounts]:
+    """Module after module; 0 for the samples of a batch in which one did nothing."""
+    every = {u.name: u for part in parts for u in part.unseen}
+    found: dict[str, list[np.ndarray]] = {name: [] for name in every}
+    ran: dict[str, dict[str, None]] = {name: {} for name in every}
+    for part in parts:
+        macs = {u.name: u.macs for u in part.unseen}
+        for name, batches in found.items():
+            batches.append(macs.get(name, np.zeros(len(part))))
+        for u in part.unseen:
+            ran[u.name].update(dict.fromkeys(u.operations))
+    return [
+        replace(u, operations=tuple(ran[name]), macs=np.concatenate(found[name])) for name, u in every.items()
+    ]
+
+
+def most_waiting(fired: np.ndarray, pairs: np.ndarray, steps: int) -> np.ndarray:
+    """Most entries of a delay queue that wait at the end of a step, ``[B]``.
+
+    fired  which places fired in which step, bool ``[T, B, N]``
+    pairs  each (place, different delay > 0) once, int ``[P, 2]``
+    steps  steps that are run, T or more
+    """
+    peak = np.zeros(fired.shape[1], np.int64)
+    if not len(pairs):
+        return peak
+    waiting = np.zeros((steps, fired.shape[1]), np.int64)
+    for d in np.unique(pairs[:, 1]):
+        entered = np.zeros_like(waiting)
+        entered[: len(fired)] = fired[:, :, pairs[pairs[:, 1] == d, 0]].sum(2)
+        total = np.cumsum(entered, 0)
+        waiting += total
+        waiting[d:] -= total[:-d]
+    return np.asarray(waiting.max(0, initial=0))
 
 
 def _sum(arrays: Iterable[np.ndarray], batch: int) -> np.ndarray:

@@ -201,7 +201,7 @@ def _valued_notes(counts: Counts) -> list[str]:
     return [
         f"{100 * s.spikes_valued.sum() / s.spikes.sum():.0f} % of the spikes into {s.name!r} carry a "
         "value other than ±1: multiplications in arithmetic models, one graded spike each on chips. "
-        "Loihi 1 has no graded spikes; bin the data with binary=True for it."
+        "Loihi 1 has no graded spikes; bin the data with data.binary = true (binary=True) for it."
         for s in counts.synapses
         if s.spikes_valued.any()
     ]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
-from ..errors import ConfigError, nearest
+from ..errors import ConfigError, nearest, sentences
 from ..files import PathLike
 from .models import MODELS
 from .profile import Constant, Mesh, Profile, unknown
@@ -33,12 +33,12 @@ def load_profile(profile: PathLike | Profile) -> Profile:
     if isinstance(profile, Profile):
         return _checked(profile, f"profile {profile.name!r}")
     path = Path(profile)
-    if path.suffix != ".toml":
+    if path.suffix.lower() != ".toml":
         path = FOLDER / f"{profile}.toml"
         if not path.is_file():
             raise ConfigError(
-                f"there is no {unknown('profile', str(profile), available())}; "
-                "give the path of a .toml file for your own."
+                f"there is no {unknown('profile', str(profile), available())} "
+                "Give the path of a .toml file for your own."
             )
         return _built_in(path)
     return _read(path)
@@ -75,14 +75,15 @@ def _listed(error: ValidationError) -> str:
         elif e["type"] == "missing":
             problems.append(f"{where} is missing")
         else:
-            problems.append(f"{where}: {e['msg']} (got {e['input']!r})"[:200])
-    return f"{len(problems)} problem{'s' * (len(problems) > 1)}: " + "; ".join(problems) + "."
+            message = e["msg"].removeprefix("Value error, ").removesuffix(".")
+            problems.append(f"{where}: {message} (got {e['input']!r})"[:200])
+    return f"{len(problems)} problem{'s' * (len(problems) > 1)}: " + sentences(problems)
 
 
 def _checked(profile: Profile, where: str) -> Profile:
     """The profile, if it has the constants and settings that its cost model takes."""
     if profile.model not in MODELS:
-        raise ConfigError(f"{where} has no {unknown('cost model', profile.model, MODELS)}.")
+        raise ConfigError(f"{where} has no {unknown('cost model', profile.model, MODELS)}")
     model = MODELS[profile.model]
     problems = [
         f"constant {name!r} is missing"
@@ -100,6 +101,6 @@ def _checked(profile: Profile, where: str) -> Profile:
         problems.append("[mesh] is missing, which a chip needs")
     if problems:
         raise ConfigError(
-            f"{where} has {len(problems)} problem{'s' * (len(problems) > 1)}: {'; '.join(problems)}."
+            f"{where} has {len(problems)} problem{'s' * (len(problems) > 1)}: {sentences(problems)}"
         )
     return profile

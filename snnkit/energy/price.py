@@ -27,6 +27,7 @@ class Price:
     per_inference    energy of each sample ``[B]``
     latency_us       time of each sample ``[B]``, or None where the profile can't tell
     low, high        total with all constants at their low, high
+    notes            what the counts, and so the energy, leave out
     """
 
     profile: Profile
@@ -35,6 +36,7 @@ class Price:
     latency_us: np.ndarray | None
     latency_low_us: np.ndarray | None
     latency_high_us: np.ndarray | None
+    notes: tuple[str, ...] = ()
 
     @property
     def total_pj(self) -> float:
@@ -84,6 +86,7 @@ class Price:
             "latency_us": latency,
             "per_inference_pj": self.per_inference.tolist(),
             "table": {name: column.tolist() for name, column in self.table.items()},
+            "notes": list(self.notes),
         }
 
 
@@ -142,6 +145,7 @@ def price(counts: Counts, profile: str | Profile = "cmos45", **settings: Any) ->
         latency_us=mid_us,
         latency_low_us=low,
         latency_high_us=high,
+        notes=tuple(counts.notes()),
     )
 
 

@@ -132,7 +132,7 @@ class Profile(BaseModel):
         changed = dict(self.constants)
         for name, number in numbers.items():
             if name not in changed:
-                raise ConfigError(f"profile {self.name!r} has no {unknown('constant', name, changed)}.")
+                raise ConfigError(f"profile {self.name!r} has no {unknown('constant', name, changed)}")
             changed[name] = changed[name].model_copy(update={"value": number, "low": None, "high": None})
         return self.model_copy(update={"constants": changed})
 
@@ -147,9 +147,10 @@ class Profile(BaseModel):
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    """``chip 'loihi', did you mean 'loihi1'?; known are …``"""
+    """``chip 'loihi', did you mean 'loihi1'? Known are ….``: the end of a sentence, its mark included."""
     known = list(known)
-    return f"{kind} {name!r}{nearest(name, known)}; known are {', '.join(sorted(known))}"
+    near = nearest(name, known)
+    return f"{kind} {name!r}{near}{' Known' if near else '; known'} are {', '.join(sorted(known))}."
 
 
 def _toml(profile: Profile) -> str:

@@ -11,6 +11,8 @@ from ..errors import ParameterError
 from .price import Price
 
 TIMES = (("s", 1e6), ("ms", 1e3), ("µs", 1.0))
+FIGURES = 17
+"""Significant figures that tell any two float64 apart."""
 UNITS = (("J", 1e12), ("mJ", 1e9), ("µJ", 1e6), ("nJ", 1e3), ("pJ", 1.0))
 
 
@@ -83,7 +85,10 @@ def figures(value: float, low: float, high: float) -> int:
 
 
 def human(value: float, low: float | None = None, high: float | None = None) -> str:
-    """``3.4 µJ (2.9–4.1)``: an energy in pJ, in the unit that fits, rounded as its range allows."""
+    """``3.4 µJ (2.9–4.1)``: an energy in pJ, in the unit that fits, rounded as its range allows.
+
+    A value within its range is printed within the printed one, with more figures where it takes them.
+    """
     return _human(value, low, high, UNITS)
 
 
@@ -96,11 +101,14 @@ def _human(value: float, low: float | None, high: float | None, units: tuple[tup
     unit, size = next(((u, s) for u, s in units if abs(value) >= s), units[-1])
     if low is None or high is None:
         return f"{_rounded(value / size, 3)} {unit}"
-    digits = figures(value, low, high)
-    text = f"{_rounded(value / size, digits)} {unit}"
-    if high > low:
-        text += f" ({_rounded(low / size, max(digits, 2))}–{_rounded(high / size, max(digits, 2))})"
-    return text
+    for digits in range(figures(value, low, high), FIGURES + 1):
+        numbers = [
+            _rounded(x / size, n) for x, n in ((value, digits), *((x, max(digits, 2)) for x in (low, high)))
+        ]
+        if float(numbers[1]) <= float(numbers[0]) <= float(numbers[2]) or not low <= value <= high:
+            break
+    shown, least, most = numbers
+    return f"{shown} {unit} ({least}–{most})" if high > low else f"{shown} {unit}"
 
 
 def _rounded(value: float, digits: int) -> str:

@@ -127,6 +127,7 @@ class Cell:
     keep_v     what v keeps
     bias       added to the input in every step, in the float network's units
     spikes     False for a read-out
+    strict     whether it spikes above 1 only, not at it
     refractory steps for which v rests after a spike
     start_u, start_v  where current and potential start, in units of `unit`
     """
@@ -139,6 +140,7 @@ class Cell:
     keep_v: np.ndarray
     bias: np.ndarray
     spikes: bool
+    strict: bool
     refractory: int
     start_u: np.ndarray
     start_v: np.ndarray
@@ -182,6 +184,7 @@ class Cell:
             keep_v=keeps[1],
             bias=np.broadcast_to(p.bias, p.shape).reshape(-1).astype(np.float64),
             spikes=spikes,
+            strict=bool(p.options.get("strict")),
             refractory=int(wait[0]),
             start_u=begins["i"] / unit,
             start_v=(begins["v"] - membrane.rest) / unit,
@@ -196,16 +199,25 @@ def _unit(where: str, p: Population, membrane: Membrane, graph: Graph, use: Use)
             raise ExportError(
                 f"{where}, neuron {np.argmax(wrong)}: {name} is {value[wrong][0]}, must lie in [0, 1)."
             )
+    if p.options.get("floor"):
+        raise ExportError(
+            f"{where}: a floor under v (v_min); Loihi's potential has none but -2^23. Train without v_min."
+        )
     if membrane.v_th is None:
         return np.ones(p.size), False
     unit = membrane.v_th - membrane.rest
     if (unit > _reach(graph, p, membrane, use)).all():
         return np.ones(p.size), False
+    most = p.options.get("max_spikes", 1)
+    if most != 1:
+        raise ExportError(
+            f"{where}: max_spikes = {most}; Loihi's neuron spikes once a step. Train with max_spikes=1."
+        )
     reset = p.options.get("reset", "hard")
     if reset != "hard":
         raise ExportError(
             f"{where}: reset {reset!r}; Loihi's neuron resets to 0 (hard) only: nothing is left of what was "
-            "above the threshold, and no synapse gives it back. Train with reset='hard'; a network "
+            "above the threshold, and no synapse gives it back. Train with reset = 'hard'; a network "
             "compressed to T = 1 needs none."
         )
     if (unit <= 0).any():

@@ -11,10 +11,13 @@ whoever runs the integer network gives it `sent` events.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import overload
 
 import numpy as np
 
+from ..errors import ParameterError
 from ..events import EventBatch
 from ..graph import Graph
 from ..metadata import Units
@@ -42,10 +45,15 @@ def scaled(graph: Graph, scales: dict[str, float]) -> Graph:
     return replace(graph, projections=projections)
 
 
-def rounded(events: EventBatch, scale: float) -> EventBatch:
-    """Events of integer values, round(scale · x) within ±`LARGEST`; those that round to 0 are left out."""
+def rounded(events: EventBatch, scale: float, largest: int | None = LARGEST) -> EventBatch:
+    """Events of integer values, round(scale · x) within ±`largest`; those that round to 0 are left out.
+
+    largest  None: values are not held
+    """
     values = np.ones(len(events.times)) if events.values is None else events.values
-    whole = np.clip(np.rint(np.asarray(values, np.float64) * scale), -LARGEST, LARGEST)
+    whole = np.rint(np.asarray(values, np.float64) * scale)
+    if largest is not None:
+        whole = whole.clip(-largest, largest)
     kept = whole != 0
     sample = np.repeat(np.arange(len(events)), np.diff(events.offsets))
     offsets = np.concatenate([[0], np.cumsum(np.bincount(sample[kept], minlength=len(events)))])
@@ -55,7 +63,29 @@ def rounded(events: EventBatch, scale: float) -> EventBatch:
     )  # fmt: skip
 
 
-def sent(graph: Graph, events: EventBatch) -> EventBatch:
-    """The events as `graph` takes them: as they are, or as integers where its metadata say a scale."""
-    scales = Units.of(graph.metadata).inputs
-    return rounded(events, scales[graph.inputs[0]]) if graph.inputs and graph.inputs[0] in scales else events
+@overload
+def sent(graph: Graph, events: EventBatch) -> EventBatch: ...
+
+
+@overload
+def sent(graph: Graph, events: Mapping[str, EventBatch]) -> dict[str, EventBatch]: ...
+
+
+def sent(graph: Graph, events: EventBatch | Mapping[str, EventBatch]) -> EventBatch | dict[str, EventBatch]:
+    """The events as `graph` takes them: as they are, or as integers where its metadata say a scale.
+
+    events  those of the only input, or {input: its own}, each by its own scale
+
+    Raises `ParameterError` for events without a name where there are several inputs, or for another name.
+    """
+    units = Units.of(graph.metadata)
+    scales, largest = units.inputs, units.largest
+    if isinstance(events, EventBatch):
+        if len(graph.inputs) > 1:
+            raise ParameterError(
+                f"the network has inputs {', '.join(graph.inputs)}; give {{input: events}}, each its own."
+            )
+        return rounded(events, scales[graph.inputs[0]], largest) if graph.inputs and scales else events
+    if unknown := set(events) - set(graph.inputs):
+        raise ParameterError(f"events for {sorted(unknown)}; the network has inputs {graph.inputs}.")
+    return {n: rounded(e, scales[n], largest) if n in scales else e for n, e in events.items()}

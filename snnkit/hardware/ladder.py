@@ -119,12 +119,20 @@ def ladder(
         raise ParameterError("verify needs at least one sample.")
     if labels is not None and len(labels) != len(events):
         raise ParameterError(f"{len(labels)} labels for {len(events)} samples.")
+    if (given := None if labels is None else np.asarray(labels)) is not None and (
+        given.ndim != 1 or given.dtype.kind not in "iub"
+    ):
+        raise ParameterError(
+            f"labels of shape {list(given.shape)} and dtype {given.dtype} are not one class a sample, whole "
+            "numbers [B]; leave them out: the ladder then says how many samples are classified alike."
+        )
     integer = matched(exported, graph)
     forms: dict[str, Callable[[], Outcome]] = dict(above or {})
     forms["rounded"] = lambda: outcome(graph, events, dtype="float64")
-    if inputs := Units.of(integer.metadata).inputs:
-        told = Units(inputs=inputs).to_metadata()
-        shown = replace(scaled(graph, inputs), metadata=graph.metadata | told)
+    units = Units.of(integer.metadata)
+    if units.inputs:
+        told = Units(inputs=units.inputs, largest=units.largest).to_metadata()
+        shown = replace(scaled(graph, units.inputs), metadata=graph.metadata | told)
         forms["input"] = lambda: outcome(shown, events, dtype="float64")
     is_integer = any(p.neuron == "loihi" for p in integer.populations.values())
     if is_integer:

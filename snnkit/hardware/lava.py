@@ -89,18 +89,25 @@ def plan(graph: Graph, x: Any = None, steps: int | None = None) -> dict[str, np.
     arrays: dict[str, np.ndarray] = {"steps": np.array(steps)}
     spec: dict[str, Any] = {"populations": [], "synapses": []}
     counts: dict[str, bool] = {}
+    played: dict[str, np.ndarray] = {}
     for i, (name, p) in enumerate(graph.populations.items()):
         if p.neuron == INPUT:
             values = np.zeros((max(steps, 1), p.size), np.int64)
             given = np.asarray(inputs.get(name, np.zeros((0, p.size))), np.int64)[:steps]
             values[: len(given)] = given.reshape(-1, p.size)
             counts[name] = bool((values * (values - 1)).any())
+            played[name] = values
             arrays[f"p{i}_x"] = _to_lava(values.T, p.shape)
             spec["populations"].append({"name": name, "kind": "input", "shape": p.shape[::-1]})
         else:
             spec["populations"].append(_neurons(i, p, arrays))
     for i, s in enumerate(graph.projections):
-        spec["synapses"].append(_synapses(i, graph, s, arrays, counts.get(s.source, False)))
+        if (s.delays < 1).any():  # values for the neurons themselves, through no synapse
+            shape = graph.populations[s.target].shape
+            arrays[f"s{i}_x"] = _to_lava((played[s.source] * s.weight).T, shape)
+            spec["synapses"].append({"name": s.name, "kind": "handed", "target": s.target})
+        else:
+            spec["synapses"].append(_synapses(i, graph, s, arrays, counts.get(s.source, False)))
     arrays["spec"] = np.array(json.dumps(spec))
     return arrays
 
@@ -123,16 +130,13 @@ def _neurons(i: int, p: Population, arrays: dict[str, np.ndarray]) -> dict[str, 
     start = {k: np.broadcast_to(p.initial.get(k, np.int64(0)), p.shape).reshape(-1) for k in ("u", "v")}
     for k, value in {"bias_mant": mantissa, "bias_exp": exponent, **start}.items():
         arrays[f"p{i}_{k}"] = _to_lava(value.astype(np.int64), p.shape)
-    for k in ("du", "dv"):
+    for k in ("du", "dv", "vth"):
         value = p.param(k, np.int64)
         arrays[f"p{i}_{k}"] = value[0] if (value == value[0]).all() else _to_lava(value, p.shape)
         arrays[f"p{i}_{k}"] = np.asarray(arrays[f"p{i}_{k}"])
-    vth = np.unique(p.param("vth", np.int64))
-    if len(vth) > 1:
-        raise ExportError(f"{where}: vth differs between neurons ({vth[0]}..{vth[-1]}); Lava takes one.")
     clock = {k: int(p.params[k]) if k in p.params else 0 for k in ("reset_interval", "reset_offset")}
     shape = p.shape[::-1]
-    return {"name": p.name, "kind": "lif", "shape": shape, "vth": int(vth[0]), **clock}
+    return {"name": p.name, "kind": "lif", "shape": shape, **clock}
 
 
 def _bias(where: str, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -18,7 +18,8 @@ class Network:
     """Lava's processes by name, and how to run them.
 
     populations  name → LIF, LIFReset or RingBuffer process
-    synapses     name → Dense, DelayDense, Sparse, DelaySparse or Conv process
+    synapses     name → Dense, DelayDense, Sparse, DelaySparse or Conv process, or RingBuffer of values that
+                 neurons get through no synapse
     """
 
     def __init__(self, plan: Dict[str, np.ndarray]) -> None:  # noqa: UP006
@@ -42,10 +43,10 @@ class Network:
             k: self.plan[f"p{i}_{k}"].reshape(shape).astype(int) for k in ("u", "v", "bias_mant", "bias_exp")
         }
         numbers = {}
-        for k in ("du", "dv"):
+        for k in ("du", "dv", "vth"):
             value = self.plan[f"p{i}_{k}"]
             numbers[k] = int(value) if value.ndim == 0 else value.reshape(shape).astype(int)
-        arguments = {"shape": shape, "vth": int(entry["vth"]), **numbers, **arrays}
+        arguments = {"shape": shape, **numbers, **arrays}
         if entry["reset_interval"]:
             return LIFReset(
                 reset_interval=entry["reset_interval"], reset_offset=entry["reset_offset"], **arguments
@@ -55,11 +56,18 @@ class Network:
     def _synapse(self, i: int, entry: Dict[str, Any]) -> None:  # noqa: UP006
         from lava.proc.conv.process import Conv
         from lava.proc.dense.process import DelayDense, Dense
+        from lava.proc.io.source import RingBuffer
         from lava.proc.sparse.process import DelaySparse, Sparse
         from lava.utils.weightutils import SignMode
         from scipy.sparse import csr_matrix
 
-        source, target = self.populations[entry["source"]], self.populations[entry["target"]]
+        target = self.populations[entry["target"]]
+        if entry["kind"] == "handed":
+            values = self.plan[f"s{i}_x"].reshape(*target.a_in.shape, -1).astype(int)
+            self.synapses[entry["name"]] = RingBuffer(data=values)
+            self.synapses[entry["name"]].s_out.connect(target.a_in)
+            return
+        source = self.populations[entry["source"]]
         weight = self.plan[f"s{i}_weight"].astype(int)
         if entry["kind"] == "conv":
             synapse = Conv(
@@ -111,7 +119,9 @@ class Network:
                 monitor = Monitor()
                 monitor.probe(port, steps)
                 probes.append((entry, short, port.name, process, monitor))
-        first = next(iter(self.populations.values()))
+        kinds = {entry["name"]: entry["kind"] for entry in self.spec["populations"]}
+        first = next((p for name, p in self.populations.items() if kinds[name] == "lif"), None)
+        first = first or next(iter(self.populations.values()))
         results: Dict[str, np.ndarray] = {}  # noqa: UP006
         try:
             first.run(condition=RunSteps(num_steps=1), run_cfg=Loihi2SimCfg(select_tag="fixed_pt"))

@@ -2,7 +2,8 @@
 
 An integer `Graph` is one whose populations are inputs and "loihi" neurons (`snnkit.neurons.loihi`)
 and whose weights are integers. A spike takes one step through a synapse on the chip, so a synapse
-that the chip gives delay d has delay d + 1 in the graph. Weights in the graph are the values that
+that the chip gives delay d has delay d + 1 in the graph. Delay 0 have only values that an input hands to
+neurons of its own each ("one_to_one"), through no synapse. Weights in the graph are the values that
 act (after the chip's clipping and bit cutting, shifted by a positive weight exponent); a negative
 exponent −k is the projection's option ``shift = k``.
 
@@ -198,7 +199,8 @@ def check(graph: Graph) -> Graph:
     for s in graph.projections:
         if (s.weight != np.round(s.weight)).any():
             raise ExportError(f"projection {s.name!r} has weights that are no integers.")
-        if s.delays.min(initial=1) < 1:
+        direct = s.kind == "one_to_one" and graph.populations[s.source].neuron == INPUT
+        if s.delays.min(initial=1) < 1 and (s.delays.any() or not direct):
             raise ExportError(
                 f"projection {s.name!r} has a delay of 0 steps; a spike takes one step through a Loihi "
                 "synapse, so delays in an integer graph are at least 1."
@@ -237,9 +239,9 @@ def reference(graph: Graph, x: Any, steps: int | None = None) -> Trace:
     Raises `ExportError` if the graph is no integer network, `ShapeError` for input of another shape or with
     values that are no integers.
 
-    In each step every population takes what arrives, then its spikes are sent: the weights times the
-    spikes' values are summed over all synapses of one delay, shifted, and added to the input of the
-    step in which they arrive. Convolutions hold such a sum in 24 bits.
+    In each step inputs are sent, every population takes what arrives, then its spikes are sent: the
+    weights times the spikes' values are summed over all synapses of one delay, shifted, and added to the
+    input of the step in which they arrive. Convolutions hold such a sum in 24 bits.
     """
     check(graph)
     inputs, steps, batch = _inputs(graph, x, steps)
@@ -257,23 +259,26 @@ def reference(graph: Graph, x: Any, steps: int | None = None) -> Trace:
         for n, p in neurons.items()
     }
     wires = [(s, synapses(graph, s)) for s in graph.projections]
+    given, taken = ([w for w in wires if (w[0].source in neurons) == inside] for inside in (False, True))
     trace = Trace({}, {}, {})
     for n, p in graph.populations.items():
         trace.spikes[n] = np.zeros((steps, batch, p.size), np.int64)
         if n in neurons:
             trace.u[n], trace.v[n] = (np.zeros((steps, batch, p.size), np.int64) for _ in range(2))
         elif steps:
-            given = inputs[n][:steps]
-            trace.spikes[n][: len(given)] = given
+            values = inputs[n][:steps]
+            trace.spikes[n][: len(values)] = values
 
     for t in range(steps):
+        for wire, listed in given:
+            _send(wire, listed, trace.spikes[wire.source][t], arriving[wire.target], t)
         for n in neurons:
             a = arriving[n][t % longest]
             s, _, *after = models[n].step(*state[n], a, *params[n])
             state[n] = [value.astype(np.int32).astype(np.int64) for value in after]  # registers of 32 bits
             trace.spikes[n][t], trace.u[n][t], trace.v[n][t] = s, state[n][0], state[n][1]
             a[:] = 0
-        for wire, listed in wires:
+        for wire, listed in taken:
             _send(wire, listed, trace.spikes[wire.source][t], arriving[wire.target], t)
     return trace
 

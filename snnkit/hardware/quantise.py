@@ -61,14 +61,14 @@ def quantise(
     exponents      let a projection's weights carry a factor 2^e (Lava takes it, NetX files do not)
     bias_exponent  of the 13-bit biases; 6 is NetX's; None: the finest that fits
     settled_bias   of a current-based neuron: start as if the bias had acted for ever
-    align          clear a population's state just before the first input can reach it, so that biases
-                   do not act in the steps of latency before
+    align          clear a population's state just before the first input can reach it, or start it so that
+                   it is right there, so that biases do not act in the steps of latency before
 
     Input values that are no integers are given to the chip as such, times a scale; see `graded`.
 
     The report is in ``metadata["quantisation"]`` (`Report.of`). Raises `ExportError` naming layer and
     value for what the chip does not have: soft reset, a reset that is not the resting potential,
-    neurons of other kinds, thresholds, decays or delays out of range.
+    several spikes a step, a floor under v, neurons of other kinds, thresholds, decays or delays out of range.
     """
     graph.validate()
     _one_of("decays", decays, DECAYS)
@@ -96,7 +96,9 @@ def quantise(
             continue
         cell = Cell.of(p, decays, graph, use)
         made, weights = scaled(graph, cell, use, how, latency[name], report)
-        if align and biased and not made.initial:
+        if align and "u" in made.initial:
+            made = timing.started(made, latency[name], report)
+        elif align and biased and not made.initial:
             made = timing.aligned(made, latency[name])
         populations[name] = made
         scales[name] = _plain(ONE * report.populations[name].threshold_units / cell.unit)

@@ -133,13 +133,18 @@ def _start(
     """u and v before the first step, int64 ``[N]``."""
     u = np.round(cell.start_u * ONE * k).astype(np.int64)
     v = np.round(cell.start_v * ONE * k).astype(np.int64)
-    if cell.keep_u.any() and bias.any() and not how.settled_bias:
+    if cell.keep_u.any() and bias.any() and how.settled_bias:
+        report.warnings.append(
+            f"population {cell.name!r}: its bias acts on the current, on the chip on the potential: from the "
+            "first step on in full, where the float network's grows to it (settled_bias=True)."
+        )
+    elif cell.keep_u.any() and bias.any():
         u = u - np.round(bias * ONE * k).astype(np.int64)
         if np.abs(u).max() >= FULL:
             raise ExportError(f"population {cell.name!r}: the bias needs u = {u.min()}, beyond 24 bits.")
         report.warnings.append(
             f"population {cell.name!r}: its bias acts on the current; u starts at minus the settled value. "
-            "settled_bias=True starts settled instead, which a NetX file can hold."
+            "settled_bias=True (--settled-bias) starts settled instead, which a NetX file can hold."
         )
     return u, v
 
@@ -267,10 +272,11 @@ def _search(
         base = min(limit, 255.0)
         if not cell.spikes:
             return base, loihi.SILENT
-        return float(max(int(base), 1)), max(int(base) - 1, 0)
+        whole = max(int(base), 1)
+        return float(whole), whole if cell.strict else whole - 1
     base = max(fits) if exponents else min(fits)
     if cell.spikes and (n := _exact(parts, bias, min(min(fits), limit))):
-        return float(n), n - 1
+        return float(n), n if cell.strict else n - 1
     if exponents:
         while base < 1024 and base * 2 <= limit:  # a threshold of more units, held by the exponent
             base *= 2
@@ -282,7 +288,8 @@ def _search(
         if not cell.spikes:
             return [(float(k), loihi.SILENT) for k in candidates]
         whole = np.unique([np.floor(candidates), np.round(candidates)])
-        found = [(n - 0.5, n - 1) if on_grid else (n + 1 / ONE, n) for n in whole]
+        between = 0 if cell.strict else 1 / ONE
+        found = [(n - 0.5, n - 1) if on_grid else (n + between, n) for n in whole]
         return [
             (float(k), int(vth))
             for k, vth in found
@@ -308,7 +315,8 @@ def _search(
 def _exact(parts: Sequence[Part], bias: np.ndarray, limit: float) -> int:
     """The largest K at which all weights and biases are whole numbers, or 0.
 
-    Such networks are made by hand: there h = v_th happens, and must spike, so vth is K − 1.
+    Such networks are made by hand: there h = v_th happens, and must spike, so vth is K − 1 (of neurons that
+    spike above the threshold only: K).
     """
     k = np.arange(1, int(min(limit * (1 + 1e-9), 4096)) + 1)
     values = np.unique(np.concatenate([bias, *(part.weight.reshape(-1) for part in parts)]))

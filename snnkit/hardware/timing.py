@@ -16,7 +16,7 @@ from ..engine import Synapses, synapses
 from ..errors import ExportError
 from ..graph import INPUT, Graph, Population, Projection
 from ..metadata import Timing
-from ..neurons.loihi import NEVER
+from ..neurons.loihi import FULL, NEVER, ONE, WHOLE
 from . import loihi
 from .report import Report
 
@@ -65,6 +65,34 @@ def aligned(p: Population, latency: int) -> Population:
     return replace(p, params=params, options={"timed": True})
 
 
+def started(p: Population, latency: int, report: Report) -> Population:
+    """The population in the state from which `latency` steps of its bias alone lead to where it starts now.
+
+    Backwards through u ← trunc(u · keep), v ← trunc(v · keep) + u + bias, exactly. Where that start is beyond
+    the registers, or would spike on the way, the population is left as it is, and `report` says so.
+    """
+    keep_u, keep_v = WHOLE - 1 - p.param("du", np.int64), WHOLE - p.param("dv", np.int64)
+    bias, top = p.param("bias", np.int64), p.param("vth", np.int64) * ONE
+    starts = (np.broadcast_to(p.initial.get(k, np.int64(0)), p.shape) for k in ("u", "v"))
+    u, v = (start.reshape(-1).astype(np.int64) for start in starts)
+    fits = True
+    for _ in range(latency):
+        fits = fits and bool((v <= top).all())
+        u, v = _before(u, keep_u), _before(v - u - bias, keep_v)
+    if not fits or max(np.abs(u).max(), np.abs(v).max()) >= FULL:
+        report.warnings.append(
+            f"population {p.name!r}: its bias acts in the {latency} steps before the first input arrives too."
+        )
+        return p
+    return replace(p, initial={k: s.reshape(p.shape) for k, s in (("u", u), ("v", v)) if s.any()})
+
+
+def _before(value: np.ndarray, keep: np.ndarray) -> np.ndarray:
+    """What trunc(· keep / 4096) makes `value` of; 0 where nothing is kept."""
+    size = -(-(np.abs(value) * WHOLE) // np.maximum(keep, 1))
+    return np.where(keep > 0, np.sign(value) * size, 0)
+
+
 @dataclass(frozen=True)
 class Wiring:
     """What long delays are held against, and what making them fit adds to.
@@ -110,9 +138,9 @@ def _refuse(p: Projection, long: np.ndarray, wiring: Wiring) -> list[Projection]
     index = np.unravel_index(int((p.delay * long).argmax()), p.delay.shape)
     raise ExportError(
         f"projection {p.name!r}: delay {p.delay[index] - 1} at {[int(i) for i in index]} is beyond "
-        f"{chip.name}'s {chip.max_delay} steps ({int(long.sum())} of {used} are). Train with "
-        f"max_delay={chip.max_delay}, or pass long_delays='clip', long_delays='relay' or "
-        "long_delays='rescale'."
+        f"{chip.name}'s {chip.max_delay} steps ({int(long.sum())} of {used} are). Train with max_delay = "
+        f"{chip.max_delay}, or pass --clip-delays (long_delays='clip'), --relay-delays (long_delays='relay') "
+        "or, from Python, long_delays='rescale'."
     )
 
 
@@ -130,7 +158,8 @@ def _relay(p: Projection, long: np.ndarray, wiring: Wiring) -> list[Projection]:
     if source.neuron == INPUT and wiring.graded:
         raise ExportError(
             f"projection {p.name!r}: its spikes carry counts, which a relay neuron cannot pass on. "
-            "Use binary input, or long_delays='clip' or long_delays='rescale'."
+            "Train on data with data.binary = true (binary=True), or pass --clip-delays (long_delays='clip') "
+            "or, from Python, long_delays='rescale'."
         )
     listed = synapses(wiring.graph, p)
     s = _chosen(listed, listed.weight != 0)

@@ -30,6 +30,7 @@ from ..events import EventBatch
 from ..graph import INPUT, Graph, Population, Projection
 from ..metadata import Timing
 from ..neurons.neuron import resolve
+from ..neurons.resets import unusual
 
 NEVER = 1e100
 """Threshold of a neuron that never spikes, mV."""
@@ -143,6 +144,11 @@ def _model(population: Population, dt: float) -> Model:
     neuron = resolve(kind, population.options)
     if neuron.spiking and population.options.get("reset", "hard") != "hard":
         raise ExportError(f"{where}: NEST's models reset hard, not {population.options['reset']!r}.")
+    for name, given in unusual(population.options).items():
+        raise ExportError(
+            f"{where}: option {name} = {given}; NEST's models spike once a step, at the threshold or above "
+            "it, and have no floor under v."
+        )
     return MODELS[kind](population, dt)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import GraphError, require
 from ..neurons import IF, LI, LIF
+from ..neurons.resets import unusual
 from .modules import EachStep
 
 
@@ -54,7 +55,7 @@ def from_snnkit(network: nn.Module) -> nn.Sequential:
 def node_options(name: str, part: LIF | IF) -> dict[str, Any]:
     """The arguments of SpikingJelly's nodes that a module's threshold and reset become.
 
-    Raises `GraphError` for a reset, rest or refractory period that they do not have.
+    Raises `GraphError` for a reset, rest, refractory period or threshold that they do not have.
     """
     from spikingjelly.activation_based import surrogate
 
@@ -63,6 +64,11 @@ def node_options(name: str, part: LIF | IF) -> dict[str, Any]:
         raise GraphError(
             f"layer {name!r}: reset 'none', a refractory period or v_rest ≠ v_reset, which "
             "SpikingJelly's neurons do not have."
+        )
+    for option, given in unusual(part.options).items():
+        raise GraphError(
+            f"layer {name!r}: option {option} = {given}; SpikingJelly's neurons spike once a step, at the "
+            "threshold or above it, and have no floor under v."
         )
     return {
         "v_threshold": float(part.v_th),

@@ -19,7 +19,7 @@ neurons that call it. In the `wait` steps of a refractory period h is held and n
 docs/math/neurons.md derives the adjoints.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,6 +106,15 @@ RESETS: dict[str, Reset] = {
     "none": Reset(after=none, adjoint=none_adjoint),
 }
 """Option `reset` of "lif", "if" and "cuba" → what it does. Add to it to make a reset of one's own known."""
+
+USUAL: dict[str, Any] = {"strict": False, "max_spikes": 1, "floor": False}
+"""Options of a threshold with their defaults, which are what most other software has."""
+
+
+def unusual(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of `options` that `USUAL` has otherwise."""
+    return {n: options[n] for n, usual in USUAL.items() if options.get(n, usual) != usual}
+
 
 REFRACTORY = ("wait", "gwait", "refractory")
 """Arguments that only a neuron with a refractory period has."""

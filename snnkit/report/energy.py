@@ -46,6 +46,7 @@ def energy_page(
         html.picture(figures.overview(prices), "energy of every profile"),
         f'<div class="card">{_summary(estimate)}</div>',
     ]
+    parts += [f"<p><b>{html.escape(note)}</b></p>" for note in counts.notes()]
     if estimate.skipped:
         left_out = [f"{name}: {why}" for name, why in estimate.skipped.items()]
         parts.append(f"<p><b>Not priced.</b> {html.escape('; '.join(left_out))}</p>")

@@ -132,12 +132,18 @@ def prepare(module: nn.Module, chip: Chip = LOIHI2, bits: int | dict[str, int] =
         if longest > chip.max_delay:
             raise ExportError(
                 f"layer {name!r}: delays up to {longest} steps; {chip.name} holds {chip.max_delay}. "
-                f"Train with max_delay={chip.max_delay}."
+                f"Train with max_delay = {chip.max_delay}."
             )
     for name, synapse, norm, neuron in layers(module):
-        reset = getattr(neuron, "options", {}).get("reset", "hard")
+        options = getattr(neuron, "options", {})
+        reset, most = options.get("reset", "hard"), options.get("max_spikes", 1)
         if reset != "hard":
             raise ExportError(f"layer {name!r}: reset {reset!r}; {chip.name}'s neuron resets to 0 (hard).")
+        if most != 1 or options.get("floor"):
+            wrong = "v_min" if most == 1 else f"max_spikes = {most}"
+            raise ExportError(
+                f"layer {name!r}: {wrong}; {chip.name}'s neuron spikes once a step and has no floor under v."
+            )
         width = bits.get(name, chip.weight_bits) if isinstance(bits, dict) else bits
         fold = _Fold(norm, neuron, width)
         parametrize.register_parametrization(synapse, "weight", RoundedWeight(fold))

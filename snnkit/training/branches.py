@@ -403,18 +403,46 @@ def _entries(matrix: csr_matrix) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return found.col, found.row, found.data
 
 
+class Memory:
+    """Where the numbers of a tensor and of its views lie.
+
+    writes  what wrote over them, in words, first to last
+    """
+
+    def __init__(self) -> None:
+        self.writes: list[str] = []
+
+
 @dataclass(frozen=True)
 class Value:
-    """A sum of branches and a bias, of one step's shape.
+    """A sum of branches and a bias, of one step's shape; without branches a constant.
 
-    lead  sizes of the axes in front of `shape`: (steps, batch), or their product where a module folds them
-    bias  float64 [shape flattened], or a 0-d zero
+    lead    sizes of the axes in front of `shape`: (steps, batch), or their product where a module folds them
+    bias    float64 [shape flattened], or a 0-d zero
+    memory  shared with what may be a view of the same tensor
+    seen    writes to `memory` that the value knows of
     """
 
     shape: Shape
     branches: tuple[Branch, ...]
     lead: Shape
     bias: np.ndarray = field(default_factory=lambda: np.zeros(()))
+    memory: Memory = field(default_factory=Memory, compare=False)
+    seen: int = 0
+
+    @property
+    def written_by(self) -> str | None:
+        """What wrote over the tensor, under another name, after this value was made; None: nothing."""
+        return self.memory.writes[-1] if len(self.memory.writes) > self.seen else None
+
+    def written(self, where: object, result: Value) -> Value:
+        """`result`, written over this value's tensor; every other value there no longer holds."""
+        self.memory.writes.append(str(where))
+        return replace(result, memory=self.memory, seen=len(self.memory.writes))
+
+    def copied(self) -> Value:
+        """The same numbers in a tensor of their own."""
+        return replace(self, memory=Memory(), seen=0)
 
     @property
     def size(self) -> int:
@@ -429,12 +457,12 @@ class Value:
     def reshaped(self, shape: Shape, lead: Shape | None = None) -> Value:
         """The same numbers in the same order under another shape."""
         branches = tuple(b.reshaped(shape) for b in self.branches)
-        return Value(shape, branches, self.lead if lead is None else lead, self.bias)
+        return replace(self, shape=shape, branches=branches, lead=self.lead if lead is None else lead)
 
     def moved(
         self, where: object, row: np.ndarray, shape: Shape, gain: np.ndarray | None = None, tiles: Any = None
     ) -> Value:
-        """Place j added to place row[j], times gain[j]; −1: dropped."""
+        """Place j added to place row[j], times gain[j]; −1: dropped. Without gain it may be a view."""
         bias = self.bias
         if bias.any():
             kept = row >= 0
@@ -442,7 +470,8 @@ class Value:
             bias = np.zeros(math.prod(shape))
             np.add.at(bias, row[kept], old[kept])
         branches = tuple(b.spread(where, row, gain, shape, tiles) for b in self.branches)
-        return Value(shape, branches, self.lead, bias)
+        made = replace(self, shape=shape, branches=branches, bias=bias)
+        return made if gain is None else made.copied()
 
     def scaled(self, factor: np.ndarray) -> Value:
         """Times a factor that broadcasts to `shape`."""
@@ -453,7 +482,7 @@ class Value:
     def shifted(self, offset: np.ndarray) -> Value:
         """Plus a constant that broadcasts to `shape`."""
         flat = np.broadcast_to(np.asarray(offset, np.float64), self.shape).reshape(-1)
-        return replace(self, bias=self.spread_bias + flat) if flat.any() else self
+        return replace(self.copied(), bias=self.spread_bias + flat) if flat.any() else self.copied()
 
     def plus(self, where: object, other: Value) -> Value:
         """The sum of two values of one shape."""
@@ -469,7 +498,7 @@ class Value:
             raise GraphError(
                 f"{where} delays a bias, which a Graph adds from the first step; put a neuron between."
             )
-        return replace(self, branches=branches)
+        return replace(self.copied(), branches=branches)
 
     def through(
         self, where: object, made: Sequence[Projection], shape: Shape, compose: bool = False

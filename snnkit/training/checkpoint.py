@@ -17,7 +17,7 @@ from ..files import PathLike, atomic
 from .aware import builder, prepare
 from .config import MACHINE, Config, parse_config
 from .facts import KEY, Facts
-from .own import build_named
+from .own import build_named, module
 
 FORMAT = "snnkit-checkpoint"
 FORMAT_VERSION = 1
@@ -127,7 +127,7 @@ def _made(path: PathLike, config: Config, content: dict[str, Any]) -> torch.nn.M
 
 def handed(network: torch.nn.Module, config: Config) -> torch.nn.Module:
     """A network of one's own as a run trains it: with the chip's roundings if it is trained for one."""
-    chip = config.train.hardware_aware
+    network, chip = module(network), config.train.hardware_aware
     if chip != "none" and not any(parametrize.is_parametrized(part) for part in network.modules()):
         prepare(network, CHIPS[chip])
     return network

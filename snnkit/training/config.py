@@ -23,7 +23,7 @@ from pydantic import (
 
 from ..chips import CHIPS
 from ..datasets.table import Dataset, lookup
-from ..errors import ConfigError, SnnkitError, choices
+from ..errors import ConfigError, SnnkitError, choices, sentences
 from ..files import PathLike
 from ..readouts import READOUTS
 from .model import Model as Model
@@ -122,6 +122,14 @@ class Group(Section):
     schedule: Literal["constant", "onecycle", "cosine", "plateau"] = "onecycle"
     weight_decay: float = Field(0.0, ge=0)
 
+    @model_validator(mode="after")
+    def _takes_its_rate(self) -> Group:
+        rises = self.schedule == "onecycle"
+        key, instead = ("lr", "its rate is lr_max's") if rises else ("lr_max", "its rate is lr's")
+        for problem in self.without_effect(f"schedule = {self.schedule!r}", [key], instead):
+            raise ValueError(problem)
+        return self
+
 
 class Train(Section):
     """How it is trained, and which epoch is kept."""
@@ -168,6 +176,13 @@ class Train(Section):
     validate_every: int = Field(1, ge=1, description="epochs from one validation to the next")
     threads: int | None = Field(None, ge=1)
     device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    @model_validator(mode="after")
+    def _penalty_has_strength(self) -> Train:
+        if self.rate_strength == 0:
+            for problem in self.without_effect("rate_strength = 0", ["rate_target"], "set rate_strength too"):
+                raise ValueError(problem)
+        return self
 
     @model_validator(mode="after")
     def _patience_sees_a_validation(self) -> Train:
@@ -219,6 +234,11 @@ class Config(Section):
                 )
             if (reset := layer.arguments.get("reset", "hard")) != "hard":
                 raise ValueError(f"{what}: {layer.where} has reset = {reset!r}; Loihi resets to 0 (hard)")
+            if layer.arguments.get("max_spikes", 1) != 1 or layer.arguments.get("v_min") is not None:
+                raise ValueError(
+                    f"{what}: {layer.where} has max_spikes or v_min; Loihi's neuron spikes once a step "
+                    "and has no floor under v"
+                )
             if layer.recurrent != "none":
                 raise ValueError(
                     f"{what}: {layer.where} is recurrent, and recurrent weights are not rounded; "
@@ -270,7 +290,7 @@ def _checked(tree: dict[str, Any], where: str, kind: type[Whole]) -> Whole:
     except ValidationError as error:
         problems = [explain(problem, kind, tree) for problem in error.errors()]
         count = f"{len(problems)} problem" + "s" * (len(problems) > 1)
-        raise ConfigError(f"{where} has {count}: " + "; ".join(problems) + ".") from None
+        raise ConfigError(f"{where} has {count}: {sentences(problems)}") from None
 
 
 def _override(tree: dict[str, Any], text: str, example: str = "train.epochs=3") -> None:

@@ -18,6 +18,10 @@ SAMPLES = 16
 """Recordings of a part that its activity is measured on."""
 TOLERANCE = 0.02
 """Relative difference of activity that another processor's rounding may make."""
+SIGNS = 4
+"""Patterns of signs that each recording is compared with."""
+MOVED = 0.3
+"""Root mean square difference of places from which data are others: √(2·share of x that moved) is likely."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +32,14 @@ class Part:
     labels    digest of the labels, their shape included
     activity  Σ|x| of up to `SAMPLES` recordings spread over the part: the same data give nearly the same
               numbers on another machine, other data do not
+    places    where in time and channels it is: Σ x[t, n]·±1 / √Σx² of each of these recordings with `SIGNS`
+              fixed patterns of signs; None: of a file from before it was kept
     """
 
     samples: int
     labels: str
     activity: tuple[float, ...]
+    places: tuple[float, ...] | None = None
 
     @classmethod
     def of(cls, data: Data) -> Part:
@@ -46,7 +53,27 @@ class Part:
             else np.zeros((1, 0))
         )
         activity = np.abs(x).sum(axis=(0, *range(2, x.ndim)), dtype=np.float64)
-        return cls(len(labels), digest.hexdigest()[:16], tuple(float(f"{a:.6g}") for a in activity))
+        return cls(
+            samples=len(labels), labels=digest.hexdigest()[:16], activity=_rounded(activity, 6),
+            places=_rounded(_places(x) if count else np.zeros(0), 4),
+        )  # fmt: skip
+
+    @classmethod
+    def from_json(cls, known: Mapping[str, Any]) -> Part:
+        """What `to_json` gave."""
+        places = known.get("places")
+        return cls(
+            samples=known["samples"], labels=known["labels"], activity=tuple(known["activity"]),
+            places=None if places is None else tuple(places),
+        )  # fmt: skip
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data."""
+        lists = {
+            "activity": list(self.activity),
+            "places": None if self.places is None else list(self.places),
+        }
+        return {**vars(self), **lists}
 
     def difference(self, other: Part) -> str:
         """In what two parts differ, in words; empty if in nothing."""
@@ -56,7 +83,40 @@ class Part:
             return f"labels {self.labels}, not {other.labels} (digests)"
         if not np.allclose(self.activity, other.activity, rtol=TOLERANCE, atol=1e-6):
             return "the same labels and other inputs"
+        if self.places is not None and other.places is not None:
+            apart = np.subtract(self.places, other.places)
+            if apart.size and np.sqrt(np.mean(apart**2)) > MOVED:
+                return "the same labels, and inputs as active at other steps or channels"
         return ""
+
+
+def _places(x: np.ndarray) -> np.ndarray:
+    """Σ x·±1 / √Σx² of the recordings x [T, B, N] with every pattern of signs, float64 [B·SIGNS]."""
+    steps, count = x.shape[:2]
+    sums, squares = np.zeros((count, SIGNS)), np.zeros(count)
+    for t in range(steps):
+        now = x[t].reshape(count, -1).astype(np.float64)
+        sums += now @ _signs(t, now.shape[1])
+        squares += (now**2).sum(1)
+    return (sums / np.sqrt(np.where(squares > 0, squares, 1))[:, None]).reshape(-1)
+
+
+def _signs(t: int, size: int) -> np.ndarray:
+    """±1 of step t and each of `size` channels, float64 [size, SIGNS]: bits of the mixed number of the cell.
+
+    The mixing is that of SplitMix64 (Steele, Lea and Flood 2014), the same on every machine.
+    """
+    z = np.arange(1, size + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    z = z + np.uint64((t + 1) * 0xD1B54A32D192ED03 % 2**64)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        z = (z ^ (z >> np.uint64(shift))) * np.uint64(factor)
+    z = z ^ (z >> np.uint64(31))
+    bits = z[:, None] >> np.arange(SIGNS, dtype=np.uint64) & np.uint64(1)
+    return bits.astype(np.float64) * 2 - 1
+
+
+def _rounded(values: np.ndarray, digits: int) -> tuple[float, ...]:
+    return tuple(float(f"{value:.{digits}g}") for value in values)
 
 
 @dataclass(frozen=True)
@@ -106,9 +166,7 @@ class Facts:
         """What `to_json` gave; None where nothing was kept."""
         if known is None:
             return None
-        parts = {
-            name: Part(p["samples"], p["labels"], tuple(p["activity"])) for name, p in known["parts"].items()
-        }
+        parts = {name: Part.from_json(part) for name, part in known["parts"].items()}
         return cls(
             name=known["name"], dt=known["dt"], shape=tuple(known["shape"]),
             classes=tuple(known["classes"]), parts=parts, named=known["named"],
@@ -122,7 +180,7 @@ class Facts:
             "shape": list(self.shape),
             "classes": list(self.classes),
             "named": self.named,
-            "parts": {k: {**vars(p), "activity": list(p.activity)} for k, p in self.parts.items()},
+            "parts": {name: part.to_json() for name, part in self.parts.items()},
         }
 
     def __str__(self) -> str:

@@ -156,7 +156,7 @@ class Loop(ABC):
         self.running["correct"] += (scores.argmax(1) == hard).sum().item()
         self.running["samples"] += len(labels)
 
-    def _count_metric(self, loss: Tensor, metric: Tensor, samples: int) -> None:
+    def _count_metric(self, loss: Tensor, metric: Tensor, samples: float) -> None:
         """As `_count`, where something else than correct classes is counted."""
         self.running["loss"] += loss.item() * samples
         self.running["correct"] += metric.item() * samples

@@ -14,7 +14,7 @@ from ..metadata import Readout, Timing
 from .branches import Shape, Value
 from .evaluation import evaluating
 from .network import Chain, Layer, SpikingClassifier
-from .tracing import Met, Tracer, layer, lead_of, placed
+from .tracing import Met, Tracer, hooked, layer, lead_of, placed
 
 InputShape = int | Sequence[int] | Sequence[Sequence[int]] | Mapping[str, Sequence[int] | int]
 
@@ -98,7 +98,8 @@ def _chain(tracer: Tracer, where: Met, module: Chain, value: Value) -> Value:
 
 @layer(Layer)
 def _layer(tracer: Tracer, where: Met, module: Layer, value: Value) -> Value:
-    for part in (module.before, module.synapses, module.norm, module.neuron):
+    _refuse_hooks(where, module)
+    for part in (module.before, module.synapses, module.norm, module.neuron, module.dropout):
         if part is not None:
             value = tracer.apply(where.name, part, value)
     return value
@@ -106,6 +107,7 @@ def _layer(tracer: Tracer, where: Met, module: Layer, value: Value) -> Value:
 
 @layer(SpikingClassifier)
 def _classifier(tracer: Tracer, where: Met, module: SpikingClassifier, value: Value) -> Value:
+    _refuse_hooks(where, module)
     given = [value]
     for i, (part, skip) in enumerate(zip(module.layers, module.skips, strict=True)):
         value = tracer.apply(f"hidden{i}", part, value)
@@ -114,3 +116,12 @@ def _classifier(tracer: Tracer, where: Met, module: SpikingClassifier, value: Va
         given.append(value)
     value = value.reshaped((value.size,))
     return tracer.apply("out", module.readout, tracer.apply("out", module.readout_synapses, value))
+
+
+def _refuse_hooks(where: Met, module: nn.Module) -> None:
+    """Raise `GraphError` for a hook on what gives no single tensor."""
+    if hooked(module):
+        raise GraphError(
+            f"{where} has hooks on the whole of it, which can't be followed; put them on its synapses, norm "
+            "or neurons, or remove them before lowering."
+        )

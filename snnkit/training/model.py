@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from ..delays import VERSIONS
-from ..errors import ParameterError, choices, listed
-from ..neurons import MODULES, NEURONS, SURROGATES, resolve
+from ..errors import ParameterError, choices, listed, sentences
+from ..neurons import MODULES, NEURONS, RESETS, SURROGATES, resolve
 from ..neurons.modules import arguments_of, module_of
 from ..readouts import READOUTS
 from .section import Section, one_of
@@ -33,6 +33,9 @@ GENERAL = {
 
 SHORTEST = 1e-3
 """ms; the step at which parameters are tried out when a file is read, its data's own step being unknown."""
+
+OF_ANY_NETWORK = ("network", "readout", "tail")
+"""Keys of ``[model]`` that concern a network of one's own as well."""
 
 AT_SYNAPSES = ("learned", "random", "none")
 """What layers of ``hidden`` with ``padding = "grow"``, and convolutions, can have as `delays`."""
@@ -178,7 +181,7 @@ class Model(Section):
     tau_readout: float | None = Field(None, gt=0, description="ms; tau_mem if not given")
     readout_bias: bool = Field(False, description="a learned bias of each output")
     v_th: float = Field(1.0, gt=0)
-    reset: Literal["hard", "soft", "none"] = "hard"
+    reset: Annotated[str, one_of(lambda: RESETS)] = "hard"
     decay_input: bool = False
     detach_reset: bool = True
     learn_tau: bool = False
@@ -206,10 +209,18 @@ class Model(Section):
     def _is_a_network(self) -> Model:
         problems = list(dict.fromkeys(self._problems()))
         if problems:
-            raise ValueError("; ".join(problems))
+            raise ValueError(sentences(problems))
         return self
 
     def _problems(self) -> Iterator[str]:
+        if self.network is not None:
+            yield from self.without_effect(
+                f"model.network = {self.network!r}, which builds the whole network",
+                [key for key in Model.model_fields if key not in OF_ANY_NETWORK],
+                f"say it in the function that builds it; of [model] only {listed(OF_ANY_NETWORK)} concern it",
+            )
+            return
+        yield from self._untold()
         if self.layers and self.hidden != Model.model_fields["hidden"].default:
             yield "model.hidden and [[model.layers]] both say which layers there are; give one of them"
         for i, layer in enumerate(self.layers):
@@ -242,15 +253,32 @@ class Model(Section):
                 "use padding = 'tail'"
             )
 
+    def _untold(self) -> Iterator[str]:
+        """Keys of the read-out and of the silent tail that another choice leaves without effect."""
+        if READOUTS[self.readout].of_spikes:
+            yield from self.without_effect(
+                f"model.readout = {self.readout!r}",
+                ["tau_readout"],
+                "its outputs spike and are neurons as model.neuron says: remove it",
+            )
+        if self.padding == "grow" and self.delays != "none" and self.max_delay > 1:
+            yield from self.without_effect(
+                "model.padding = 'grow'",
+                ["tail"],
+                "every layer adds its own steps: remove it, or set padding = 'tail'",
+            )
+
     def _untaken(self, plans: list[Plan]) -> Iterator[str]:
         """General keys that are set and that no neuron takes; tau_mem may be the read-out's alone."""
-        neurons = list(dict.fromkeys(p.neuron for p in plans if p.has_neurons))
+        of_spikes = READOUTS[self.readout].of_spikes  # the read-out's neurons are the model's
+        neurons = [p.neuron for p in plans if p.has_neurons] + [self.neuron] * of_spikes
+        neurons = list(dict.fromkeys(neurons))
         taken = {name for neuron in neurons for name in arguments_of(neuron)}
-        for key, name in GENERAL.items():
+        for key in self.changed(GENERAL):
             value = getattr(self, key)
-            if value == Model.model_fields[key].default or name in taken:
+            if GENERAL[key] in taken:
                 continue
-            if key != "tau_mem" or self.tau_readout is not None or READOUTS[self.readout].of_spikes:
+            if key != "tau_mem" or self.tau_readout is not None or of_spikes:
                 have = "; ".join(f"{n!r} takes {', '.join(_own(n))}" for n in neurons)
                 yield f"model.{key} = {value!r} is set, and no neuron of the layers takes it: {have}"
 
@@ -349,7 +377,8 @@ class Model(Section):
     def plain(self) -> bool:
         """Whether this is `hidden` layers of "lif" with delays at the synapses: what other tools know."""
         return (
-            not self.layers
+            self.network is None
+            and not self.layers
             and self.neuron == "lif"
             and not self.parameters
             and not self.tau_spread

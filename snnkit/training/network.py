@@ -36,12 +36,14 @@ class Output:
     v       [T, B, C] what the read-out saw (potentials, or spikes, as its rule reads)
     spikes  of each hidden layer, [T, B, N], images flattened, before dropout
     mask    [T, B] the steps that count
+    lengths [B] steps of each sample's own input, where they are known: what follows is padding and tail
     """
 
     scores: Tensor
     v: Tensor
     spikes: list[Tensor]
     mask: Tensor
+    lengths: Tensor | None = None
 
 
 class TimeBatchNorm(nn.BatchNorm1d):

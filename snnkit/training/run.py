@@ -103,6 +103,11 @@ def graph_data(graph: Graph, split: str, settings: dict[str, Any] | None = None)
         raise DataError(
             f"{other_classes(classes, section.name, data.classes)}; give data with the same classes."
         )
+    if len(graph.outputs) == 1 and len(data.classes) > (room := graph.populations[graph.outputs[0]].size):
+        raise DataError(
+            f"the Graph's output {graph.outputs[0]!r} has {room} neurons, and {section.name} has "
+            f"{len(data.classes)} classes; give data of at most as many."
+        )
     if graph.inputs:
         size = sum(graph.populations[name].size for name in graph.inputs)
         if graph.dt != data.dt:

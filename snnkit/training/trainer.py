@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -29,11 +29,12 @@ from .checkpoint import check_configuration, check_data, handed, start_weights
 from .config import Config, Model
 from .evaluation import Evaluation, as_tensors, measured
 from .facts import KEY, Facts
+from .identity import Identity
 from .loop import Loop
 from .losses import Objective, Score, balanced_order, class_weights, objective, rate_penalty
 from .lowering import lower
 from .network import Output, inputs_of
-from .own import build_named, imported, runner
+from .own import build_named, imported, module, runner
 from .record import run_record
 from .schedules import kernel_width, optimisers
 
@@ -41,6 +42,10 @@ _log = logging.getLogger("snnkit.training")
 
 _IN_THE_PLANE = ("shift", "mirror", "rotate")
 """Keys of ``[augment]`` for steps of shape (C, H, W)."""
+
+
+_Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""x [T, B, N], lengths [B] and targets [B, …]."""
 
 
 class Trainer(Loop):
@@ -61,7 +66,8 @@ class Trainer(Loop):
               rates are penalised, the positions and σ of its delays learned as those of ours
     loss      ``f(out, targets)`` → what is minimised, a scalar, instead of that of `TARGETS` for targets of
               this kind; or ``train.loss`` names it
-    metric    likewise what epochs are chosen by, more is better; the history calls it valid_accuracy
+    metric    likewise what epochs are chosen by, more is better; the history calls it valid_accuracy. The run
+              resumes with the same loss and metric, see `Identity`
 
     named     whether the configuration's ``[data]`` gives `data` again, as the commands say; checkpoint and
               Graph then find them by it. False: they must be handed over again
@@ -100,7 +106,7 @@ class Trainer(Loop):
                 "train.device = 'cuda', but torch sees no GPU here; 'auto' takes what there is."
             )
         self.fabric = Fabric(accelerator=config.train.device, devices=1)
-        self.handed = None if network is None else _full_name(network)
+        self.handed = None if network is None else _full_name(module(network))
         torch.manual_seed(config.train.seed)
         own = self._own(network, make)
         made = own
@@ -112,8 +118,15 @@ class Trainer(Loop):
             patience=config.train.patience, progress=progress,
         )  # fmt: skip
         self.goal = self._objective(loss, metric)
+        given = {"loss": loss, "metric": metric}
+        self.scores = {k: None if f is None else Identity.of(f) for k, f in given.items()}
         if not self.goal.accuracy:
             self.best_accuracy = -float("inf")
+        if not any(p.requires_grad for p in self.network.parameters()):
+            raise ParameterError(
+                f"{type(self.network).__name__} has no parameter that is learned; there is nothing to train. "
+                "evaluate(network, data) and lower(network, …) take it as it is."
+            )
         outputs = len(self.facts.classes) or None
         self.runner = runner(self.network, config.model, self.facts.shape, outputs, made=own is None)
         self.groups = optimisers(cast(Any, self.runner), config)
@@ -252,7 +265,7 @@ class Trainer(Loop):
                 schedule.step()
             elif accuracy is not None:
                 schedule.step(accuracy)
-        samples = self.running["samples"]
+        samples = self.running["samples"] or 1  # of targets of which no step counts
         return {
             "epoch": self.epoch,
             "sigma": self._sigma(),
@@ -282,10 +295,15 @@ class Trainer(Loop):
         rows = self._order[index * whole : (index + 1) * whole]
         for optimiser, _ in self.groups.values():
             optimiser.zero_grad(set_to_none=True)
-        for part, start in enumerate(range(0, len(rows), train.batch)):
-            chosen = rows[start : start + train.batch]
-            seed = [train.seed, self.epoch, index, part] if part else [train.seed, self.epoch, index]
-            self._backward(index, chosen, np.random.default_rng(seed), len(chosen) / len(rows))
+        parts = [rows[start : start + train.batch] for start in range(0, len(rows), train.batch)]
+        shares = [(len(chosen) / len(rows),) * 2 for chosen in parts]
+        batches: Iterable[_Batch] = (self._batch(index, part, chosen) for part, chosen in enumerate(parts))
+        if self.goal.loss_count is not None and len(parts) > 1:  # its mean is over more than samples
+            batches = list(batches)
+            counts = [self.goal.loss_count(*map(torch.from_numpy, batch[1:])) for batch in batches]
+            shares = [(n / (sum(counts) or 1), share) for n, (_, share) in zip(counts, shares, strict=True)]
+        for chosen, batch, share in zip(parts, batches, shares, strict=True):
+            self._backward(index, chosen, batch, share)
         if train.clip_grad is not None:
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), train.clip_grad)
         for optimiser, _ in self.groups.values():
@@ -295,28 +313,46 @@ class Trainer(Loop):
         if broken:
             self._stop_at(index, f"{broken[0]} is not finite after the step")
 
-    def _backward(self, index: int, chosen: np.ndarray, rng: np.random.Generator, share: float) -> None:
-        """Add the gradients of a batch of step `index` to those there are, times its share of the step's
-        samples."""
+    def _batch(self, index: int, part: int, chosen: np.ndarray) -> _Batch:
+        """The `part`-th batch of step `index`, augmented."""
+        seed = [self.config.train.seed, self.epoch, index, *([part] if part else [])]
+        return self._augmented(self.train_set, chosen, np.random.default_rng(seed))
+
+    def _backward(self, index: int, chosen: np.ndarray, batch: _Batch, share: tuple[float, float]) -> None:
+        """Add the gradients of a batch of step `index` to those there are.
+
+        share  of the step that the batch's loss is, by what it is a mean over, and that its rate penalty is,
+               by samples
+        """
         train = self.config.train
-        x, lengths, labels = as_tensors(self._augmented(self.train_set, chosen, rng), self.network)
+        x, lengths, labels = as_tensors(batch, self.network)
+        own = lengths
         if not torch.isfinite(x).all():  # a neuron that is given NaN is silent, and the loss finite
             sample = int(chosen[int((~torch.isfinite(x)).flatten(2).any(2).any(0).nonzero()[0])])
             self._stop_at(index, f"the input is not finite in sample {sample} of the training part")
         if train.protocol == "paper":
             lengths = torch.full_like(lengths, x.shape[0])
-        out = self._forward(x, lengths)
+        out = replace(self._forward(x, lengths), lengths=own)
         loss = self.goal.loss(out, labels)
-        total = loss
+        total = loss * share[0]
         if train.rate_strength:
-            total = loss + train.rate_strength * rate_penalty(out.spikes, out.mask, train.rate_target)
+            penalty = rate_penalty(out.spikes, out.mask, train.rate_target)
+            total = total + train.rate_strength * share[1] * penalty
         if not torch.isfinite(total):
             self._stop_at(index, f"the loss is {total.item()}: {self._culprit(x, lengths)}")
-        self.fabric.backward(total if share == 1 else total * share)
+        if not loss.requires_grad:
+            raise ParameterError(
+                "the loss has no gradient: nothing that is learned has a part in it. Is it, or what the "
+                "network gives, detached, rounded or made outside of torch?"
+            )
+        self.fabric.backward(total)
         if self.goal.accuracy:
             self._count(loss, out.scores, labels)
         else:
-            self._count_metric(loss, self.goal.metric(out, labels), len(labels))
+            count = self.goal.metric_count
+            number = len(labels) if count is None else count(own, labels)
+            if number:
+                self._count_metric(loss, self.goal.metric(out, labels), number)
 
     def _stop_at(self, index: int, what: str) -> NoReturn:
         """Raise `NonFiniteError` for a step of the epoch at hand; the checkpoint stays as it is."""
@@ -402,6 +438,7 @@ class Trainer(Loop):
             "inputs": inputs_of(self.train_set),
             KEY: self.known,
             "network": self.handed,
+            "scores": {k: None if one is None else one.to_json() for k, one in self.scores.items()},
             "optimisers": {k: o.state_dict() for k, (o, _) in self.groups.items()},
             "schedules": {k: s.state_dict() for k, (_, s) in self.groups.items()},
         }
@@ -415,7 +452,26 @@ class Trainer(Loop):
                 f"{self.folder / 'last.pt'} was trained with the network {then or 'of the configuration'}, "
                 f"not {self.handed or 'that'}; resume with its own, or choose another folder."
             )
+        self._check_scores(content.get("scores", {}))
         return content
+
+    def _check_scores(self, known: dict[str, Any]) -> None:
+        """Raise `CheckpointError` if the run had another loss or metric handed over than now."""
+        path = self.folder / "last.pt"
+        for name, then in known.items():
+            before, now = None if then is None else Identity(**then), self.scores[name]
+            if before is None and now is None:
+                continue
+            if before is None or now is None or before.differs(now):
+                raise CheckpointError(
+                    f"{path} was trained with {name} = {before or 'that of its configuration'}, not "
+                    f"{now or 'that'}; resume with its own, or choose another folder."
+                )
+            if not before.comparable(now):
+                _log.warning(
+                    "%s was trained with %s = %s under Python %s; whether this is the same can't be told "
+                    "under %s.", path, name, before, before.python, now.python,
+                )  # fmt: skip
 
     def _restore(self, content: dict[str, Any]) -> None:
         for name, (optimiser, schedule) in self.groups.items():

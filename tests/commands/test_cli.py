@@ -1,15 +1,19 @@
 """The command goes from data to price, says what it did as JSON, and refuses in one line."""
 
+import ast
 import importlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from snnkit import cli
@@ -168,6 +172,26 @@ def test_help_names_every_command():
     for name in ("data", "train", "evaluate", "simulate", "export", "verify", "energy"):
         assert name in done.output
         assert CliRunner().invoke(cli.app, [name, "--help"]).exit_code == 0
+
+
+FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
+ELSEWHERE = {"--porcelain", "--force-reinstall"}
+"""Options of git and pip."""
+
+
+def test_an_option_that_a_message_names_is_one_of_the_command():
+    """And has the name that is in the message beside it, where Python calls it by another."""
+    commands = typer.main.get_command(cli.app).commands.values()
+    known = {flag for command in commands for p in command.params for flag in p.opts} | {"--version"}
+    named = {}
+    for path in Path(cli.__file__).parent.rglob("*.py"):
+        if "report" in path.parts:
+            continue  # of style sheets
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                named |= dict.fromkeys(FLAG.findall(node.value), path)
+    assert {flag: path for flag, path in named.items() if flag not in known | ELSEWHERE} == {}
+    assert {"--clip-delays", "--relay-delays", "--unroll", "--data"} <= named.keys()
 
 
 def test_limit_spreads_over_the_split(task, monkeypatch):

@@ -1,8 +1,12 @@
 """`snnkit export`: options of one format are refused by the others."""
 
+import json
+
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from snnkit import cli
 from snnkit.commands.export import export_network
 from snnkit.commands.formats import load
 from snnkit.errors import ExportError, ParameterError
@@ -39,3 +43,33 @@ def test_what_needs_no_unrolling_says_so(saved, tmp_path):
     with pytest.raises(ParameterError, match="unroll is for netx"):
         export_network(saved, "nir", tmp_path / "a.nir", unroll=True)
     assert not (tmp_path / "a.nir").exists()
+
+
+def test_a_bias_on_a_current_needs_the_option_that_the_message_names(tmp_path):
+    rng = np.random.default_rng(0)
+    cuba = {"decay_syn": 0.5, "decay_mem": 0.8, "v_th": 1.0, "v_reset": 0.0}
+    populations = {
+        "in": Population("in", INPUT, 9),
+        "a": Population("a", "cuba", 8, cuba, bias=np.asarray(0.05)),
+        "out": Population("out", "li", 3, {"decay": 0.9, "gain": 1.0}),
+    }
+    dense = [
+        Projection("p", "in", "a", rng.normal(size=(8, 9))),
+        Projection("q", "a", "out", rng.normal(size=(3, 8))),
+    ]
+    Graph(populations, dense, 1.0, ["out"], {"readout": "mean"}).save(tmp_path / "net.h5")
+
+    def export(*options):
+        given = ["export", tmp_path / "net.h5", "--to", "netx", "-o", tmp_path / "a.net", "--calibration", 0]
+        return CliRunner().invoke(cli.app, [*map(str, given), *options])
+
+    refused = export()
+    assert refused.exit_code != 0
+    assert not (tmp_path / "a.net").exists()
+    assert "--settled-bias" in refused.output + str(refused.exception)
+    done = export("--settled-bias", "--json")
+    assert done.exit_code == 0
+    assert "in full" in json.loads(done.stdout)["warnings"][0]
+    assert load(tmp_path / "a.net").populations["a"].params["bias"].any()
+    with pytest.raises(ParameterError, match="none are settled"):
+        export_network(tmp_path / "net.h5", "nir", tmp_path / "a.nir", settled_bias=True)

@@ -2,18 +2,21 @@
 
 import json
 import wave
+from dataclasses import replace
 
 import h5py
 import numpy as np
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from snnkit import cli
-from snnkit.commands.predict import decided, predict, recordings
+from snnkit.commands.predict import decided, predict, prediction_table, recordings
 from snnkit.datasets import load
 from snnkit.engine.readout import scores
 from snnkit.errors import DataError
 from snnkit.graph import Graph, Population, Projection
+from snnkit.readouts import READOUTS
 from tests.helpers.made_files import heidelberg
 
 
@@ -103,6 +106,64 @@ def test_the_step_of_the_decision():
     graph = network(readout="last_step", steps_tail=0)
     assert decided(v, graph, 3, 1) == 2
     assert decided(v, graph, 4, 0) is None  # a tie at the end
+
+
+def by_prefixes(values, graph, length, winner):
+    """As the definition says: every beginning of the run read out by itself."""
+    metadata = graph.metadata
+    start = metadata.get("latency", 0)
+    stop = min(length + metadata["steps_tail"], len(values))
+    leads = []
+    for t in range(start, stop):
+        now = READOUTS[metadata["readout"]].scores(
+            values[start : t + 1, None], np.ones((t + 1 - start, 1), bool)
+        )[0]
+        leads.append(all(now[winner] > now[k] for k in range(len(now)) if k != winner))
+    return next((start + i for i in range(len(leads)) if all(leads[i:])), None)
+
+
+@pytest.mark.parametrize("readout", READOUTS)
+def test_the_decision_is_that_of_reading_out_at_every_step(readout):
+    rng = np.random.default_rng(0)
+    found = set()
+    for steps, classes, tail, latency in ((40, 3, 5, 0), (31, 2, 0, 2), (12, 1, 3, 0), (5, 4, 9, 5)):
+        graph = network(classes=classes, readout=readout, steps_tail=tail, latency=latency)
+        for _ in range(20):
+            v = rng.normal(size=(steps, classes))
+            values = np.round(v).clip(0) if READOUTS[readout].of_spikes else v
+            for winner in range(classes):
+                for length in (steps, steps - tail, 1):
+                    want = by_prefixes(values, graph, length, winner)
+                    assert decided(values, graph, length, winner) == want
+                    found.add(want)
+    assert len(found) > 10
+    assert None in found
+
+
+@pytest.mark.parametrize("readout", READOUTS)
+def test_scores_so_far_are_those_of_every_beginning(readout):
+    rng = np.random.default_rng(1)
+    values = rng.integers(0, 4, (23, 4, 3)).astype(float)
+    mask = np.arange(23)[:, None] < [23, 20, 7, 1]
+    rule = READOUTS[readout]
+    np.testing.assert_allclose(
+        rule.so_far(values, mask), replace(rule, running=None).so_far(values, mask), rtol=1e-12
+    )
+
+
+def test_a_decision_in_the_silent_steps_lies_within_what_is_read(tmp_path):
+    np.savez(tmp_path / "a.npz", t=np.zeros(400, int), x=np.tile(np.arange(20), 20), shape=20)
+    graph = network(data={"name": "events"}, readout="last_step")
+    graph.projections[0].delay[:] = 4  # the only step of input arrives when the recording is over
+    graph.save(tmp_path / "graph.h5")
+    (p,) = predict(tmp_path, [tmp_path / "a.npz"])
+    assert (p.length_ms, p.read_ms) == (10.0, 60.0)
+    assert p.length_ms < p.decided_ms <= p.read_ms
+    assert p.row()["read_ms"] == 60.0
+    shown = Console(width=120)
+    with shown.capture() as text:
+        shown.print(prediction_table([p]))
+    assert "read for ms" in text.get()
 
 
 def test_a_camera_is_seen_as_the_run_saw_it(tmp_path):

@@ -32,3 +32,5 @@ def test_no_delay_is_a_network_without_delays():
 def test_a_search_over_layers_of_their_own_is_refused():
     with pytest.raises(ParameterError, match=r"hidden and max_delay, and this run has \[\[model.layers"):
         changed(parse_config({"model": {"layers": [{"size": 4}]}}), {})
+    with pytest.raises(ParameterError, match=r"this run has model\.network"):
+        changed(parse_config({"model": {"network": "mine:build"}}), {})

@@ -2,6 +2,7 @@
 
 import json
 import math
+import tracemalloc
 from decimal import Decimal
 
 import h5py
@@ -10,7 +11,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis.strategies import booleans, data, integers, lists, none, sampled_from, tuples
 
-from snnkit.datasets import Binned, Frames, bin_events, binning, from_events, read_events
+from snnkit import memory
+from snnkit.datasets import (
+    Binned,
+    EventDataset,
+    Frames,
+    bin_events,
+    binning,
+    from_events,
+    packed,
+    read_events,
+)
+from snnkit.datasets.packed import Packed
 from snnkit.errors import ParameterError
 from snnkit.events import EVENT_DTYPE, EventBatch
 from tests.helpers.made_files import heidelberg, random_clips
@@ -151,7 +163,8 @@ def test_parts_of_a_file_do_not_share_a_cache(tmp_path, cache):
 @pytest.mark.parametrize("damage", [b"", b"not HDF5", None])
 def test_a_damaged_cache_is_made_anew(tmp_path, cache, caplog, damage):
     dataset = read_events(heidelberg(tmp_path / "a.h5", *random_clips(6)))
-    want = bin_events(dataset, 10.0, 140)
+    want = bin_events(dataset, 10.0, 140, cache=False)  # not a map of the file that is damaged
+    bin_events(dataset, 10.0, 140)
     (kept,) = (cache / "binned").iterdir()
     kept.write_bytes(kept.read_bytes()[:3000] if damage is None else damage)
 
@@ -161,6 +174,144 @@ def test_a_damaged_cache_is_made_anew(tmp_path, cache, caplog, damage):
     assert "is made anew" in caplog.text
     bin_events(dataset, 10.0, 140)
     assert caplog.text.count("is made anew") == 1
+
+
+@pytest.mark.parametrize("binary", [False, True])
+def test_a_cache_written_in_pieces_is_the_file_that_is_written_at_once(tmp_path, cache, monkeypatch, binary):
+    dataset = read_events(heidelberg(tmp_path / "a.h5", *random_clips(3, clips=90)))
+    whole = bin_events(dataset, 10.0, 140, binary=binary, steps=100, cache=False)
+    monkeypatch.setattr(binning, "_CELLS", 64)
+    bin_events(dataset, 10.0, 140, binary=binary, steps=100)
+    (kept,) = (cache / "binned").iterdir()
+    want = {k: getattr(whole.spikes, k) for k in ("times", "neurons", "offsets", "lengths", "values")}
+    want |= {"labels": whole.labels, "speakers": whole.speakers}
+    want = {k: v for k, v in want.items() if v is not None}
+    with h5py.File(kept) as file:
+        assert set(file) == set(want)
+        assert (file.attrs["channels"], file.attrs["dropped"]) == (140, whole.dropped)
+        assert whole.dropped > 0
+        for name, array in want.items():
+            assert file[name].dtype == array.dtype
+            assert file[name].chunks is None
+            assert file[name][()].tobytes() == array.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("step", "channel", "count", "bytes_each"), [(255, 255, 255, 3), (256, 256, 256, 6), (65_536, 699, 1, 7)]
+)
+def test_a_spike_takes_the_bytes_its_numbers_need(tmp_path, cache, step, channel, count, bytes_each):
+    """The widest of all recordings: the first is one spike at the beginning, in a chunk of its own or not."""
+    times = [[0.0], [step / 1000 + 0.0005] * count]
+    dataset = read_events(heidelberg(tmp_path / "a.h5", times, [[0], [channel] * count], [0, 1], dtype="f8"))
+    for binned in (bin_events(dataset, 1.0), bin_events(dataset, 1.0, cache=False)):
+        spikes = binned.spikes
+        assert sum(getattr(spikes, k).itemsize for k in ("times", "neurons", "values")) == bytes_each
+        (first, last) = binned.events
+        assert (first.times.tolist(), first.neurons.tolist(), first.values.tolist()) == ([0], [0], [1])
+        assert (last.times.tolist(), last.neurons.tolist()) == ([step], [channel])
+        assert last.values.tolist() == [count]
+        x, _, _ = binned.batch([1, 0])
+        assert (x[step, 0, channel], x[0, 1, 0], x.sum()) == (count, 1, count + 1)
+
+
+class Endless:
+    """A store of made recordings of 200 spikes each that holds none of them."""
+
+    def __init__(self, count):
+        self.count, self.largest = count, 0
+
+    def __len__(self):
+        return self.count
+
+    def where(self, row):
+        return f"recording {row}"
+
+    def read(self, rows):
+        self.largest = max(self.largest, len(rows))
+        times = np.tile(np.arange(200) * 100, len(rows))
+        return times, (times // 100 * 7 + np.repeat(rows, 200)) % 140, np.full(len(rows), 200)
+
+
+def made(count):
+    return EventDataset(
+        store=Endless(count), rows=np.arange(count), labels=np.arange(count) % 2, speakers=np.full(count, -1),
+        classes=["a", "b"], channels=140, name="made", key=f"made {count}",
+    )  # fmt: skip
+
+
+def test_the_first_binning_holds_a_chunk_of_the_recordings(cache, monkeypatch):
+    """Ten times the recordings take no more memory than what is kept of each: labels, speakers, offsets, …"""
+    monkeypatch.setattr(binning, "_CELLS", 20 * 140 * 50)  # 50 recordings of 20 steps
+    bin_events(made(50), 1.0)  # what is loaded at first use
+    peaks = []
+    for count in (400, 4000):
+        dataset = made(count)
+        tracemalloc.start()
+        binned = bin_events(dataset, 1.0)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        peaks.append(peak)
+        assert dataset.store.largest <= 64
+        assert binned.filled == 200 * count
+        assert isinstance(binned.spikes.times.base, np.memmap)
+    of_each = 8 * 8  # rows, labels, speakers, lengths, counts, offsets, and copies while they are joined
+    assert peaks[1] - peaks[0] < 3600 * of_each, peaks
+    assert peaks[1] < 3 * 200 * 4000, "the spikes, at 3 bytes each"
+
+
+def test_parts_and_their_batches_share_the_map(cache):
+    binned = bin_events(made(300), 1.0)
+    rng = np.random.default_rng(0)
+    part = binned.subset(rng.permutation(300)[:200]).subset(np.arange(199, 0, -2))
+    for name in ("times", "neurons", "values"):
+        assert getattr(part.spikes, name) is getattr(binned.spikes, name)
+        assert isinstance(getattr(part.spikes, name).base, np.memmap)
+    tracemalloc.start()
+    binned.subset(np.arange(299))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 300 * 64, "rows, labels and speakers; the spikes are 60,000"
+
+
+def test_pages_of_the_map_are_let_go_while_batches_are_read(cache, monkeypatch):
+    binned = bin_events(made(300), 1.0)
+    want, gone = binned.batch(range(300))[0], []
+    monkeypatch.setattr(memory, "RESIDENT", 10 * (200 + memory._FAULT))  # ten recordings, a byte a number
+    visited = memory.visited
+    monkeypatch.setattr(packed, "visited", lambda *read: gone.append(visited(*read)))
+    for k in range(300):
+        np.testing.assert_array_equal(binned.batch([k], steps=20)[0][:, 0], want[:, k])
+    assert sum(gone) == 3 * 300 // 10
+    gone.clear()
+    assert len(binned.subset(range(20)).events.times) == 20 * 200
+    assert gone == [True] * 3
+
+
+@given(data())
+def test_a_part_of_a_part_is_what_its_events_are(data):
+    """Law: batch, events, filled and total of a part are those of its recordings made a set of their own."""
+    rng = np.random.default_rng(data.draw(integers(0, 99)))
+    x = rng.poisson(data.draw(sampled_from([0.0, 0.2, 300.0])), (6, 5, 4)).astype(np.float32)
+    facts = {"speakers": np.arange(5), "classes": list("abcde"), "dt": 1.0, "channels": 4}
+    events = EventBatch.from_dense(x, rng.integers(1, 7, 5))
+    kind = data.draw(sampled_from([lambda e: e, Packed.of]))
+    whole = Binned(spikes=kind(events), labels=np.arange(5), **facts)
+    outer = data.draw(lists(integers(0, 4), max_size=6))
+    inner = data.draw(lists(integers(0, len(outer) - 1), max_size=6)) if outer else []
+    part = whole.subset(outer).subset(inner)
+    rows = np.array(outer, int)[inner]
+    got, lengths, labels = part.batch(range(len(part)), steps=6)
+    inside = np.arange(6)[:, None] < events.lengths[rows]
+    np.testing.assert_array_equal(got, x[:, rows] * inside[:, :, None])
+    np.testing.assert_array_equal(labels, rows)
+    np.testing.assert_array_equal(lengths, events.lengths[rows])
+    np.testing.assert_array_equal(part.lengths, lengths)
+    np.testing.assert_array_equal(part.events.validate().to_dense(6), got)
+    assert (part.events.times.dtype, part.events.neurons.dtype) == (np.int64, np.int32)
+    assert part.filled == np.count_nonzero(got)
+    assert part.total == got.sum(dtype=np.float64)
+    if lengths.sum():
+        assert part.occupancy == part.filled / (lengths.sum() * 4)
 
 
 def test_a_cache_that_cannot_be_written_costs_only_time(tmp_path, cache, caplog):

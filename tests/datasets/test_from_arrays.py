@@ -1,5 +1,9 @@
 """Data as people have them, samples first, become parts with time first; what can't be is named."""
 
+import re
+import weakref
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snnkit.datasets import Binned, Frames, Splits
+from snnkit.datasets.labels import whole_numbers
 from snnkit.datasets.rules import SplitRule
 from snnkit.errors import DataError, ParameterError, ShapeError
 
@@ -45,6 +50,19 @@ def test_a_batch_is_the_samples_with_time_first(shape, kind, torched):
         assert (lengths == 5).all()
         events = data.events
         np.testing.assert_array_equal(events.to_dense(), got)
+
+
+def test_splits_and_their_parts_are_printed_in_one_line():
+    x = np.zeros((60, 20, 2, 3, 4))
+    x[:, 4, 0, 0, 0] = 1
+    splits = Splits.from_arrays(all=(x, list("abcdef") * 10), dt=2.5, name="mine")
+    about = "6 classes (a, b, c, d, e, …), steps of 2.5 ms, each of shape [2, 3, 4]"
+    assert repr(splits) == str(splits) == f"mine: train 48, valid 6, test 6; {about}"
+    assert repr(splits.valid) == f"mine: 6 recordings; {about}"
+    assert repr(splits.valid.events) == "6 samples of 20 to 20 steps: 6 spikes of 24 neurons"
+    dense = Splits.from_arrays(train=(x + 0.5, list("abcdef") * 10), dt=2.5, name="mine")
+    assert repr(dense.train) == f"mine: 60 recordings; {about}"
+    assert str(dense) == f"mine: train 60; {about}"
 
 
 def test_lists_of_different_lengths_and_given_lengths_end_in_silence():
@@ -102,6 +120,50 @@ def test_other_targets_are_left_as_they_are(y, outputs):
     _, _, labels = splits.train.batch([3, 1])
     np.testing.assert_array_equal(labels, y[[3, 1]].astype(np.float32))
     assert len(splits.classes) == outputs
+
+
+def test_a_class_in_every_step_has_the_classes_that_there_are():
+    y = np.random.default_rng(0).integers(-1, 3, (8, 5))
+    y[0, 0], y[:4, 1] = 2, 0
+    for one in (y, y.tolist(), torch.as_tensor(y)):
+        splits = Splits.from_arrays(all=(counts(8), one), dt=1.0)
+        assert splits.classes == ["0", "1", "2"]
+    parts = {"train": (counts(4), y[:4] * 0), "test": (counts(4), y[4:] * 0 + 6)}
+    assert len(Splits.from_arrays(**parts, dt=1.0).classes) == 7  # over all parts
+    assert Splits.from_arrays(all=(counts(8), y), dt=1.0, classes=list("abcd")).classes == list("abcd")
+    one_hot = np.eye(4, dtype=int)[[0, 1, 2, 3] * 2]  # fewer than steps: of each output, as before
+    assert len(Splits.from_arrays(train=(counts(8), one_hot), dt=1.0).classes) == 4
+    clips = camera(8)
+    steps = np.zeros((8, 9), int)
+    steps[3, 4] = 5
+    splits = Splits.from_events(train=(clips, steps), dt=1.0)
+    assert len(splits.classes) == 6
+    assert splits.train.labels.shape == (8, 9)
+
+
+def test_real_targets_of_events_are_not_rounded():
+    splits = Splits.from_events(train=(camera(4), [0.5, 1.5, -0.25, 2.0]), dt=1.0)
+    assert splits.train.labels.tolist() == [0.5, 1.5, -0.25, 2.0]
+    assert splits.train.labels.dtype == np.float32
+
+
+@pytest.mark.parametrize("call", [Splits.from_arrays, Splits.from_events])
+def test_arrays_without_a_name_are_told_the_right_call(call):
+    with pytest.raises(ParameterError, match=r"give all=\(x, y\), dt=….*got 2 arguments without a name"):
+        call(counts(6), [0, 1] * 3)
+    with pytest.raises(ParameterError, match=r"give all=\(x, y\), dt=….*got no dt"):
+        call(all=(counts(6), [0, 1] * 3))
+
+
+@pytest.mark.parametrize("x", [[0.5, np.nan, 1.0], ["1", "2", "3"], [np.inf, 1, 2]])
+def test_numbers_that_are_not_whole_are_never_rounded(x):
+    with pytest.raises(DataError, match=r"mine: .*whole numbers are expected"):
+        whole_numbers(x, "mine")
+
+
+def test_whole_reals_are_whole_numbers():
+    assert whole_numbers([1.0, -2.0], "mine").tolist() == [1, -2]
+    assert whole_numbers([], "mine").dtype == np.int64
 
 
 def broken(place, value):
@@ -165,7 +227,38 @@ def broken(place, value):
             r"sample 1 has shape \[3, 4\]",
         ),
         ({"train": (np.array([["a"]] * 2)[:, :, None], [0, 1])}, ShapeError, "x is of <U1"),
+        (
+            {"train": (counts(2), [0, 1]), "lengths": {"train": [2.0, 2.7]}},
+            DataError,
+            r"arrays: train, lengths: value 1 is 2\.7, where whole numbers are expected",
+        ),
+        (
+            {"train": (counts(2), [[0, 1], [1]])},
+            ShapeError,
+            r"arrays: train, labels: element 1 has shape \[1\], element 0 \[2\]; all must be of one shape",
+        ),
+        (
+            {"train": ([np.zeros((3, 2)), [[1, 2], [3]]], [0, 1])},
+            ShapeError,
+            r"train, sample 1: element 1 has shape \[1\], element 0 \[2\]",
+        ),
         ({"train": (counts(2), [0.5, np.nan])}, DataError, "sample 1: its target is not finite"),
+        (
+            {"train": (counts(2), np.array([[0, 1, 2, 0]] * 2))},
+            ShapeError,
+            r"train: labels \[2, 4\] are whole numbers, and recordings have up to 5 steps",
+        ),
+        (
+            {"train": (counts(2), np.array([["a", "b"]] * 2))},
+            ShapeError,
+            r"train: labels \[2, 2\] are names; names are one a sample",
+        ),
+        ({"train": (counts(2), [0, 1]), "clases": ["a"]}, ParameterError, "did you mean 'classes'"),
+        (
+            {"all": (counts(2), [0, 1]), "folds": 4},
+            ParameterError,
+            r"from_arrays has no argument 'folds'; it belongs to the rule: split = SplitRule\('kfold', fold",
+        ),
     ],
 )
 def test_what_cannot_be_is_named(given, error, message):
@@ -188,7 +281,14 @@ def test_a_part_that_was_not_given_is_named():
 def test_a_rule_puts_every_recording_in_one_part(labels, by, seed):
     labels = np.array(labels)
     groups = np.arange(len(labels)) % 7 if by == "speakers" else None
-    rows = SplitRule(by, seed=seed).rows(labels, groups, "mine")
+    try:
+        rows = SplitRule(by, seed=seed).rows(labels, groups, "mine")
+    except ParameterError as error:  # of a class that only the two other parts could have
+        lost = labels == int(re.search(r"of class (\d)", str(error)).group(1))
+        assert by != "random"
+        assert len(set(np.flatnonzero(lost) if groups is None else groups[lost])) <= 2
+        return
+    assert set(labels[rows["train"]]) == set(labels)
     np.testing.assert_array_equal(np.sort(np.concatenate(list(rows.values()))), np.arange(len(labels)))
     assert all(len(some) for some in rows.values())
     if groups is not None:
@@ -203,6 +303,63 @@ def test_a_random_split_is_stratified_and_seeded():
     again, other = (SplitRule(seed=seed).rows(labels, None, "mine") for seed in (0, 1))
     assert (rows["test"] == again["test"]).all()
     assert (rows["test"] != other["test"]).any()
+
+
+@pytest.mark.parametrize("share", [None, 0.1, 0.3, 0.49])
+@pytest.mark.parametrize("few", [1, 2, 3, 4])
+def test_a_small_class_is_trained_on_first(few, share):
+    labels = np.repeat([0, 1], [40, few])
+    rows = SplitRule(share=share).rows(labels, None, "mine")
+    found = {part: int((labels[rows[part]] == 1).sum()) for part in PARTS}
+    assert sum(found.values()) == few
+    assert found["train"] >= 1
+    assert found["test"] == {1: 0, 2: 1, 3: 1}.get(few, found["test"]) >= found["valid"]
+    assert found["valid"] >= (few > 2)
+
+
+def test_folds_and_groups_that_leave_a_class_out_of_train_name_it():
+    labels, groups = np.repeat([0, 1], [20, 4]), np.repeat(np.arange(6), 4)
+    said = []
+    for fold in range(6):
+        try:
+            rows = SplitRule("kfold", folds=6, fold=fold).rows(labels, groups, "mine")
+        except ParameterError as error:
+            said.append(str(error))
+        else:
+            assert 1 in labels[rows["train"]]
+    assert len(said) == 2  # where its one group is in test, and in valid
+    assert all("leaves none of the 4 recordings of class 1 for train" in text for text in said)
+
+
+@pytest.mark.parametrize(("share", "of_each"), [(None, 3), (0.05, 1), (0.1, 2), (0.3, 6)])
+def test_a_share_of_the_groups_is_what_was_asked(share, of_each):
+    labels, groups = np.arange(80) % 2, np.arange(80) // 4
+    rows = SplitRule("speakers", share=share).rows(labels, groups, "mine")
+    assert [len(set(groups[rows[part]])) for part in PARTS] == [20 - 2 * of_each, of_each, of_each]
+
+
+@pytest.mark.parametrize(
+    "blank", ["", "  ", None, float("nan"), np.float64("nan"), np.datetime64("NaT")], ids=repr
+)
+@pytest.mark.parametrize("kind", [list, lambda x: np.array(x, object)], ids=["list", "array"])
+@pytest.mark.parametrize("by", ["speakers", "kfold"])
+def test_blank_groups_are_no_group(blank, kind, by):
+    who = ["ann", "bob", "cy", "dee", "eve"] * 4
+    who[7] = who[11] = blank
+    some = {"all": (counts(20), np.arange(20) % 2), "dt": 1.0, "groups": kind(who)}
+    with pytest.raises(ParameterError, match="recording 7 has no group, and 18 of 20 have one"):
+        Splits.from_arrays(**some, split=by)
+    splits = Splits.from_arrays(**some)
+    assert sorted(splits.speaker_names.values()) == ["ann", "bob", "cy", "dee", "eve"]
+    with pytest.raises(ParameterError, match="groups: all 20 are blank"):
+        Splits.from_arrays(**{**some, "groups": kind([blank] * 20)}, split=by)
+
+
+def test_blank_numbers_are_no_group():
+    who = np.arange(20.0) % 5
+    who[3] = np.nan
+    with pytest.raises(ParameterError, match="recording 3 has no group"):
+        Splits.from_arrays(all=(counts(20), np.arange(20) % 2), dt=1.0, groups=who, split="speakers")
 
 
 @pytest.mark.parametrize("grouped", [False, True])
@@ -236,10 +393,18 @@ def test_groups_are_speakers_by_name():
     [
         ({"split": "speekers"}, r"unknown split 'speekers', did you mean 'speakers'\?"),
         ({"split": "speakers"}, "needs to know the group of every recording"),
-        ({"split": "speakers", "groups": [0, 1] * 4}, "at least 3 groups, there are 2"),
+        (
+            {"split": "speakers", "groups": [0, 1] * 4},
+            "at least 3 groups, one a part, there are 2; say which.*"
+            "'random' would put recordings of one group into several",
+        ),
+        ({"split": "kfold", "groups": [0, 1] * 4}, "5 folds of 2 groups; say which is which: train="),
         ({"split": {"by": "kfold", "folds": 2}}, "folds = 2; train, valid and test need at least 3"),
         ({"split": {"by": "kfold", "fold": 5}}, r"fold = 5; it is one of 0\.\.4"),
-        ({"split": SplitRule("kfold", folds=5), "groups": [0, 1, 2, 0] * 2}, "5 folds of 3 groups"),
+        (
+            {"split": SplitRule("kfold", folds=5), "groups": [0, 1, 2, 0] * 2},
+            "5 folds of 3 groups; take 3 at most",
+        ),
         ({"split": SplitRule(share=0.1), "groups": [0, 1]}, "2 groups for 8 samples"),
     ],
 )
@@ -249,7 +414,7 @@ def test_a_split_that_cannot_be_is_named(options, message):
 
 
 def test_too_few_samples_to_divide_are_named():
-    with pytest.raises(ParameterError, match="of 2 recordings leaves none for train"):
+    with pytest.raises(ParameterError, match="of 2 recordings leaves none for valid"):
         Splits.from_arrays(all=(counts(2), [0, 1]), dt=1.0)
 
 
@@ -280,7 +445,7 @@ def test_a_torch_data_set_of_dense_samples():
         def __getitem__(self, i):
             return self.samples[i]
 
-    with pytest.raises(DataError, match=r"Wrong: all, item 0: expected \(sample, label\), got Tensor"):
+    with pytest.raises(DataError, match=r"Wrong: all, item 0: expected \(sample, label\), got a Tensor"):
         Splits.from_dataset(Wrong(x, y), dt=3.0)
 
 
@@ -321,6 +486,39 @@ def test_the_sensor_is_as_large_as_the_events_of_all_parts():
     assert Splits.from_events(train=(line, [0, 1] * 2), dt=1.0).shape == (8,)
 
 
+class OnDisk(Sequence):
+    """Recordings made when they are asked for; how many of them there ever were at once."""
+
+    def __init__(self, clips):
+        self.clips, self.alive, self.most = clips, 0, 0
+
+    def __len__(self):
+        return len(self.clips)
+
+    def __getitem__(self, i):
+        one = self.clips[i].copy()
+        self.alive += 1
+        self.most = max(self.most, self.alive)
+        weakref.finalize(one, self.gone)
+        return one
+
+    def gone(self):
+        self.alive -= 1
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 6), None], ids=["said", "measured"])
+def test_events_may_lie_on_disk_whole_and_are_let_go(shape):
+    clips = camera(1000)
+    lazy, y = OnDisk(clips), np.arange(1000) % 2
+    got = Splits.from_events(all=(lazy, y), dt=3.0, shape=shape)
+    want = Splits.from_events(all=(clips, y), dt=3.0, shape=shape)
+    np.testing.assert_array_equal(got.train.batch(range(800))[0], want.train.batch(range(800))[0])
+    assert lazy.most <= 64
+    spikes = got.train.spikes
+    assert spikes is got.valid.spikes
+    assert [getattr(spikes, k).itemsize for k in ("times", "neurons", "values")] == [1, 1, 1]
+
+
 def test_a_recording_without_events_is_silent():
     clips = camera(4)
     clips[2] = clips[2][:0]
@@ -357,10 +555,17 @@ def change(field, value):
     return clips
 
 
+def halves():
+    clips = [c.astype([("t", "<i8"), ("x", "<f8"), ("y", "<i2"), ("p", "?")]) for c in camera(4)]
+    clips[1]["x"][2] = 1.5
+    return clips
+
+
 @pytest.mark.parametrize(
     ("clips", "options", "message"),
     [
         (change("x", 6), {}, r"recording 3: event 7 has x = 6, outside 0\.\.5"),
+        (halves(), {}, r"recording 1, x: value 2 is 1\.5, where whole numbers are expected"),
         (change("y", -1), {}, r"event 7 has y = -1, outside 0\.\.3"),
         (change("t", -5), {}, "recording 3: time -5 µs; times must not be negative"),
         (camera(4), {"shape": (3,)}, "outside 0..2"),
@@ -369,6 +574,10 @@ def change(field, value):
         (camera(4), {"origin": "last"}, "origin = 'last'; it is one of zero, first"),
         (camera(4), {"duration": 0.5}, "duration = 0.5 ms; it must be at least one step of 1.0 ms"),
         (camera(3), {}, "train: 4 labels for 3 recordings"),
+        (camera(4), {"shape": (4, 6)}, r"shape = \[4, 6\]; a sensor is \(N,\), or"),
+        (camera(4), {"shape": (2, 0, 6)}, r"shape = \[2, 0, 6\]; no axis may be empty"),
+        (camera(4), {"fold": 1}, "from_events has no argument 'fold'; it belongs to the rule"),
+        (camera(4), {"orign": "first"}, "no argument 'orign', did you mean 'origin'"),
     ],
 )
 def test_events_that_cannot_be_are_named(clips, options, message):
@@ -388,3 +597,36 @@ def test_times_that_are_no_microseconds_are_named(scale):
     events["t"] = scale * np.random.default_rng(0).random(50)
     with pytest.raises(DataError, match=r"recording 0.*seconds or milliseconds"):
         Splits.from_events(train=([events] * 4, [0, 1, 0, 1]), dt=1.0)
+
+
+def test_a_sensor_in_a_row_may_be_a_number():
+    clips = [c[["t", "x"]] for c in camera(4)]
+    splits = Splits.from_events(train=(clips, [0, 1, 0, 1]), dt=1.0, shape=6)
+    assert splits.shape == (6,)
+
+
+def test_a_class_that_no_label_has_is_said(caplog):
+    for labels, said in (
+        (np.arange(8) % 2 + 1, "no sample is of class 0.*count from 0 to 2; do labels count from 1"),
+        (np.arange(8) % 2 * 2, r"no sample is of class 1, .*from 0 to 2\. classes"),
+    ):
+        caplog.clear()
+        assert Splits.from_arrays(train=(counts(8), labels), dt=1.0).classes == ["0", "1", "2"]
+        assert re.search(said, caplog.text)
+    caplog.clear()
+    Splits.from_arrays(train=(counts(8), np.arange(8) % 2 + 1), dt=1.0, classes=["a", "b", "c"])
+    Splits.from_arrays(train=(counts(8), np.arange(8) % 2), dt=1.0)
+    assert not caplog.text
+
+
+def test_a_one_hot_target_nearly_as_wide_as_long_is_a_target():
+    splits = Splits.from_arrays(train=(counts(8), np.eye(4, dtype=int)[np.arange(8) % 4]), dt=1.0)
+    assert len(splits.classes) == 4
+
+
+def test_a_loader_is_no_data_set():
+    mine = torch.utils.data.TensorDataset(torch.zeros(4, 5, 3), torch.arange(4), torch.arange(4))
+    with pytest.raises(DataError, match=r"a DataLoader can't be asked .*loader\.dataset"):
+        Splits.from_dataset(torch.utils.data.DataLoader(mine), dt=1.0)
+    with pytest.raises(DataError, match=r"item 0: expected \(sample, label\), got a tuple of 3"):
+        Splits.from_dataset(mine, dt=1.0)

@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
-from snnkit.datasets import cifar, images, mnist
+from snnkit.datasets import DATASETS, cifar, images, mnist
 from snnkit.errors import ChecksumError, DataError, ParameterError
 from tests.helpers.made_files import cifar10, cifar100, idx, subset_file
 
@@ -97,6 +97,10 @@ def test_the_digits_of_scikit_learn_need_no_folder():
     np.testing.assert_array_equal(got.test[0][2, 0], sklearn.images[14] / 16)
     assert got.train[0].max() == 1
     np.testing.assert_allclose(got.mean, got.train[0].mean(dtype=np.float64), rtol=1e-6)
+    said, own = DATASETS["digits"].attribution, sklearn.DESCR
+    for fact in ("E. Alpaydin", "C. Kaynak", "1998", "UCI", "test set"):
+        assert fact in own
+        assert fact.replace("test set", "Test part") in said
 
 
 def test_the_subset_is_decoded_and_checked(tmp_path):

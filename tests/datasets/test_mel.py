@@ -103,3 +103,5 @@ def test_frames_are_standardised_over_train_and_come_back_from_disk(tmp_path, ca
     assert load("gsc", root=tmp_path, features="mel", channels=40).train.labels.tolist() == [
         clips.labels[i] for i in train
     ]
+    with pytest.raises(ParameterError, match="gsc: binary and steps would have no effect; mel bands"):
+        _ = load("gsc", root=tmp_path, features="mel", channels=40, binary=True, steps=30).train

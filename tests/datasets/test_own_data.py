@@ -1,6 +1,7 @@
 """Data sets of one's own by name: files of events, folders of sound, tonic's classes, a function."""
 
 import json
+import os
 import re
 import sys
 import types
@@ -13,10 +14,13 @@ from typer.testing import CliRunner
 
 from snnkit import cli
 from snnkit.datasets import Splits, images, load, table, write_splits
+from snnkit.datasets.encoding import encoded
+from snnkit.datasets.mel import mel_frames
 from snnkit.datasets.own_events import read as read_source
 from snnkit.datasets.own_events import read_bin
+from snnkit.datasets.recordings import Recordings
 from snnkit.datasets.table import DATASETS, Dataset, lookup
-from snnkit.datasets.unlabelled import read_unlabelled
+from snnkit.datasets.unlabelled import read_unlabelled, sound_of
 from snnkit.errors import ConfigError, DataError, MissingExtraError, ParameterError, SnnkitError
 from snnkit.report.samples import samples_picture
 from snnkit.training.config import parse_config
@@ -110,6 +114,16 @@ def test_one_file_is_divided_by_its_column_or_a_rule(tmp_path, cache):
         load("events", **some, groups="sesion")
     with pytest.raises(ParameterError, match=r"unknown split 'kfolds', did you mean 'kfold'\?"):
         load("events", **some, split="kfolds")
+
+
+def test_a_blank_speaker_of_a_file_is_no_speaker(tmp_path, cache):
+    columns, _ = camera(30)
+    who = np.array(["ann", "bob", "", "cy", "dee"])[np.arange(30) % 5]
+    np.savez(tmp_path / "a.npz", **columns, speaker=who)
+    for split in ("auto", "speakers", "kfold"):
+        with pytest.raises(ParameterError, match="events: recording 2 has no group, and 24 of 30 have one"):
+            load("events", root=tmp_path, file="a.npz", split=split)
+    assert load("events", root=tmp_path, file="a.npz", split="random").sizes["train"] == 22
 
 
 def test_classes_fix_the_numbering_and_a_subset(tmp_path, cache):
@@ -246,7 +260,12 @@ def npz(path, **changes):
     ("changes", "message"),
     [
         ({"offsets": None}, "has no 'offsets'; expected t, x, offsets, labels"),
-        ({"labels": np.array([0, 1, 0])}, "3 labels need 4 offsets"),
+        (
+            {"labels": np.array([0, 1, 0])},
+            r"a.npz: 3 labels for 4 recordings \(5 offsets\); give a",
+        ),
+        ({"offsets": np.arange(5) * 40 + 0.5}, r"offsets: value 0 is 0\.5, where whole numbers are expected"),
+        ({"labels": np.array([0, 0.5, 1, 1])}, r"labels: value 1 is 0\.5, where whole numbers are expected"),
         ({"x": np.zeros(3, int)}, "offsets that rise from 0"),
         ({"labels": np.array([0, 1, {}, 1], object)}, "holds arrays of objects .* may run code"),
         ({"t": -camera(4)[0]["t"]}, "recording 0: time -.* must not be negative"),
@@ -349,7 +368,11 @@ def test_sound_as_mel_frames(tmp_path, cache):
         ({"table": "head.csv"}, DataError, "has no column 'label'; its head is path, word"),
         ({"table": "empty.csv"}, DataError, "lists no clips"),
         ({"table": "hole.csv"}, DataError, "hole.csv, line 3: path 'left/0_ann_.wav', label ''"),
-        ({"table": "rate.csv"}, DataError, "has 16000 Hz, expected 8000 Hz"),
+        (
+            {"table": "rate.csv"},
+            DataError,
+            r"fast.wav has 16000 Hz; of 2 files there are 1 of 8000 Hz, 1 of 16",
+        ),
         ({"table": "part.csv"}, DataError, "0_ann_.wav has no part, and 1 of 2 clips have one"),
         ({"table": "who.csv"}, DataError, "0_ann_.wav has no speaker, and 1 of 2 clips have one"),
         ({"table": "good.csv", "groups": "who"}, DataError, "has no column 'who'"),
@@ -368,6 +391,145 @@ def test_sound_that_cannot_be_is_named(tmp_path, cache, quick_cochlea, options, 
     (tmp_path / "good.csv").write_text("path,label\nleft/0_ann_.wav,left\n")
     with pytest.raises(error, match=message):
         load("audio", **{"root": tmp_path, "progress": False, **options})
+
+
+def test_the_file_of_another_rate_is_blamed_wherever_it_stands(tmp_path, cache):
+    own_audio(tmp_path)
+    write_wav(tmp_path / "left" / "00_first.wav", np.arange(999), 44100)
+    message = r"00_first\.wav has 44100 Hz; of 33 files there are 32 of 8000 Hz, 1 of .* Bring all to 8000"
+    with pytest.raises(DataError, match=message):
+        load("audio", root=tmp_path)
+
+
+def test_sound_of_several_channels_is_not_mixed(tmp_path, cache, quick_cochlea):
+    rng = np.random.default_rng(0)
+    clips = {
+        f"{word}/{k}_{who}_.wav": rng.integers(-3000, 3000, (900, 2))
+        for word in ("left", "right") for who in ("ann", "bob", "cy", "dee") for k in range(3)
+    }  # fmt: skip
+    for name, samples in clips.items():
+        write_wav(tmp_path / "both" / name, samples, 8000, channels=2)
+        for channel in (0, 1):
+            write_wav(tmp_path / f"only{channel}" / name, samples[:, channel], 8000)
+    options = {"groups": r"_(\w+)_", "progress": False}
+    with pytest.raises(DataError, match=r"0_ann_.wav has 2 channels; they are not mixed: say channel = 0"):
+        load("audio", root=tmp_path / "both", **options)
+    with pytest.raises(DataError, match=r"has 2 channels, and channel = 2; they"):
+        load("audio", root=tmp_path / "both", channel=2, **options)
+    for channel in (0, 1):
+        got = load("audio", root=tmp_path / "both", channel=channel, **options)
+        same(got, load("audio", root=tmp_path / f"only{channel}", **options))
+        samples = sound_of(tmp_path / "both" / "left" / "0_ann_.wav", channel).samples
+        np.testing.assert_array_equal(samples, clips["left/0_ann_.wav"][:, channel])
+    with pytest.raises(DataError, match="has 2 channels"):
+        sound_of(tmp_path / "both" / "left" / "0_ann_.wav")
+
+
+def test_recordings_that_a_csv_does_not_list_are_told(tmp_path, cache, quick_cochlea, caplog):
+    own_audio(tmp_path)
+    files = sorted(tmp_path.glob("*/*.wav"))
+    lines = [f"{p.relative_to(tmp_path)},{p.parent.name}" for p in files]
+    (tmp_path / "all.csv").write_text("\n".join(["path,label", *lines]))
+    load("audio", root=tmp_path, table="all.csv", progress=False)
+    assert not caplog.records
+    (tmp_path / "some.csv").write_text("\n".join(["path,label", *lines[2:-1]]))
+    write_wav(tmp_path / "up" / "extra.WAV", np.arange(999), 8000)  # a folder that no row names
+    load("audio", root=tmp_path, table="some.csv", progress=False)
+    assert "some.csv lists 29 clips; 4 WAVs beside them are not in it and are left out" in caplog.text
+    assert all(str(p) in caplog.text for p in files[:2])
+
+
+def test_other_sound_files_are_told(tmp_path, cache, quick_cochlea, caplog):
+    (tmp_path / "left").mkdir()
+    (tmp_path / "left" / "a.FLAC").write_bytes(b"")
+    with pytest.raises(
+        DataError, match=r"has 1 sound files that are no WAVs and are not read, as .*a.FLAC; "
+    ):
+        load("audio", root=tmp_path)
+    own_audio(tmp_path)
+    load("audio", root=tmp_path, progress=False)
+    assert "a.FLAC" in caplog.text
+
+
+@pytest.mark.parametrize("ending", [".WAV", ".Wav", ".wave"])
+def test_endings_in_capitals_are_the_same_sound(tmp_path, cache, quick_cochlea, ending):
+    own_audio(tmp_path / "a")
+    own_audio(tmp_path / "b")
+    for path in (tmp_path / "b").rglob("*.wav"):
+        path.rename(path.with_suffix(ending))
+    options = {"groups": r"_(\w+)_", "progress": False}
+    same(load("audio", root=tmp_path / "a", **options), load("audio", root=tmp_path / "b", **options))
+
+
+def test_endings_in_capitals_are_the_same_events(tmp_path, cache):
+    columns, clips = camera()
+    np.savez(tmp_path / "a.npz", **columns)
+    want = load("events", root=tmp_path, file="a.npz")
+    (tmp_path / "a.npz").rename(tmp_path / "a.NPZ")
+    same(load("events", root=tmp_path, file="a.NPZ"), want)
+    assert len(read_unlabelled(tmp_path / "a.NPZ", (2, 4, 6))) == 20
+    write_splits(tmp_path / "b.H5", want)
+    again = load("events", root=tmp_path, file="b.H5")
+    assert again.sizes == want.sizes
+    alone = read_unlabelled(tmp_path / "b.H5", (2, 4, 6))
+    assert (len(alone), alone.shape) == (20, (2, 4, 6))
+    rows = np.arange(len(want.train))  # train comes first in the file
+    assert np.bincount(alone.read(rows)[1], minlength=48).tolist() == (
+        np.bincount(want.train.events.neurons, want.train.events.values, 48).tolist()
+    )
+    for k, clip in enumerate(clips):
+        path = tmp_path / "bins" / "ab"[k % 2] / f"{k:02d}.BIN"
+        bin_file(path, *(clip[key] for key in "txyp"))
+    assert sum(load("events", root=tmp_path, file="bins").sizes.values()) == 20
+    assert len(read_unlabelled(path, (2, 4, 6))) == 1
+    nmnist(tmp_path / "NMNIST")
+    want = load("nmnist", root=tmp_path)
+    assert len(want.train) + len(want.valid) + len(want.test) == 130  # read before the files are renamed
+    for path in (tmp_path / "NMNIST").rglob("*.bin"):
+        path.rename(path.with_suffix(".BIN"))
+    same(load("nmnist", root=tmp_path), want)
+
+
+@pytest.mark.parametrize("later", [10**9, -(10**9)], ids=["newer", "older"])
+@pytest.mark.parametrize("way", ["nmnist", "bins", "tonic"])
+def test_recordings_replaced_by_others_of_their_size_are_binned_anew(tmp_path, cache, way, later):
+    if way == "tonic":
+        pytest.importorskip("tonic")
+    nmnist(tmp_path / "NMNIST", train=4)
+    name, options = {
+        "nmnist": ("nmnist", {}),
+        "bins": ("events", {"train": "NMNIST/Train", "test": "NMNIST/Test", "shape": (2, 34, 34)}),
+        "tonic": ("tonic:NMNIST", {"complete": False}),
+    }[way]
+    load(name, root=tmp_path, **options).test  # noqa: B018  (fills the cache)
+    path = min((tmp_path / "NMNIST" / "Test" / "0").iterdir())
+    before = path.stat()
+    t, x, y, p = (read_bin(path)[key] for key in "txyp")
+    bin_file(path, t, 33 - x, y, p)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + later))
+    row = 0
+    got = load(name, root=tmp_path, **options).test.batch([row])[0].reshape(-1, 2, 34, 34)
+    want = np.zeros_like(got)
+    np.add.at(want, (t // 10_000, p, y, 33 - x), 1)
+    np.testing.assert_array_equal(got, want)
+
+
+def test_a_cut_between_clips_that_moved_is_encoded_anew(cache, quick_cochlea):
+    samples = np.random.default_rng(0).integers(-3000, 3000, 4000).astype(np.int16)
+
+    def clips(cut):
+        return Recordings(
+            name="audio", samples=samples, offsets=np.array([0, cut, 4000]), labels=np.array([0, 1]),
+            speakers=np.full(2, -1), part=np.zeros(2), clips=["a", "b"], classes=["a", "b"],
+            speaker_names={}, rate=8000, where="memory", attribution="",
+        )  # fmt: skip
+
+    for cut in (1000, 2500):
+        made = encoded(clips(cut), progress=False)
+        times, _, counts = made.read(np.array([0]))
+        assert counts[0] > 0
+        assert abs(times.max() / 1000 - cut / 8) < 60  # ms: it lasts as long as the clip
+        assert mel_frames(clips(cut), 10.0, 20).lengths.tolist() == [-(-cut // 80), -(-(4000 - cut) // 80)]
 
 
 def test_a_folder_without_sound_is_named(tmp_path, cache):
@@ -543,6 +705,10 @@ def test_a_function_gives_splits(module):
     assert parse_config(config.model_dump(mode="json")) == config
     with pytest.raises(ConfigError, match=r"unknown key 'smaples', did you mean 'samples'\?"):
         parse_config({"data": {"name": name, "smaples": 20}})
+    for given in ({"binary": True}, {"held_out": "ann", "limit": 3}, {"channels": 5}):
+        said = " and ".join(given)
+        with pytest.raises(ParameterError, match=f"{name}: {said} would have no effect; the function makes"):
+            load(name, **given)
     assert load(name, kind="images").shape == (1, 6, 5)
     with pytest.raises(DataError, match="own_of_mine:mine gave NoneType; expected Splits"):
         load(name, kind="nothing")
@@ -553,7 +719,8 @@ def test_a_function_gives_splits(module):
     [
         ("own_of_mine:mnie", r"has no function 'mnie', did you mean 'mine'\?"),
         ("own_of_mine:value", "has no function 'value'"),
-        ("nowhere_of_mine:f", "nowhere_of_mine could not be imported"),
+        ("nowhere_of_mine:f", r"nowhere_of_mine could not be imported .* PYTHONPATH(\.$|, did you mean)"),
+        ("own_of_mien:f", r"own_of_mien could not be imported .*, did you mean 'own_of_mine'\?"),
     ],
 )
 def test_a_function_that_is_not_there_is_named(module, name, message):

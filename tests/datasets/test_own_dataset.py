@@ -144,8 +144,10 @@ def test_images_of_ones_own_are_compressed_and_trained_on(mine):
         match=r"spots: channels = 140, but an image of 1×4×4 has 16 values; take",
     ):
         load("spots")
-    with pytest.raises(ParameterError, match="binary has no meaning for images"):
+    with pytest.raises(ParameterError, match="binary would have no effect; images are no events"):
         load("spots", channels=16, binary=True)
+    with pytest.raises(ParameterError, match="duration would have no effect"):
+        load("spots", channels=16, duration=50.0)
 
 
 def test_recordings_are_no_images():

@@ -5,7 +5,7 @@ import pytest
 
 from snnkit.datasets import leave_one_speaker_out, load
 from snnkit.datasets import loading as module
-from snnkit.datasets.division import carve
+from snnkit.datasets.division import carve, share_of_each
 from snnkit.errors import ParameterError
 from tests.helpers.made_files import heidelberg, random_clips, write_wav
 
@@ -216,8 +216,16 @@ def test_speakers_cannot_be_held_out_across_files(tmp_path, cache):
 def test_carving_is_by_seed_and_needs_two_speakers():
     speakers = np.repeat(np.arange(20), 3)
     assert len(carve(speakers)) == 3
+    with pytest.raises(ParameterError, match="the speaker of every recording; 2 of"):
+        carve(np.concatenate([speakers, [-1, -1]]))
     assert len(carve(speakers, 5)) == 5
     assert (carve(speakers, seed=1) == carve(speakers, seed=1)).all()
     assert len({tuple(carve(speakers, seed=s)) for s in range(10)}) > 5
     with pytest.raises(ParameterError, match="needs at least 2 speakers, there is 1; take"):
         carve(np.zeros(9))
+
+
+def test_a_class_of_one_recording_is_left_to_train_on():
+    labels = np.repeat([0, 1, 2], [30, 1, 2])
+    taken = share_of_each(labels, 0.1)
+    assert np.bincount(labels[taken], minlength=3).tolist() == [3, 0, 1]

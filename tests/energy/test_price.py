@@ -64,6 +64,7 @@ def test_graded_input_is_pointed_out(everything):
     e = estimate(graph, events(graph, values=True), "cmos45")
     (note,) = e.notes
     assert "% of the spikes into 'c' carry a value other than ±1" in note
+    assert "data.binary = true (binary=True)" in note  # as a file says it, and as Python does
     assert e.total_pj["cmos45"] > everything.total_pj["cmos45"]
 
 

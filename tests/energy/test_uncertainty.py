@@ -1,7 +1,11 @@
 """Ranges, and how many figures they leave."""
 
+import re
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis.strategies import floats, just, lists, one_of
 
 from snnkit.energy import human, human_time, measure, price, uncertainty
 from snnkit.energy.uncertainty import bootstrap, figures
@@ -56,6 +60,26 @@ def test_no_energy_has_no_range():
 )
 def test_figures_match_the_range(value, low, high, text):
     assert human(value, low, high) == text
+
+
+@pytest.mark.parametrize("show", [human, human_time])
+@given(
+    bounds=lists(floats(1e-3, 1e15), min_size=2, max_size=2).map(sorted),
+    where=one_of(just(0.0), just(1.0), floats(0, 1)),
+)
+def test_a_value_is_printed_within_its_printed_range(show, bounds, where):
+    low, high = bounds
+    value = min(max(low + where * (high - low), low), high)
+    printed = re.match(r"(\S+) \S+(?: \((\S+)–(\S+)\))?$", show(value, low, high)).groups()
+    assert (printed[1] is None) == (low == high)
+    if low < high:
+        shown, least, most = map(float, printed)
+        assert least <= shown <= most
+
+
+def test_a_value_at_the_end_of_its_range_gets_the_figures_that_keep_it_there():
+    assert human_time(341.0, 341.0, 1500.0) == "340 µs (340–1500)"
+    assert human(949e6, 66e6, 949e6) == "900 µJ (66–950)"
 
 
 def test_times_read_well():

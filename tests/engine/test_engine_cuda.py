@@ -38,7 +38,8 @@ for seed, dtype in ((0, "float32"), (1, "float64")):
         p.weight = p.weight * rng.uniform(0.9, 1.1, p.weight.shape)
     same(graph, events(rng, 4, [12, 7], values=True), dtype, ["v", "x", "h"])
 several = {{"reset": "soft", "max_spikes": 3, "floor": True}}
-same(random_graph(2, "lif", several, sizes=(4, 5, 3)), events(rng, 4, [12, 7]), "float32", ["v", "rate"])
+graph = random_graph(0, "lif", several, sizes=(4, 5, 3))
+same(graph, events(rng, 4, [16, 9], rate=0.6), "float32", ["v", "rate"])
 graph = conv_graph(rng, {{"stride": 2, "padding": 1, "groups": 2}})
 same(graph, events(rng, 168, [7], rate=0.3), "float32", ["v"])
 same(integer_graph(rng, 3), events(rng, 6, [10, 12], values=True), None, ["v"])

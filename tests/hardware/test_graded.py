@@ -11,7 +11,7 @@ from snnkit.commands import simulate as simulating
 from snnkit.datasets import Binned
 from snnkit.engine import simulate
 from snnkit.engine.readout import scores
-from snnkit.errors import ExportError
+from snnkit.errors import ExportError, ParameterError
 from snnkit.events import EventBatch
 from snnkit.graph import Graph, Population, Projection
 from snnkit.hardware import graded, netx
@@ -98,6 +98,39 @@ def test_the_chip_is_given_what_a_person_would_round(graph, images):
     for name, spikes in ours.spikes.items():
         np.testing.assert_array_equal(spikes.times, by_hand.spikes[name].times)
         np.testing.assert_array_equal(spikes.neurons, by_hand.spikes[name].neurons)
+
+
+def test_every_input_of_several_is_rounded_by_its_own_scale(graph, images):
+    """By hand, as above: pixels into one input, pixels a tenth as large into another, counts into a third."""
+    inputs = {name: Population(name, "input", 72) for name in ("large", "small", "counts")}
+    rng = np.random.default_rng(2)
+    several = Graph(
+        {**inputs, "hidden": Population("hidden", "lif", 9, graph.populations["hidden"].params)},
+        [Projection(n, n, "hidden", rng.normal(size=(9, 72)) * (10 if n == "small" else 1)) for n in inputs],
+        outputs=["hidden"],
+    ).validate()
+    dense = images.to_dense(dtype=np.float64)
+    given = {"large": dense, "small": dense[:, ::-1] / 10, "counts": np.rint(2 * dense)}
+    events = {n: EventBatch.from_dense(x.astype(np.float32)) for n, x in given.items()}
+    integer = quantise(several, calibration=events)
+    scale = Units.of(integer.metadata).inputs
+    assert set(scale) == {"large", "small"}
+    assert scale["small"] == pytest.approx(10 * scale["large"])
+    for order in (list(inputs), list(inputs)[::-1]):
+        sent = graded.sent(integer, {n: events[n] for n in order})
+        assert sent["counts"] is events["counts"]
+        for name in ("large", "small"):
+            want = np.rint(events[name].to_dense(dtype=np.float64) * scale[name])
+            np.testing.assert_array_equal(sent[name].to_dense(dtype=np.float64), want)
+        assert np.abs(sent["small"].values).max() == 127
+    late = simulate(integer, sent).spikes["hidden"].to_dense(STEPS + 1)[1:]  # a step through the synapse
+    wanted = simulate(several, events, dtype="float64").spikes["hidden"].to_dense(STEPS)
+    assert wanted.sum() > 50
+    assert (late == wanted).mean() > 0.95
+    with pytest.raises(ParameterError, match=r"inputs large, small, counts; give {input: events}"):
+        graded.sent(integer, images)
+    with pytest.raises(ParameterError, match=r"events for .'other'.; the network has inputs"):
+        graded.sent(integer, {"other": images})
 
 
 def test_counts_stay_as_they_are(graph, images):

@@ -1,9 +1,6 @@
 """What is handed to Lava; and, where a Python 3.10 is to be had, what real Lava makes of it."""
 
-import importlib.util
 import json
-import subprocess
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,30 +9,8 @@ from snnkit.errors import ExportError, MissingExtraError
 from snnkit.graph import INPUT, Graph, Population, Projection
 from snnkit.hardware import lava, loihi, netx
 from snnkit.hardware.quantise import quantise
+from snnkit.hardware.report import Report
 from tests.helpers import networks
-
-ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def check():
-    """The script of `make lava`."""
-    spec = importlib.util.spec_from_file_location("lava_check", ROOT / "scripts" / "lava_check.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def real_lava(check):
-    """A Python 3.10 with lava-nc, made on first use in .venv-lava as `make lava` does."""
-    try:
-        python = check.environment()
-    except subprocess.CalledProcessError as error:
-        pytest.skip(f"NOTHING WAS COMPARED WITH REAL LAVA: {error}")
-    if python is None:
-        pytest.skip("NOTHING WAS COMPARED WITH REAL LAVA: no Python 3.10 is to be had")
-    return python
 
 
 @pytest.mark.parametrize("shift", [0, 3])
@@ -146,20 +121,87 @@ def image_network():
     return graph, (r.random((50, 60)) < 0.1).astype(int)
 
 
-@pytest.mark.parametrize("case", ["image", "counts", "relays"])
+@pytest.mark.parametrize("case", ["image", "counts", "relays", "currents"])
 def test_real_lava_computes_the_same(case, real_lava):
     if case == "image":
         graph, x = image_network()
+    elif case == "currents":
+        graph = quantise(biased_currents())
+        assert set(graph.populations["b"].initial) == {"u", "v"}
+        x = (np.random.default_rng(1).random((90, 9)) < 0.2).astype(int)
     else:
         events = networks.spikes(largest=4 if case == "counts" else 1)
         real = networks.network(bias=0.1) if case == "counts" else networks.network(longest=120, bias=0.0)
         graph = quantise(real, calibration=events, long_delays="relay" if case == "relays" else "refuse")
         x = events.to_dense(dtype=np.int64)[:, 0]
     theirs, ours = lava.run(graph, x, python=real_lava), loihi.reference(graph, x[:, None])
-    assert ours.spikes["conv" if case == "image" else "hidden0"].any()
+    assert ours.spikes[{"image": "conv", "currents": "b"}.get(case, "hidden0")].any()
     for name in theirs.u:
         for k in ("u", "v", "spikes"):
             np.testing.assert_array_equal(getattr(theirs, k)[name], getattr(ours, k)[name])
+
+
+def biased_currents():
+    """CUBA neurons with a bias each, as batch norm leaves it, and what is to be written of them."""
+    r = np.random.default_rng(0)
+    cuba = {"decay_syn": 0.75, "decay_mem": 0.8, "v_th": 1.0, "v_reset": 0.0}
+    populations = {
+        "in": Population("in", INPUT, 9),
+        "a": Population("a", "cuba", 8, cuba, bias=r.uniform(-0.02, 0.04, 8)),
+        "b": Population("b", "cuba", 7, cuba, bias=r.uniform(-0.02, 0.04, 7)),
+        "o": Population("o", "li", 4, {"decay": 0.9, "gain": 1.0}),
+    }
+    sizes = {"in": 9, "a": 8, "b": 7, "o": 4}
+    projections = [
+        Projection(
+            s + t, s, t, r.normal(0.05, 0.35, (sizes[t], sizes[s])), r.integers(0, 9, (sizes[t], sizes[s]))
+        )
+        for s, t in (("in", "a"), ("a", "b"), ("b", "o"))
+    ]
+    return Graph(populations, projections, 1.0, ["o"])
+
+
+def test_a_bias_on_a_current_goes_to_netx_settled_and_runs_so_in_real_lava(check, real_lava, tmp_path):
+    graph = biased_currents()
+    with pytest.raises(
+        ExportError, match=r"layer 'a': starts from \['u'.*\].*settled_bias=True.*--settled-bias"
+    ):
+        netx.write(quantise(graph), tmp_path / "a.net")
+    integer = quantise(graph, settled_bias=True)
+    assert any("from the first step on in full" in words for words in Report.of(integer).warnings)
+    arguments = netx.write(integer, tmp_path / "a.net")
+    x = (np.random.default_rng(1).random((200, 9)) < np.repeat([0.02, 0.1, 0.3, 0.5], 50)[:, None]).astype(
+        int
+    )
+    trace = loihi.simulate(integer, x[:, None])
+    assert all(trace.spikes[name].any() for name in ("a", "b"))
+    theirs = check.through_lava_dl(tmp_path / "a.net", arguments, x, real_lava)
+    assert check.differences(integer, trace, theirs) == []
+
+
+def test_a_convolution_written_as_a_dense_layer_runs_in_real_lava(check, real_lava, tmp_path):
+    """Behind it NetX holds a vector: the next convolution is unrolled too, and nothing is flattened."""
+    r = np.random.default_rng(0)
+    graph = Graph({"in": Population("in", INPUT, (2, 5, 6))}, [])
+    for name in ("c", "d"):
+        bias = 64 * r.integers(-5, 20, (2, 1, 1))
+        graph.populations[name] = loihi.population(name, (2, 5, 6), du=4095, dv=300, vth=70, bias=bias)
+    graph.populations["e"] = loihi.population("e", 3, du=900, dv=100, vth=60)
+    options = {"stride": [1, 1], "padding": [1, 1], "dilation": [1, 1], "groups": 1}
+    for source, target, delay in (("in", "c", r.integers(1, 5, (2, 2, 3, 3))), ("c", "d", np.array(1))):
+        weight = r.integers(-60, 90, (2, 2, 3, 3))
+        graph.projections.append(
+            Projection(source + target, source, target, weight, delay, "conv", options=options)
+        )
+    graph.projections.append(Projection("de", "d", "e", r.integers(-60, 90, (3, 60)), np.array(1)))
+    netx.write(graph, tmp_path / "a.net", unroll=True)
+    x = (r.random((80, 60)) < 0.1).astype(int)
+    trace = loihi.simulate(graph, x[:, None])
+    assert all(0 < trace.spikes[name].mean() < 1 for name in "cde")
+    assert check.differences(graph, trace, check.through_lava_dl(tmp_path / "a.net", {}, x, real_lava)) == []
+    again = loihi.simulate(netx.read(tmp_path / "a.net"), x[:, None])
+    for name in "cde":
+        np.testing.assert_array_equal(again.v[name], trace.v[name])
 
 
 def test_a_netx_file_gives_the_same_through_lava_dl_and_real_lava(check, real_lava, tmp_path):

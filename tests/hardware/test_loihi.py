@@ -154,6 +154,29 @@ def test_the_engine_gives_the_references_states(seed):
             np.testing.assert_array_equal(getattr(got, k)[name], getattr(want, k)[name])
 
 
+def test_values_handed_to_neurons_act_within_the_step():
+    """u by hand; the next layer's spikes, and the engine, follow."""
+    r = np.random.default_rng(0)
+    graph = Graph({"in": Population("in", INPUT, 4)}, [])
+    graph.populations["n"] = loihi.population("n", 4, du=900, dv=100, vth=40, bias=np.arange(4) * 64)
+    graph.populations["m"] = loihi.population("m", 3, du=900, dv=100, vth=40)
+    graph.projections = [
+        Projection("p", "in", "n", np.array([1, -1, 1, 2]), np.array(0), "one_to_one"),
+        Projection("q", "n", "m", r.integers(-20, 60, (3, 4)), np.array(2)),
+    ]
+    x = r.integers(-20, 40, (60, 2, 4))
+    got = loihi.reference(graph, x)
+    u = np.zeros((2, 4), int)
+    for t in range(60):
+        u = np.sign(u) * (abs(u) * 3195 // 4096) + 64 * x[t] * [1, -1, 1, 2]
+        np.testing.assert_array_equal(got.u["n"][t], u)
+    assert 0 < got.spikes["m"].mean() < 1
+    fast = loihi.simulate(graph, x)
+    for name in ("n", "m"):
+        for k in ("spikes", "u", "v"):
+            np.testing.assert_array_equal(getattr(fast, k)[name], getattr(got, k)[name])
+
+
 def test_a_float_network_is_refused_by_name():
     with pytest.raises(ExportError, match=r"'hidden0' has neurons of kind 'lif'.*quantise"):
         loihi.reference(networks.network(), networks.spikes())
@@ -167,6 +190,10 @@ def test_what_is_no_integer_network_is_refused():
     graph.projections = [Projection("p", "in", "n", np.array([[1]]), np.array(0))]
     with pytest.raises(ExportError, match=r"'p' has a delay of 0 steps"):
         loihi.check(graph)
+    two = Graph({"in": Population("in", INPUT, 2), "n": loihi.population("n", 2, du=0, dv=0, vth=1)}, [])
+    two.projections = [Projection("p", "in", "n", np.ones(2), np.array([0, 1]), "one_to_one")]
+    with pytest.raises(ExportError, match=r"'p' has a delay of 0 steps"):
+        loihi.check(two)
     graph.projections = [Projection("p", "in", "n", np.array([[1]]), np.array(1))]
     with pytest.raises(ShapeError, match=r"must be \[T, B, 1\], got \(4, 1, 2\)"):
         loihi.reference(graph, np.zeros((4, 1, 2)))

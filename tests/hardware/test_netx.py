@@ -111,7 +111,10 @@ def test_safe_weights_act_as_they_are(low, high):
     [
         (chain([[0, 0]]), r"layer 'n'.*all weights are 0"),
         (chain([[300, -300]]), r"layer 'n'.*300"),
-        (chain([[1, -1]], [[1, 64]]), r"layer 'n': delay 63 at \[0, 1\].*62.*1 of 2.*long_delays='clip'"),
+        (
+            chain([[1, -1]], [[1, 64]]),
+            r"layer 'n': delay 63 at \[0, 1\].*62.*1 of 2.*--clip-delays \(long_delays='clip'\)",
+        ),
         (chain([[1, -1]], bias=65), r"bias 65 is no multiple of 64"),
         (chain([[1, -1]], bias=64 * 4096), r"bias 4096 is beyond the chip's 13 bits"),
         (chain([[1, -1], [1, 2]], [[1, 2], [3, 4]], recurrent=[[1, -1], [1, 1]]), r"recurrence with delays"),
@@ -172,6 +175,43 @@ def test_a_delayed_convolution_is_refused_or_unrolled(tmp_path):
     assert want.spikes["d"].any()
     np.testing.assert_array_equal(got.v["c"], want.v["c"])
     np.testing.assert_array_equal(got.u["d"], want.u["d"])
+
+
+def test_a_convolution_behind_a_vector_is_refused_unless_it_is_unrolled(tmp_path):
+    graph = Graph({"in": Population("in", INPUT, 5)}, [])
+    graph.populations["a"] = loihi.population("a", (2, 3, 3), du=4095, dv=100, vth=60)
+    graph.populations["c"] = loihi.population("c", (1, 1, 1), du=4095, dv=100, vth=60)
+    r = np.random.default_rng(0)
+    graph.projections.append(Projection("p", "in", "a", r.integers(-90, 90, (18, 5)), np.array(1)))
+    graph.projections.append(
+        Projection("q", "a", "c", r.integers(-90, 90, (1, 2, 3, 3)), np.array(1), "conv")
+    )
+    with pytest.raises(
+        ExportError, match=r"layer 'c': a convolution behind a dense layer.*\(18,\).*--unroll"
+    ):
+        netx.write(graph, tmp_path / "a.net")
+    netx.write(graph, tmp_path / "a.net", unroll=True)
+    assert [p.kind for p in netx.read(tmp_path / "a.net").projections] == ["dense", "dense"]
+
+
+def test_what_makes_no_file_is_refused(tmp_path):
+    with pytest.raises(ExportError, match=r"nothing is fed by 'in'"):
+        netx.write(Graph({"in": Population("in", INPUT, 5)}, []), tmp_path / "a.net")
+    graph = chain([[1]], shape=20000, source=20000)
+    graph.projections[0] = Projection("p", "in", "n", np.arange(20000) % 90, np.array(1), "one_to_one")
+    with pytest.raises(
+        ExportError, match=r"projection 'p' is one_to_one; as the dense matrix.*20000 · 20000"
+    ):
+        netx.write(graph, tmp_path / "a.net")
+
+
+@pytest.mark.parametrize(
+    "notes", ["[1]", "nonsense", '{"kwargs": {"reset_interval": "x"}}', '{"kwargs": 5}', "{}x"]
+)
+def test_damaged_notes_are_named(notes, tmp_path):
+    path = damage(tmp_path / "a.net", lambda file: file.__setitem__("snnkit", notes))
+    with pytest.raises(DataError, match=r"a\.net: /snnkit is damaged"):
+        netx.read(path)
 
 
 def test_a_convolution_needs_one_bias_a_channel(tmp_path):

@@ -59,6 +59,19 @@ def test_a_network_on_the_chips_grid_loses_no_spike(decay, largest, bias):
         np.testing.assert_allclose(got.scores, want.scores, rtol=0, atol=0.02 * want.scores.max())
 
 
+def test_a_strict_threshold_is_the_chips_own():
+    """Ties at the threshold happen, and are no spikes."""
+    graph = on_the_chips_grid(networks.network(decay=1.0, bias=0.0, gain=2.5, seed=3))
+    at = outcome(graph, events := networks.spikes(largest=3, rate=0.15), dtype="float64")
+    for p in graph.populations.values():
+        if p.neuron == "lif":
+            p.options = {"strict": True}
+    want = outcome(graph, events, dtype="float64")
+    got = outcome(quantise(graph, calibration=events), events)
+    assert compare(want.spikes, got.spikes) == (1.0, None)
+    assert compare(want.spikes, at.spikes)[0] < 1.0
+
+
 @pytest.mark.parametrize("recurrent", [False, True])
 def test_eight_bits_keep_nearly_all_spikes(recurrent):
     graph, events = networks.network(recurrent=recurrent, gain=1.5, decay=0.3), networks.spikes()
@@ -165,6 +178,37 @@ def test_the_bias_of_a_filtered_current(settled):
     assert ("u" in integer.populations["hidden0"].initial) == (not settled)
 
 
+def deep_currents(bias, decay_syn=0.75):
+    """Three current-based populations in a row, with biases; nothing spikes into them."""
+    params = {"decay_syn": decay_syn, "decay_mem": 0.5, "v_th": 1.0, "v_reset": 0.0}
+    graph = Graph({"in": Population("in", INPUT, 1)}, [], outputs=["c"])
+    for source, target in (("in", "a"), ("a", "b"), ("b", "c")):
+        graph.populations[target] = Population(target, "cuba", 3, params, np.array(bias))
+        weight = np.full((3, graph.populations[source].size), 0.7)
+        graph.projections.append(Projection(source + target, source, target, weight))
+    return graph
+
+
+def test_the_latency_of_a_filtered_bias_is_made_up_for_backwards():
+    """h as its geometric sums, from the step on in which the first input could arrive."""
+    bias = np.array([0.08, -0.3, 0.02])
+    integer = quantise(deep_currents(bias), bias_exponent=None)
+    trace = loihi.reference(integer, np.zeros((40, 1, 1), int))
+    t = np.arange(37)[:, None]
+    h = bias / 0.25 * (2 * (1 - 0.5 ** (t + 1)) - 3 * 0.75 ** (t + 1) + 3 * 0.5 ** (t + 1))
+    for late, name in enumerate("abc", start=1):
+        unit = 64 * Report.of(integer).populations[name].threshold_units
+        np.testing.assert_allclose(trace.v[name][late : late + 37, 0] / unit, h, atol=2e-3)
+        assert set(integer.populations[name].initial) == ({"u"} if late == 1 else {"u", "v"})
+
+
+def test_a_start_that_would_spike_before_is_not_made():
+    integer = quantise(deep_currents([0.5, 0.0, 0.0], decay_syn=0.1))
+    words = [w for w in Report.of(integer).warnings if "before the first input arrives" in w]
+    assert [w.split("'")[1] for w in words] == ["c"]
+    assert set(integer.populations["c"].initial) == {"u"}
+
+
 def test_decays_become_4096ths():
     graph = networks.network(decay=0.3)
     integer = quantise(graph)
@@ -207,7 +251,7 @@ def long_network():
 
 def test_long_delays_are_refused_clipped_or_relayed():
     graph, events = long_network(), networks.spikes(steps=90)
-    message = r"'input→hidden0': delay 149 at .* 62 steps \(4\d\d of 7\d\d are\).*long_delays='clip'"
+    message = r"'input→hidden0': delay 149 .* 62 steps .4.. of 7.. .*--clip-delays \(long_delays='clip'\)"
     with pytest.raises(ExportError, match=message):
         quantise(graph)
     clipped = quantise(graph, long_delays="clip", calibration=events)
@@ -286,6 +330,8 @@ def test_a_refractory_period_is_kept_and_marked():
     [
         ({"neuron": "adlif"}, r"'hidden0': neurons of kind 'adlif' have no counterpart on Loihi"),
         ({"options": {"reset": "soft"}}, r"'hidden0': reset 'soft'"),
+        ({"options": {"max_spikes": 3}}, r"'hidden0': max_spikes = 3; Loihi's neuron spikes once a step"),
+        ({"options": {"floor": True}}, r"'hidden0': a floor under v \(v_min\)"),
         ({"params": {"v_reset": 0.3}}, r"'hidden0', neuron 0: v_reset 0.3 is not the resting potential 0"),
         ({"params": {"decay": 1.25}}, r"'hidden0', neuron 0: decay is 1.25, must lie in \[0, 1\)"),
         ({"params": {"decay": np.linspace(-0.1, 0.9, 34)}}, r"neuron 0: decay is -0.1"),

@@ -93,7 +93,7 @@ def test_nir_gives_the_network_back(name, events, tmp_path):
     ("name", "message"),
     [
         ("convolutions with delays", r"'input' feeds \['1', '1'\]; NetX holds a plain chain"),
-        ("a chain", "layer '1': a convolution with delays .* unroll=True"),
+        ("a chain", "layer '1': a convolution with delays .* --unroll"),
         ("a loop", "layer '2': recurrence with delays"),
         ("a skip", r"'input' feeds \['neuron', 'out'\]; NetX holds a plain chain"),
     ],

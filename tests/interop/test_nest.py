@@ -200,6 +200,8 @@ def test_a_loop_that_is_too_short_is_refused():
     ("neuron", "params", "options", "message"),
     [
         ("lif", LIF, {"reset": "soft"}, "reset hard, not 'soft'"),
+        ("lif", LIF, {"strict": True}, "option strict = True; NEST's models spike once"),
+        ("lif", LIF, {"max_spikes": None}, "option max_spikes = None"),
         ("lif", LIF | {"decay": 0.0}, {}, "decay must lie in"),
         ("if", LIF | {"decay": 1.0}, {}, "vanishes where decay is 1"),
         ("loihi", {}, {}, "neuron 'loihi' has no NEST model here"),

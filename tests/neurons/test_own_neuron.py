@@ -11,7 +11,7 @@ from numpy import tanh
 
 from snnkit import backend
 from snnkit.engine import simulate
-from snnkit.errors import ParameterError
+from snnkit.errors import ConfigError, ParameterError
 from snnkit.events import EventBatch
 from snnkit.graph import Graph, Population, Projection
 from snnkit.neurons import (
@@ -267,6 +267,29 @@ def test_a_module_takes_it_too(monkeypatch):
     s, _, (i, v) = CubaLIF(2.0, 4.0, reset="halved").run(battery.inputs((20, 2, 3), torch.float32))
     assert 0 < s.mean() < 1
     assert v.shape == i.shape == (2, 3)
+
+
+def test_a_file_names_it_and_its_network_lowers_to_the_same_spikes(monkeypatch):
+    from snnkit.training import build, lower
+    from snnkit.training.config import parse_config
+
+    tree = {"model": {"hidden": [24], "reset": "halved", "max_delay": 4, "tau_mem": 40.0, "v_th": 0.5}}
+    with pytest.raises(ConfigError, match="reset = 'halved': is none of hard, soft, none"):
+        parse_config(tree)
+    monkeypatch.setitem(RESETS, "halved", Reset(after=halved, adjoint=halved_adjoint))
+    torch.manual_seed(0)
+    network = build(parse_config(tree).model, 10, 3, 10.0).double().eval()
+    hard = (
+        build(parse_config({"model": tree["model"] | {"reset": "hard"}}).model, 10, 3, 10.0).double().eval()
+    )
+    hard.load_state_dict(network.state_dict())
+    x = (torch.rand(30, 4, 10, dtype=torch.float64) < 0.4).double()
+    with torch.no_grad():
+        ours, others = (net(x, whole=True).spikes[0] for net in (network, hard))
+    graph = lower(network)
+    result = simulate(graph, EventBatch.from_dense(x.numpy()), dtype="float64")
+    np.testing.assert_array_equal(result.spikes["hidden0"].to_dense(len(ours)), ours.numpy())
+    assert not torch.equal(ours, others), "the example must tell this reset from another"
 
 
 def reads_an_array(v, x, v_th):

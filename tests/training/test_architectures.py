@@ -20,60 +20,10 @@ from snnkit.training import Trainer, build, load_network, lower
 from snnkit.training.config import Model, load_config, parse_config
 from snnkit.training.network import ImageBatchNorm, TimeBatchNorm
 from snnkit.training.schedules import optimisers
+from tests.helpers.architectures import dense, images
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 DT = 10.0
-NEURON = {
-    "lif": st.sampled_from([{}, {"tau_mem": 25.0}, {"v_reset": -0.2, "refractory": 1}, {"reset": "soft"}]),
-    "cuba": st.sampled_from([{"tau_syn": 15.0}, {"tau_syn": 30.0, "tau_mem": 20.0, "v_th": 0.8}]),
-    "adlif": st.sampled_from([{"tau_w": 60.0}, {"tau_w": 40.0, "a": 0.5, "discretisation": "euler"}]),
-    "if": st.just({}),
-}
-
-
-@st.composite
-def common(draw):
-    """Keys of any layer with neurons."""
-    neuron = draw(st.sampled_from(list(NEURON)))
-    spread = draw(st.sampled_from([0.0, 0.5])) if neuron != "if" else 0.0
-    return {
-        "neuron": neuron,
-        "parameters": draw(NEURON[neuron]),
-        "tau_spread": spread,
-        "norm": draw(st.booleans()),
-        "max_delay": draw(st.integers(1, 5)),
-    }
-
-
-@st.composite
-def images(draw):
-    """Layers for (2, 6, 7), the last of one axis."""
-    layers = []
-    for _ in range(draw(st.integers(1, 2))):
-        conv = {"channels": draw(st.integers(1, 3)), "kernel": draw(st.integers(1, 3)), "padding": 1}
-        conv["stride"] = draw(st.integers(1, 2))
-        delays = draw(st.sampled_from(["learned", "random", "none"]))
-        layers.append({**draw(common()), "conv": conv, "delays": delays})
-    layers += draw(
-        st.sampled_from([[], [{"pool": 2}], [{"flatten": True}], [{"pool": 2}, {"flatten": True}]])
-    )
-    return [*layers, *draw(dense(1))]
-
-
-@st.composite
-def dense(draw, most=3):
-    """Fully connected layers of 8 neurons, so that spikes can skip layers."""
-    layers = []
-    for i in range(draw(st.integers(1, most))):
-        layer = draw(common())
-        layer["size"] = 8
-        layer["delays"] = draw(st.sampled_from(["learned", "random", "none", "axonal", "dendritic"]))
-        layer["recurrent"] = draw(st.sampled_from(["none", "dense", "delays"]))
-        if layer["delays"] in ("learned", "random"):
-            layer["kernel_count"] = draw(st.integers(1, 2))
-        layer["skip"] = draw(st.integers(0, i + 1)) if most > 1 else 0
-        layers.append(layer)
-    return layers
 
 
 def disturbed(network):
@@ -117,6 +67,31 @@ def test_network_graph_and_engine_agree_on_any_layers(data, seed):
     for got, s in zip(hidden, want.spikes, strict=True):
         np.testing.assert_array_equal(got, s.numpy())
     np.testing.assert_allclose(v, want.v.numpy(), rtol=1e-9, atol=1e-11)
+
+
+COUNTING = {"reset": "soft", "max_spikes": 3, "v_min": -0.4}
+
+
+def test_counts_go_through_delays_recurrence_pools_and_skips_to_the_graph():
+    layers = [
+        {"conv": {"channels": 3, "kernel": 3, "padding": 1}, "delays": "learned", "parameters": COUNTING},
+        {"pool": 2},
+        {"size": 8, "delays": "axonal", "recurrent": "delays", "neuron": "cuba", "parameters": {
+            **COUNTING, "tau_syn": 15.0, "strict": True}},
+        {"size": 8, "delays": "learned", "recurrent": "dense", "skip": 1, "parameters": {"max_spikes": 2}},
+    ]  # fmt: skip
+    torch.manual_seed(0)
+    model = Model(layers=layers, max_delay=3, tau_mem=20.0, v_th=0.3)
+    network = disturbed(build(model, (2, 6, 7), 4, DT))
+    x = (torch.rand(12, 2, 2, 6, 7) < 0.4).double()
+    graph, hidden, want, v = engine_says(network, x)
+    for got, s in zip(hidden, want.spikes, strict=True):
+        np.testing.assert_array_equal(got, s.numpy())
+        assert s.max() > 1
+    np.testing.assert_allclose(v, want.v.numpy(), rtol=1e-9, atol=1e-11)
+    assert graph.populations["hidden1"].options == {
+        "reset": "soft", "max_spikes": 3, "strict": True, "floor": True,
+    }  # fmt: skip
 
 
 EVERYTHING = [

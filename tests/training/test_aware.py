@@ -15,12 +15,12 @@ from snnkit.training.lowering import lower
 from snnkit.training.network import TimeBatchNorm
 
 
-def network(max_delay=6, learn_tau=False, reset="hard"):
+def network(max_delay=6, learn_tau=False, **options):
     torch.manual_seed(0)
     net = nn.Sequential(
         DelayedLinear(9, 12, max_delay=max_delay, version="max"),
         TimeBatchNorm(12),
-        LIF(30.0, dt=10.0, v_th=0.8, decay_input=True, learn_tau=learn_tau, reset=reset),
+        LIF(30.0, dt=10.0, v_th=0.8, decay_input=True, learn_tau=learn_tau, **options),
         nn.Linear(12, 4, bias=False),
         LI(50.0, dt=10.0),
     )
@@ -93,6 +93,8 @@ def test_what_the_chip_lacks_is_named():
         aware.prepare(network(max_delay=70))
     with pytest.raises(ExportError, match=r"layer '0': reset 'soft'"):
         aware.prepare(network(reset="soft"))
+    with pytest.raises(ExportError, match=r"layer '0': max_spikes = 2; .* spikes once a step"):
+        aware.prepare(network(max_spikes=2))
 
 
 def test_the_trainers_option_builds_a_network_that_rounds():

@@ -7,8 +7,12 @@ from pathlib import Path
 import pytest
 
 from snnkit.chips import CHIPS
+from snnkit.delays import VERSIONS
 from snnkit.errors import ConfigError
 from snnkit.hardware.cells import CELLS
+from snnkit.neurons import NEURONS, RESETS, SURROGATES
+from snnkit.readouts import READOUTS
+from snnkit.training import build
 from snnkit.training.config import load_config, parse_config
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
@@ -60,6 +64,64 @@ def test_a_wrong_file_says_why(tmp_path, text, message):
     file.write_text(text)
     with pytest.raises(ConfigError, match=message):
         load_config(file)
+
+
+@pytest.mark.parametrize(
+    ("tree", "message"),
+    [
+        (
+            {"model": {"network": "mine:build", "hidden": [32], "neuron": "adlif", "tail": 3}},
+            r"hidden = \[32\] and neuron = 'adlif': without effect with model\.network = 'mine:build'.*only "
+            "network, readout and tail concern it",
+        ),
+        ({"model": {"network": "mine:build", "layers": [{"size": 3}]}}, "layers = "),
+        ({"model": {"network": "mine:build", "detach_reset": False}}, "detach_reset = false: without effect"),
+        ({"model": {"readout": "spike_count", "tau_readout": 3.0}}, r"tau_readout = 3\.0: without effect"),
+        ({"model": {"padding": "grow", "tail": 3}}, "tail = 3: without effect with model.padding = 'grow'"),
+        (
+            {"train": {"weights": {"lr": 0.01}}},
+            r"weights: lr = 0\.01: without effect with schedule = 'onecyc",
+        ),
+        ({"train": {"positions": {"lr_max": 0.01, "schedule": "cosine"}}}, r"lr_max = 0\.01: without effect"),
+        ({"train": {"rate_target": 0.1}}, r"rate_target = 0\.1: without effect with rate_strength = 0"),
+    ],
+)
+def test_a_key_that_another_choice_leaves_without_effect_is_refused(tree, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_config(tree)
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        {"model": {"network": "mine:build", "readout": "mean", "tail": 3}},
+        {"model": {"readout": "mean", "tau_readout": 3.0, "padding": "grow"}},
+        {"train": {"weights": {"lr": 0.01, "schedule": "plateau"}, "positions": {"lr_max": 0.2}}},
+        {"train": {"rate_target": 0.1, "rate_strength": 1.0}},
+    ],
+)
+def test_a_record_which_names_every_key_is_read_again(tree):
+    config = parse_config(tree)
+    assert parse_config(config.model_dump(mode="json")) == config
+
+
+TABLES = {
+    "neuron": (NEURONS, "lif"),
+    "surrogate": (SURROGATES, "atan"),
+    "reset": (RESETS, "soft"),
+    "version": (VERSIONS, "gauss"),
+    "readout": (READOUTS, "mean"),
+}
+
+
+@pytest.mark.parametrize("key", TABLES)
+def test_a_row_of_ones_own_is_a_value_of_its_key(key, monkeypatch):
+    table, like = TABLES[key]
+    with pytest.raises(ConfigError, match=f"{key} = 'my_own': is none of"):
+        parse_config({"model": {key: "my_own"}})
+    monkeypatch.setitem(table, "my_own", table[like])
+    needed = {"parameters": {"decay": 0.5}} if key == "neuron" else {}
+    assert getattr(parse_config({"model": {key: "my_own", **needed}}).model, key) == "my_own"
 
 
 def test_augmentations_are_off_by_default_and_checked_by_name():
@@ -130,6 +192,14 @@ CONV = {"conv": {"channels": 4}}
 def test_a_network_that_can_t_be_is_named(model, message):
     with pytest.raises(ConfigError, match=message):
         parse_config({"model": model})
+
+
+def test_a_key_that_only_the_read_outs_neurons_take_is_taken():
+    model = {"layers": [{"size": 3, "neuron": "if"}], "tau_mem": 30.0, "readout": "spike_count"}
+    network = build(parse_config({"model": model}).model, 4, 2, 10.0)
+    assert network.readout.tau_mem.item() == pytest.approx(30.0)
+    with pytest.raises(ConfigError, match=r"tau_mem = 30.0 is set, and no neuron"):
+        parse_config({"model": {**model, "neuron": "if"}})
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """A run knows its data: what it was trained on comes back with it, and other data are refused by name."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -134,6 +135,64 @@ def test_rounding_of_another_machine_is_no_other_data():
     assert part.difference(nearly) == ""
     assert part.difference(Part.of(noise(1))) == "the same labels and other inputs"
     assert Part.of(noise(number=0)).samples == 0
+
+
+def changed(data, change):
+    """The data with other inputs: `change` of x [T, B, N]."""
+    x, lengths, _ = data.batch(range(len(data)))
+    return replace(data, spikes=EventBatch.from_dense(np.ascontiguousarray(change(x)), lengths))
+
+
+CHANGES = {
+    "reversed in time": lambda x: x[::-1],
+    "channels in another order": lambda x: x[..., np.random.default_rng(0).permutation(x.shape[2])],
+    "two halves of channels swapped": lambda x: np.roll(x, x.shape[2] // 2, 2),
+    "one step later": lambda x: np.roll(x, 1, 0),
+    "negative": lambda x: -x,
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize(
+    ("steps", "channels", "number", "share"), [(20, 8, 32, 0.2), (100, 700, 16, 0.15), (30, 12, 1, 0.3)]
+)
+def test_inputs_of_equal_sums_are_other_data(change, steps, channels, number, share):
+    x = (np.random.default_rng(1).random((steps, number, channels)) < share).astype(np.float32)
+    labels = np.arange(number) % 2
+    data = Binned(EventBatch.from_dense(x), labels, labels, ["a", "b"], 1.0, channels, "mine")
+    part, other = Part.of(data), Part.of(changed(data, CHANGES[change]))
+    assert part.activity == other.activity
+    assert part.difference(other) == "the same labels, and inputs as active at other steps or channels"
+    assert part.difference(Part.of(data)) == ""
+    assert Part.from_json(json.loads(json.dumps(part.to_json()))) == part
+    old = {k: v for k, v in part.to_json().items() if k != "places"}
+    assert Part.from_json(old).difference(other) == ""  # a file from before it was kept can't tell
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_one_event_in_a_hundred_that_rounding_moved_is_no_other_data(seed):
+    rng = np.random.default_rng(seed)
+    data = noise(channels=100)
+
+    def nudge(x):
+        moved = x.copy()
+        places = np.argwhere(x[:-1] > 0)
+        for t, b, n in places[rng.random(len(places)) < 0.01]:
+            moved[t, b, n] -= 1
+            moved[t + 1, b, n] += 1
+        return moved
+
+    assert Part.of(data).difference(Part.of(changed(data, nudge))) == ""
+    assert Part.of(data).difference(Part.of(changed(data, lambda x: x * np.float32(1.001)))) == ""
+
+
+def test_resuming_on_reversed_data_is_refused(run, config):
+    folder, _ = run
+    data = splits()
+    turned = {k: changed(getattr(data, k), lambda x: x[::-1]) for k in ("train", "valid")}
+    other = Splits({k: lambda v=v: v for k, v in turned.items()}, data.classes, 1.0, 8, "mine")
+    with pytest.raises(CheckpointError, match="train: the same labels, and inputs as active at other steps"):
+        Trainer(few(config, epochs=1), other, folder, progress=False).fit(resume=True)
 
 
 TOML = """

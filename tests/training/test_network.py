@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from snnkit import backend
-from snnkit.energy import EnergyMonitor
-from snnkit.training import build
+from snnkit.energy import EnergyMonitor, measure
+from snnkit.events import EventBatch
+from snnkit.training import build, lower
 from snnkit.training.config import Model
 
 
@@ -48,6 +49,19 @@ def test_the_energy_monitor_sees_a_network_in_training():
     spikes = {neuron.name: neuron.spikes.sum() for neuron in monitor.counts().neurons}
     assert [spikes[f"layers.{i}.neuron"] for i in range(2)] == [s.sum().item() for s in out.spikes]
     assert backend.fuses()
+
+
+@pytest.mark.parametrize("padding", ["tail", "grow"])
+def test_the_energy_monitor_counts_a_network_with_delays_as_its_graph(padding):
+    """The steps that delays add included."""
+    network = classifier(padding=padding).eval()
+    x = (torch.rand(20, 4, 8) < 0.3).float()
+    with EnergyMonitor(network) as monitor, torch.no_grad():
+        network(x, whole=True)
+    got, want = monitor.counts(), measure(lower(network), EventBatch.from_dense(x.numpy()))
+    assert want.spikes.min() > 0
+    for quantity in ("synops", "spikes", "steps"):
+        assert getattr(got, quantity).tolist() == getattr(want, quantity).tolist()
 
 
 @pytest.mark.parametrize("padding", ["tail", "grow"])

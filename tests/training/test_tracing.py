@@ -1,15 +1,12 @@
 """Lowering by tracing: any module's spikes are its Graph's, and what has no place is named with its line."""
 
-import inspect
-
 import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from snnkit.delays import DelayedConv1d, DelayedConv2d, DelayedLinear
-from snnkit.engine import simulate
+from snnkit.delays import AxonalDelay, DelayedConv1d, DelayedConv2d, DelayedLinear
 from snnkit.errors import GraphError
 from snnkit.events import EventBatch
 from snnkit.graph import Graph
@@ -17,47 +14,8 @@ from snnkit.hardware.ladder import ladder
 from snnkit.hardware.quantise import quantise
 from snnkit.neurons import LI, LIF
 from snnkit.training import lower
-from tests.helpers.random_networks import ALL, ON_CHIP, SHAPE, Fold, Network, outputs
-
-STEPS, BATCH = 20, 2
-
-
-def module(forward, **parts):
-    """A module with this `forward` and these parts, in evaluation mode and float64."""
-    made = type("Mine", (nn.Module,), {"forward": forward})()
-    for name, part in parts.items():
-        setattr(made, name, part)
-    return made.double().eval()
-
-
-def lif(**options):
-    return LIF(tau_mem=3.0, v_th=0.2, **options)
-
-
-def spikes(*shape, seed=0, rate=0.3):
-    generator = torch.Generator().manual_seed(seed)
-    return (torch.rand(STEPS, BATCH, *shape, generator=generator) < rate).double()
-
-
-def agrees(network, *inputs):
-    """Holds the lowered network to the module, spike for spike; returns the graph and its spikes in all."""
-    names = ["input", *(f"input{k}" for k in range(1, len(inputs)))]
-    graph = lower(network, {n: tuple(x.shape[2:]) for n, x in zip(names, inputs, strict=True)}, dt=1.0)
-    made, found = outputs(network, *inputs)
-    events = {n: EventBatch.from_dense(x.flatten(2).numpy()) for n, x in zip(names, inputs, strict=True)}
-    potentials = [n for n in graph.outputs if graph.populations[n].neuron == "li"]
-    result = simulate(graph, events, steps=STEPS, record=[(n, "v") for n in potentials], dtype="float64")
-    assert set(found) == set(graph.populations) - set(names)
-    total = 0
-    for name, want in found.items():
-        if name in potentials:
-            np.testing.assert_allclose(result.recorded[name, "v"], want, rtol=1e-9, atol=1e-9)
-        else:
-            np.testing.assert_array_equal(result.spikes[name].to_dense(STEPS), want, err_msg=name)
-            total += int(want.sum())
-    for name, want in zip(graph.outputs, made if isinstance(made, tuple) else (made,), strict=True):
-        np.testing.assert_array_equal(found[name], want.flatten(2))
-    return graph, total
+from tests.helpers.lowered import BATCH, agrees, lif, line_of, module, spikes
+from tests.helpers.random_networks import ALL, ON_CHIP, SHAPE, Fold, Network
 
 
 @pytest.mark.parametrize("seed", range(24))
@@ -123,6 +81,29 @@ def test_a_sew_block_that_adds_lowers_with_delays_on_its_skip(delayed):
     assert any(p.max_delay for p in graph.projections if p.source == "input") is delayed
 
 
+class Late(nn.Module):
+    """A delay a pixel of images, on their way around a block."""
+
+    def __init__(self, pixels, max_delay):
+        super().__init__()
+        self.delay = AxonalDelay(pixels, max_delay=max_delay)
+
+    def forward(self, x):
+        return self.delay(x.flatten(2)).view(x.shape)
+
+
+def test_a_sew_block_with_nothing_but_delays_on_its_skip_lowers():
+    torch.manual_seed(5)
+    graph, total = agrees(residual("ADD", Late(48, max_delay=5)), spikes(3, 4, 4))
+    assert total > 50
+    assert sorted(p.max_delay for p in graph.into("out")) == [0, 5]
+
+
+def test_a_sew_block_with_synapses_alone_on_its_skip_is_refused_by_what_follows():
+    with pytest.raises(GraphError, match=r"'linear' \(Linear\) follows other synapses .* add a neuron"):
+        lower(residual("ADD", DelayedConv2d(3, 3, 1, max_delay=4)), (3, 4, 4), dt=1.0)
+
+
 @pytest.mark.parametrize(("join", "words"), [("AND", "self.skip(x) * y"), ("IAND", "(1.0 - y)")])
 def test_a_sew_block_that_multiplies_is_refused_by_name_and_line(join, words):
     with pytest.raises(GraphError, match="multiplies spikes with spikes, which no synapse does") as error:
@@ -130,13 +111,6 @@ def test_a_sew_block_that_multiplies_is_refused_by_name_and_line(join, words):
     line = line_of(Residual.forward, words)
     assert f"{__file__}, line {line}: " in str(error.value)
     assert words in str(error.value)
-
-
-def line_of(function, words):
-    """Number of the one line of a function's source that holds the words."""
-    lines, first = inspect.getsourcelines(function)
-    (found,) = [first + k for k, line in enumerate(lines) if words in line]
-    return found
 
 
 def pooled(self, x):

@@ -90,7 +90,8 @@ def _synapse_rows(n: NeuronCounts, s: SynapseCounts, p: _Prices) -> list[Row]:
     if s.address_fan_out:
         out.append(Row(n.name, s.name, "address MAC", 2 * s.spikes, p.address_mac))
     out.append(Row(n.name, s.name, "read input", s.spikes, p.fifo))
-    out.append(Row(n.name, s.name, "read weight", s.addressed, weights))
+    if s.weights:
+        out.append(Row(n.name, s.name, "read weight", s.addressed, weights))
     return out
 
 
@@ -132,11 +133,16 @@ def dense(counts: Counts, tariff: Tariff, bits: int) -> list[Row]:
             addressed = s.inputs + s.outputs + s.address_fan_out
             weights = access(s.weights + n.biases)
             out += [
-                Row(n.name, s.name, "MAC", one * s.synapses, add + mul, scales=False),
                 Row(n.name, s.name, "address AC", one * addressed, k["add"], scales=False),
                 Row(n.name, s.name, "read input", one * reads, access(s.inputs), scales=False),
-                Row(n.name, s.name, "read weight", one * s.synapses, weights, scales=False),
             ]
+            if s.weights:
+                out += [
+                    Row(n.name, s.name, "MAC", one * s.synapses, add + mul, scales=False),
+                    Row(n.name, s.name, "read weight", one * s.synapses, weights, scales=False),
+                ]
+            else:
+                out.append(Row(n.name, s.name, "AC", one * s.synapses, add, scales=False))
         if n.biased:
             out.append(Row(n.name, n.name, "bias AC", one * n.size, add, scales=False))
             out.append(Row(n.name, n.name, "read bias", one * n.size, access(held), scales=False))

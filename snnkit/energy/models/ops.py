@@ -39,15 +39,17 @@ def rows(counts: Counts, tariff: Tariff) -> list[Row]:
 
 
 def dense(counts: Counts, tariff: Tariff, bits: int) -> list[Row]:
-    """One MAC a synapse; below 32 bits scaled from int8."""
+    """One MAC a synapse, an AC where there is no weight; below 32 bits scaled from int8."""
     k, precision = tariff.constants, tariff.settings["precision"]
-    if bits >= 32:
-        mac = k[f"add_{precision}"] + k[f"mul_{precision}"]
-    else:
-        mac = sum(scaled(k["add_int8"], k["mul_int8"], 8, bits))
+    add, mul = k[f"add_{precision}"], k[f"mul_{precision}"]
+    if bits < 32:
+        add, mul = scaled(k["add_int8"], k["mul_int8"], 8, bits)
+    mac = add + mul
     one = np.ones(len(counts))
     return [
         Row(n.name, s.name, "MAC", one * s.synapses, mac, scales=False)
+        if s.weights
+        else Row(n.name, s.name, "AC", one * s.synapses, add, scales=False)
         for n, into in layers(counts)
         for s in into
     ]

@@ -17,7 +17,8 @@ def rows(counts: Counts, tariff: Tariff) -> list[Row]:
     for n, into in layers(counts):
         for s in into:
             out.append(Row(n.name, s.name, "AC", s.synops, k["acc"]))
-            out.append(Row(n.name, s.name, "read weight", s.synops, b_w * k["weight_access"]))
+            if s.weights:
+                out.append(Row(n.name, s.name, "read weight", s.synops, b_w * k["weight_access"]))
         moved = 2 * n.updates * n.states
         out += [
             Row(n.name, n.name, "compare", n.updates, k["cmp"], scales=False),
@@ -36,8 +37,11 @@ def dense(counts: Counts, tariff: Tariff, bits: int) -> list[Row]:
         for s in into:
             synapses, fetch = one * s.synapses, bits * k["weight_access"]
             # a b-bit multiplication as b additions: the arithmetic is small beside the weight fetch
-            out.append(Row(n.name, s.name, "MAC", synapses, bits * k["acc"], scales=False))
-            out.append(Row(n.name, s.name, "read weight", synapses, fetch, scales=False))
+            if s.weights:
+                out.append(Row(n.name, s.name, "MAC", synapses, bits * k["acc"], scales=False))
+                out.append(Row(n.name, s.name, "read weight", synapses, fetch, scales=False))
+            else:
+                out.append(Row(n.name, s.name, "AC", synapses, k["acc"], scales=False))
         out.append(Row(n.name, n.name, "move activation", one * n.size, bits * k["move"], scales=False))
     return out
 

@@ -11,6 +11,8 @@ MAX_DELAY = 62
 MAX_BIAS = 4095
 MESSAGE_BITS = 16
 MAX_VTH = (1 << 17) - 1
+NO_NEURONS = {"iDecay": 0, "vDecay": 4096, "vThMant": 1 << 17}
+"""What lava-dl's reader gives a dense layer that says nothing of neurons: v = u, which adds up for ever."""
 
 
 def packed_weights(weight: np.ndarray, *parts: np.ndarray) -> list[tuple[np.ndarray, int]]:

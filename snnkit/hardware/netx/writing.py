@@ -15,7 +15,10 @@ from ...graph import Graph, Population, Projection, conv_geometry
 from ...metadata import Units
 from ...neurons.loihi import NEVER, ONE
 from .. import loihi
-from .packing import MAX_BIAS, MAX_DELAY, MAX_VTH, MESSAGE_BITS, packed_in
+from .fields import LARGEST
+from .packing import MAX_BIAS, MAX_DELAY, MAX_VTH, MESSAGE_BITS, NO_NEURONS, packed_in
+
+MAX_INPUT_WEIGHT = (1 << 15) - 1
 
 
 def write(graph: Graph, path: PathLike, *, unroll: bool = False) -> dict[str, int]:
@@ -29,24 +32,33 @@ def write(graph: Graph, path: PathLike, *, unroll: bool = False) -> dict[str, in
     """
     loihi.check(graph)
     chain = _chain(graph)
+    for name, *_ in chain:
+        _check_start(graph.populations[name])
     reset = _reset(graph, [name for name, *_ in chain])
-    if Units.of(graph.metadata).graded:
-        reset["input_message_bits"] = MESSAGE_BITS
     layers: list[dict[str, Any]] = []
-    source = graph.populations[graph.inputs[0]]
-    layers.append({"type": "input", "shape": _ints(source.shape)})
-    shape = source.shape
-    for name, forward, recurrent in chain:
+    shape = graph.populations[graph.inputs[0]].shape
+    if (weight := _input_weight(graph, *chain[0][1:])) is not None:
+        layer = {"type": "input", "shape": _ints(shape), "weight": np.array([weight])}
+        neurons = _neuron_layer(graph.populations[chain[0][0]])
+        layers.append(neurons | layer | ({"bias": neurons["bias"][:1]} if "bias" in neurons else {}))
+    else:
+        _check_handed(chain[0][1])
+        layers.append({"type": "input", "shape": _ints(shape)})
+        if Units.of(graph.metadata).graded:
+            reset["input_message_bits"] = MESSAGE_BITS
+    for name, forward, recurrent in chain[weight is not None :]:
         population = graph.populations[name]
-        layer = _neuron_layer(population)
-        if forward.kind == "conv" and not (unroll and (forward.delays != 1).any()):
-            layer |= _conv_layer(forward, population)
+        unrolled = unroll and (len(shape) != 3 or (forward.delays != 1).any())
+        conv = forward.kind == "conv" and not unrolled
+        layer = _neuron_layer(population, bare=not conv)
+        if conv:
+            layers.append(layer | _conv_layer(forward, shape, population))
+            shape = population.shape
         else:
             if len(shape) == 3:
                 layers.append({"type": "flatten", "shape": _ints((int(np.prod(shape)), 1, 1))})
-            layer |= _dense_layer(graph, forward, recurrent, population)
-        shape = population.shape
-        layers.append(layer)
+            layers.append(layer | _dense_layer(graph, forward, recurrent, population))
+            shape = (population.size,)
     unverified = [name for name, *_ in chain if _refractory(graph.populations[name])]
     notes = {
         "metadata": graph.metadata,
@@ -89,6 +101,8 @@ def _chain(graph: Graph) -> list[tuple[str, Projection, Projection | None]]:
         here = forward.target
         seen.add(here)
         chain.append((here, forward, recurrent[0] if recurrent else None))
+    if not chain:
+        raise ExportError(f"nothing is fed by {here!r}; a NetX network has at least one layer of neurons.")
     if left := set(graph.populations) - seen:
         raise ExportError(f"populations {sorted(left)} are not on the chain from the input; {hint}")
     if graph.outputs not in ([], [here]):
@@ -116,6 +130,41 @@ def _reset(graph: Graph, names: list[str]) -> dict[str, int]:
     return {"reset_interval": found[0][0], "reset_offset": found[0][1]}
 
 
+def _check_start(p: Population) -> None:
+    if p.initial:
+        raise ExportError(
+            f"layer {p.name!r}: starts from {sorted(p.initial)} that are not 0, which NetX has no place for. "
+            "A current-based neuron's bias can do without: quantise with settled_bias=True (snnkit export "
+            "--settled-bias). Other states go through snnkit.hardware.lava.build."
+        )
+
+
+def _input_weight(graph: Graph, forward: Projection, recurrent: Projection | None) -> int | None:
+    """The weight of an input layer with neurons, None where the chain begins with no such layer.
+
+    It is one where each input value goes to a neuron of its own, in whole parts of what it stands for.
+    """
+    scale = Units.of(graph.metadata).inputs.get(graph.inputs[0], 0.0)
+    target = graph.populations[forward.target]
+    plain = forward.kind == "one_to_one" and recurrent is None and not forward.options.get("shift")
+    if not plain or (forward.delays != 0).any() or target.shape != graph.populations[forward.source].shape:
+        return None
+    sign, bias = forward.weight, target.param("bias", np.int64)
+    if (sign != sign[:1]).any() or abs(int(sign[0])) > 1 or (bias != bias[:1]).any():
+        return None
+    if scale % 1 or scale > MAX_INPUT_WEIGHT:
+        return None
+    return int(sign[0]) * int(scale) if (scale > 0) == bool(sign[0]) else None
+
+
+def _check_handed(p: Projection) -> None:
+    if p.delays.min(initial=1) < 1:
+        raise ExportError(
+            f"projection {p.name!r} hands values to neurons through no synapse; NetX has that for one bias, "
+            "weights that are all 1 or all −1, and an input scale that is a whole number."
+        )
+
+
 def _one(p: Population, name: str) -> Any:
     """Parameter `name`, which must be the same for all neurons."""
     values = np.unique(p.param(name, np.int64))
@@ -131,21 +180,18 @@ def _refractory(p: Population) -> int:
     return int(_one(p, "refractory")) if "refractory" in p.params else 0
 
 
-def _neuron_layer(p: Population) -> dict[str, Any]:
+def _neuron_layer(p: Population, *, bare: bool = False) -> dict[str, Any]:
+    """Shape, biases and neurons of a layer; `bare`: without neurons where lava-dl puts the same in."""
     where = f"layer {p.name!r}"
     du, dv, vth = (int(_one(p, k)) for k in ("du", "dv", "vth"))
     for name, value, low, high in (("du", du, -1, 4095), ("dv", dv, 0, 4096)):
         if not low <= value <= high:
             raise ExportError(f"{where}: {name} is {value}; a decay must lie in {low}..{high}.")
-    if not 0 <= vth <= MAX_VTH and vth != loihi.SILENT:
+    bare = bare and {"iDecay": du + 1, "vDecay": dv, "vThMant": vth} == NO_NEURONS
+    if not 0 <= vth <= MAX_VTH and vth != loihi.SILENT and not bare:
         raise ExportError(
             f"{where}: vth is {vth}; the chip has 17 bits, 0..{MAX_VTH} (and {loihi.SILENT} for a read-out "
             "that never spikes)."
-        )
-    if p.initial:
-        raise ExportError(
-            f"{where}: starts from {sorted(p.initial)} that are not 0, which NetX has no place for; use "
-            "snnkit.hardware.lava.build, or quantise with settled_bias=True."
         )
     bias = p.param("bias", np.int64)
     if (bias % ONE).any():
@@ -164,7 +210,7 @@ def _neuron_layer(p: Population) -> dict[str, Any]:
                 f"{where}: bias differs within a channel; a NetX convolution has one a channel."
             )
         bias = channels[:, 0]
-    neuron = {
+    neuron: dict[str, Any] = {
         "type": "CUBA",
         "iDecay": du + 1,
         "vDecay": dv,
@@ -172,7 +218,8 @@ def _neuron_layer(p: Population) -> dict[str, Any]:
         "refDelay": 1 + _refractory(p),
         "gradedSpike": False,
     }
-    return {"neuron": neuron, "shape": _ints(p.shape)} | ({"bias": bias} if bias.any() else {})
+    layer = {"shape": _ints(p.shape)} | ({} if bare else {"neuron": neuron})
+    return layer | ({"bias": bias} if bias.any() else {})
 
 
 def _dense_layer(
@@ -220,8 +267,8 @@ def _check_delay(where: str, delay: np.ndarray) -> None:
         index = np.unravel_index(delay.argmax(), delay.shape)
         raise ExportError(
             f"{where}: delay {delay.max()} at {[int(i) for i in index]} is beyond the {MAX_DELAY} steps of "
-            f"NetX ({int((delay > MAX_DELAY).sum())} of {delay.size} are). Quantise with long_delays='clip', "
-            "long_delays='relay' or a coarser dt."
+            f"NetX ({int((delay > MAX_DELAY).sum())} of {delay.size} are). Quantise with --clip-delays "
+            "(long_delays='clip'), --relay-delays (long_delays='relay') or a coarser dt."
         )
 
 
@@ -232,6 +279,11 @@ def _matrix(graph: Graph, p: Projection) -> tuple[np.ndarray, np.ndarray]:
     if p.kind == "dense":
         delay = np.where(p.weight != 0, p.delays - 1, (p.delays - 1).clip(0, MAX_DELAY))
         return p.weight.astype(np.int64), delay.astype(np.int64)
+    if size[0] * size[1] > LARGEST:
+        raise ExportError(
+            f"projection {p.name!r} is {p.kind}; as the dense matrix that NetX holds it would have "
+            f"{size[0]} · {size[1]} entries, more than {LARGEST}."
+        )
     weight, delay = np.zeros(size, np.int64), np.zeros(size, np.int64)
     s = synapses(graph, p)
     used = s.weight != 0
@@ -257,13 +309,19 @@ def _check_shift(p: Projection) -> None:
         )
 
 
-def _conv_layer(p: Projection, target: Population) -> dict[str, Any]:
+def _conv_layer(p: Projection, shape: tuple[int, ...], target: Population) -> dict[str, Any]:
+    """A convolution behind a layer that NetX holds in `shape`."""
     where = f"layer {target.name!r}"
     _check_shift(p)
+    if len(shape) != 3:
+        raise ExportError(
+            f"{where}: a convolution behind a dense layer, which NetX holds as {shape}, no image. Pass "
+            "unroll=True (--unroll) to write it as a dense layer."
+        )
     if (p.delays != 1).any():
         raise ExportError(
             f"{where}: a convolution with delays (up to {p.max_delay - 1}); lava-dl's reader drops them. "
-            "Pass unroll=True (--unroll) to write it as a dense layer."
+            "Pass --unroll (unroll=True) to write it as a dense layer."
         )
     if p.weight.min() < -256 or p.weight.max() > 255:
         worst = p.weight.flat[np.abs(p.weight).argmax()]

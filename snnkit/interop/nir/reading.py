@@ -6,14 +6,14 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
-from ...errors import DataError, ExportError, ParameterError, require
+from ...errors import DataError, ExportError, require
 from ...files import PathLike, open_h5
 from ...graph import INPUT, Graph, Population, Projection
-from .convention import CONVENTIONS, Convention, Current
+from .convention import Choices, Convention, Current, convention_of, whole
 from .links import Flow, Link, after, merged, named_apart, projection, together, whole_steps
 from .loops import returning
 from .nodes import arriving, inlined, shapes
@@ -21,15 +21,18 @@ from .weights import IDENTITY, Weights
 
 
 def read(
-    path: PathLike, convention: str = "nir", *, dt: float | None = None, reset: str | None = None
+    path: PathLike, convention: str = "nir", *, dt: float | None = None, **choices: Unpack[Choices]
 ) -> Graph:
     """The Graph of a NIR file.
 
     convention  how to step: one of `convention.CONVENTIONS`, by the framework that wrote the file
     dt          step in ms; None: the framework's, or what snnkit wrote down
-    reset       "hard" or "soft" where the framework's usual reset was not used
+    choices     where a layer was not given its framework's defaults, which the file does not show
 
-    Raises `DataError` for files that are no NIR, `ExportError` for nodes that a Graph has no place for.
+    The metadata of a file that others wrote hold the "convention" it was read by.
+
+    Raises `DataError` for files that are no NIR, `ExportError` for nodes that a Graph has no place for and
+    those that the framework does not have, `ParameterError` for an unknown convention or choice.
     """
     nir = require("nir", "nir")
     notes: dict[str, Any] = {}
@@ -45,10 +48,13 @@ def read(
         node = nir.read(path, type_check=False)
     except (KeyError, ValueError, AssertionError, TypeError) as error:
         raise DataError(f"{path} is a damaged NIR file: {error}.") from error
-    how = _convention(node, convention, notes.get("dt") if dt is None else dt, reset)
+    how = convention_of(convention, node, notes.get("dt") if dt is None else dt, choices)
     parts = {key: p[0] for p in notes.get("projections", []) for key in p[5]}
     graph = _Reader(node, how, parts).graph()
-    return _restored(graph, notes, delays) if notes else graph
+    if notes:
+        return _restored(graph, notes, delays)
+    graph.metadata["convention"] = convention
+    return graph
 
 
 def _restored(graph: Graph, notes: dict[str, Any], delays: dict[str, np.ndarray]) -> Graph:
@@ -88,22 +94,13 @@ def _restored(graph: Graph, notes: dict[str, Any], delays: dict[str, np.ndarray]
 
 
 def from_nir(
-    node: Any, convention: str = "nir", *, dt: float | None = None, reset: str | None = None
+    node: Any, convention: str = "nir", *, dt: float | None = None, **choices: Unpack[Choices]
 ) -> Graph:
-    """The Graph of a `nir.NIRGraph`; arguments as for `read`.
+    """The Graph of a `nir.NIRGraph`; arguments as for `read`, which says what is raised.
 
-    Raises `DataError` for edges that lead nowhere, `ExportError` for nodes that a Graph has no place for.
+    Raises `DataError` for edges that lead nowhere too.
     """
-    return _Reader(node, _convention(node, convention, dt, reset), {}).graph()
-
-
-def _convention(node: Any, name: str, dt: float | None, reset: str | None) -> Convention:
-    """A convention with its step, s, and reset."""
-    if name not in CONVENTIONS:
-        raise ParameterError(f"NIR convention {name!r} is none of {', '.join(CONVENTIONS)}.")
-    how = CONVENTIONS[name]
-    step = how.step(node, how.dt) if dt is None else dt * 1e-3
-    return replace(how, dt=step, reset=reset or how.reset)
+    return _Reader(node, convention_of(convention, node, dt, choices), {}).graph()
 
 
 class _Reader:
@@ -169,6 +166,11 @@ class _Reader:
 
     def _population(self, key: str) -> None:
         node, kind, shape = self.nodes.nodes[key], self.nodes.kind(key), self.shapes[key]
+        if kind in self.how.lacks:
+            raise ExportError(
+                f"NIR: node {key!r} is of type {kind}, which the framework of this convention neither writes "
+                "nor reads as such; name the one that wrote the file."
+            )
         population, gain = NEURONS[kind](self.how, key, node, shape)
         self.populations[key] = population
         self._connect(key, gain)
@@ -252,17 +254,22 @@ def leak(how: Convention, tau: Any, shape: tuple[int, ...]) -> tuple[np.ndarray,
 
 def _leaky(how: Convention, key: str, node: Any, shape: tuple[int, ...]) -> tuple[Population, np.ndarray]:
     decay, gain = leak(how, node.tau, shape)
-    gain = how.leaky(gain * fit(node.r, shape), decay)
-    params = {"decay": decay, "gain": gain, "v_rest": fit(node.v_leak, shape)} | _threshold(node, shape)
-    return _spiking(how, key, "lif", shape, params), np.ones(int(np.prod(shape)))
+    rest = fit(node.v_leak, shape)
+    gain = whole(how.leaky(gain, decay) * fit(node.r, shape))
+    params = {"decay": decay, "gain": gain, "v_rest": rest}
+    population = _spiking(how, key, "lif", shape, params | _threshold(node, shape))
+    return _started(how, node, population), np.ones(int(np.prod(shape)))
 
 
 def _without_leak(
     how: Convention, key: str, node: Any, shape: tuple[int, ...]
 ) -> tuple[Population, np.ndarray]:
-    gain = fit(node.r, shape) * how.dt
+    gain = fit(node.r, shape) * (how.dt if how.by_dt else 1)
     params = {"decay": np.ones(()), "gain": gain, "v_rest": np.zeros(())} | _threshold(node, shape)
-    return _spiking(how, key, "lif", shape, params), np.ones(int(np.prod(shape)))
+    if how.floor is not None and how.v_min is None:
+        params["v_min"] = how.floor * params["v_th"]
+    population = _spiking(how, key, "lif", shape, params)
+    return _started(how, node, population), np.ones(int(np.prod(shape)))
 
 
 def _integrator(
@@ -286,14 +293,20 @@ def _current_based(
     syn, syn_gain = leak(how, node.tau_syn, shape)
     mem, mem_gain = leak(how, node.tau_mem, shape)
     step = Current(gain=mem_gain * fit(node.r, shape), mem=mem, syn=syn, syn_gain=syn_gain)
-    gain = how.current(step) * fit(node.w_in, shape)
+    gain = whole(how.current(step) * fit(node.w_in, shape))
     rest = fit(node.v_leak, shape)
     params = {"decay_syn": syn, "decay_mem": mem}
     params |= {k: v - rest for k, v in _threshold(node, shape).items()}
-    population = _spiking(how, key, "cuba", shape, params)
-    if rest.any():
-        population.initial = {"v": -rest}
-    return population, gain.reshape(-1)
+    population = _spiking(how, key, "cuba", shape, params, rest)
+    return _started(how, node, population, rest), gain.reshape(-1)
+
+
+def _started(how: Convention, node: Any, p: Population, rest: np.ndarray | float = 0.0) -> Population:
+    """The population with its start, v counted from `rest`."""
+    start = fit(how.start(node), p.shape) - rest
+    if start.any():
+        p.initial = {"v": start}
+    return p
 
 
 def _threshold(node: Any, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
@@ -301,9 +314,24 @@ def _threshold(node: Any, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
 
 
 def _spiking(
-    how: Convention, key: str, neuron: str, shape: tuple[int, ...], params: dict[str, np.ndarray]
-) -> Population:
-    options = {"reset": how.reset} if how.reset != "hard" else {}
+    how: Convention, key: str, neuron: str, shape: tuple[int, ...], params: dict[str, np.ndarray],
+    rest: np.ndarray | float = 0.0,
+) -> Population:  # fmt: skip
+    """A population that spikes, its v counted from `rest`."""
+    options: dict[str, Any] = {"reset": how.reset} if how.reset != "hard" else {}
+    if how.strict:
+        options["strict"] = True
+    if how.max_spikes != 1:
+        options["max_spikes"] = how.max_spikes
+    if how.v_min is not None:
+        params = params | {"v_min": fit(how.v_min, shape) - rest}
+    if "v_min" in params:
+        options["floor"] = True
+    if how.max_spikes != 1 and (np.any(rest) or (params["v_th"] <= 0).any()):
+        raise ExportError(
+            f"NIR: node {key!r} may spike several times a step, once for each multiple of its threshold, "
+            "which must then be above 0, and v_leak 0; pass max_spikes=1 if it spikes once."
+        )
     return Population(key, neuron, shape, _plain(params), options=options)
 
 

@@ -14,7 +14,9 @@ from ...engine import synapses
 from ...errors import ExportError, listed, require
 from ...files import PathLike, atomic
 from ...graph import INPUT, Graph, Population, Projection, conv_geometry
+from ...neurons.resets import unusual
 from .loops import returning
+from .targets import Prepared, prepared
 
 
 def write(graph: Graph, path: PathLike) -> None:
@@ -44,20 +46,29 @@ def write(graph: Graph, path: PathLike) -> None:
                     file[f"snnkit/delay/{p.name}"] = p.delay
 
 
-def to_nir(graph: Graph) -> Any:
-    """The `nir.NIRGraph` of a float graph; times in seconds. Raises as `write` does."""
+def to_nir(graph: Graph, convention: str = "nir") -> Any:
+    """The `nir.NIRGraph` of a float graph; times in seconds.
+
+    convention  "nir": by NIR's own text, as snnkit reads it; or one of `targets.TARGETS`, the framework whose
+                from_nir is to make this network of it (the neurons' options must be its own)
+
+    Raises as `write` does, and `ExportError` naming what the framework would read otherwise.
+    """
     nir = require("nir", "nir")
-    made = _nodes(nir, graph)
+    made = _nodes(nir, graph, convention)
     return nir.NIRGraph(made.nodes, made.edges, type_check=False)
 
 
-def _nodes(nir: Any, graph: Graph) -> _Nodes:
+def _nodes(nir: Any, graph: Graph, convention: str = "nir") -> _Nodes:
     graph.validate()
-    made = _Nodes(nir, graph, graph.dt * 1e-3)
+    ready = Prepared(graph, graph.dt * 1e-3) if convention == "nir" else prepared(nir, graph, convention)
+    graph = ready.graph
+    made = _Nodes(nir, graph, ready.dt, ready)
     for name, p in graph.populations.items():
-        made.nodes[name] = (
-            nir.Input(input_type=np.array(p.shape)) if p.neuron == INPUT else _neuron_node(nir, p, made.dt)
-        )
+        if p.neuron == INPUT:
+            made.nodes[name] = nir.Input(input_type=np.array(p.shape))
+        else:
+            made.nodes[name] = ready.nodes[name] if ready.nodes else _neuron_node(nir, p, made.dt)
     biased = {n: p.bias for n, p in graph.populations.items() if np.any(p.bias)}
     back = returning(graph)
     for s in graph.projections:
@@ -68,6 +79,9 @@ def _nodes(nir: Any, graph: Graph) -> _Nodes:
         key = made.unused("output" if not i else f"output_{i}")
         made.nodes[key] = nir.Output(output_type=np.array(graph.populations[name].shape))
         made.edges.append((name, key))
+    for name, weights in ready.nested.items():
+        (key,) = made.parts[weights]
+        made.nest(name, key)
     return made
 
 
@@ -79,6 +93,11 @@ def _neuron_node(nir: Any, p: Population, dt: float) -> Any:
         raise ExportError(f"{where}: reset {p.options['reset']!r}; NIR's neurons reset to a value (hard).")
     if p.options.get("refractory"):
         raise ExportError(f"{where}: a refractory period, which NIR's neurons do not have.")
+    for option, given in unusual(p.options).items():
+        raise ExportError(
+            f"{where}: option {option} = {given}, which a NIR node does not hold; to_nir(graph, convention) "
+            f"writes for a framework that has it."
+        )
     if p.neuron not in NODES:
         raise ExportError(f"{where}: neurons of kind {p.neuron!r} have no NIR node; {listed(NODES)} have.")
     starts = [name for name, value in p.initial.items() if np.any(value)]
@@ -161,7 +180,7 @@ SHIFTED = ("lif", "if", "cuba")
 
 @dataclass
 class _Nodes:
-    """The nodes and edges of `graph`, gathered; dt in seconds.
+    """The nodes and edges of `graph`, gathered; dt in seconds; `ready` says what of them is a framework's.
 
     parts  projection → the nodes that hold its weights
     """
@@ -169,6 +188,7 @@ class _Nodes:
     nir: Any
     graph: Graph
     dt: float
+    ready: Prepared
     nodes: dict[str, Any] = field(default_factory=dict)
     edges: list[tuple[str, str]] = field(default_factory=list)
     parts: dict[str, list[str]] = field(default_factory=dict)
@@ -187,8 +207,7 @@ class _Nodes:
         p, source = self.graph.populations[name], self.graph.populations[self.graph.inputs[0]]
         here = source.name
         if len(source.shape) == 3:
-            flat = self.nir.Flatten(np.array(source.shape), 0, -1)
-            here = self._put(here, self.unused(f"{name}.flatten"), flat)
+            here = self._put(here, self.unused(f"{name}.flatten"), self._flatten(source))
         full = np.broadcast_to(bias, p.shape).reshape(-1).astype(np.float64)
         node = self.nir.Affine(np.zeros((p.size, source.size)), full)
         self.edges.append((self._put(here, self.unused(f"{name}.bias"), node), name))
@@ -216,18 +235,33 @@ class _Nodes:
                 wait = self.nir.Delay(np.full(source.shape, d * self.dt))
                 here = self._put(here, self.unused(f"{key}.delay"), wait)
             if len(source.shape) == 3 and p.kind in ("dense", "sparse"):
-                flat = self.nir.Flatten(np.array(source.shape), 0, -1)
-                here = self._put(here, self.unused(f"{key}.flatten"), flat)
+                here = self._put(here, self.unused(f"{key}.flatten"), self._flatten(source))
             self.edges.append((here, key))
             here = key
             self.edges.append((here, p.target))
             bias = None
+
+    def _flatten(self, source: Population) -> Any:
+        return self.nir.Flatten(np.array(source.shape), self.ready.flatten, -1)
 
     def _put(self, before: str, key: str, node: Any) -> str:
         """Add a node behind another; its name."""
         self.nodes[key] = node
         self.edges.append((before, key))
         return key
+
+    def nest(self, name: str, weights: str) -> None:
+        """Put a neuron and the weights that lead back to it into a graph of their own, under its name."""
+        shape = np.array(self.graph.populations[name].shape)
+        inner = {
+            "input": self.nir.Input(shape),
+            "neuron": self.nodes[name],
+            "weights": self.nodes.pop(weights),
+            "output": self.nir.Output(shape),
+        }
+        edges = [("input", "neuron"), ("neuron", "weights"), ("weights", "neuron"), ("neuron", "output")]
+        self.nodes[name] = self.nir.NIRGraph(inner, edges, type_check=False)
+        self.edges = [edge for edge in self.edges if weights not in edge]
 
     def _weights(self, p: Projection, back: int) -> tuple[np.ndarray, np.ndarray]:
         """Weights, and delays less `back` steps; those of a sparse projection as matrices [O, I]."""
@@ -260,6 +294,7 @@ class _Nodes:
         if p.kind == "one_to_one" and bias is None:
             return nir.Scale(weight.reshape(source.shape))
         matrix = np.diag(weight) if p.kind == "one_to_one" else weight
-        if bias is None:
+        if bias is None and not self.ready.affine:
             return nir.Linear(matrix)
+        bias = np.zeros(()) if bias is None else bias
         return nir.Affine(matrix, np.broadcast_to(bias, target.shape).reshape(-1).astype(np.float64))

@@ -14,9 +14,9 @@ from torch.nn import functional as F
 from torch.nn.modules.utils import _pair
 
 from ...errors import GraphError
-from ..branches import Value
+from ..branches import Shape, Value
 from .maps import adapted, as_numbers, convolved, normalised, pooled, sent
-from .tracer import BATCH, ONE_STEP, STEPS, Tracer, operation
+from .tracer import BATCH, ONE_STEP, STEPS, Tracer, factory, operation
 
 
 @operation(F.dropout, F.dropout1d, F.dropout2d, F.dropout3d)
@@ -35,7 +35,79 @@ def _same(tracer: Tracer, where: str, x: Value, *_: Any, **__: Any) -> Value:
 
 @operation("clone", torch.clone)
 def _copied(tracer: Tracer, where: str, x: Value, *_: Any, **__: Any) -> Value:
-    return replace(x)
+    return x.copied()
+
+
+@factory(torch.zeros)
+def _zeros(where: str, *size: Any, **options: Any) -> Value:
+    return _constant(where, size, 0.0, options)
+
+
+@factory(torch.ones)
+def _ones(where: str, *size: Any, **options: Any) -> Value:
+    return _constant(where, size, 1.0, options)
+
+
+@factory(torch.full)
+def _full(where: str, size: Any, fill_value: Any, **options: Any) -> Value:
+    return _constant(where, (size,), fill_value, options)
+
+
+@factory(torch.Tensor.expand, torch.broadcast_to)
+def _expanded(where: str, x: torch.Tensor, *size: Any) -> Value:
+    sizes = _sizes(size)
+    given = [1] * (len(sizes) - x.ndim) + list(x.shape)
+    made = _constant(where, [g if n == -1 else n for n, g in zip(sizes, given, strict=True)], 0.0, {})
+    return _shifted(where, made, x)
+
+
+@operation("expand_as")
+def _expanded_as(tracer: Tracer, where: str, x: Any, y: Value) -> Value:
+    if isinstance(x, Value):
+        raise GraphError(f"{where} repeats spikes, which a Graph has no place for.")
+    return _shifted(where, Value(y.shape, (), y.lead), x)
+
+
+@operation(torch.zeros_like)
+def _zeros_like(tracer: Tracer, where: str, x: Value, **_: Any) -> Value:
+    return Value(x.shape, (), x.lead)
+
+
+@operation(torch.ones_like)
+def _ones_like(tracer: Tracer, where: str, x: Value, **_: Any) -> Value:
+    return Value(x.shape, (), x.lead).shifted(np.ones(()))
+
+
+@operation(torch.full_like)
+def _full_like(tracer: Tracer, where: str, x: Value, fill_value: Any, **_: Any) -> Value:
+    return _shifted(where, Value(x.shape, (), x.lead), fill_value)
+
+
+@operation("new_zeros")
+def _new_zeros(tracer: Tracer, where: str, x: Value, *size: Any, **options: Any) -> Value:
+    return _constant(where, size, 0.0, options)
+
+
+@operation("new_ones")
+def _new_ones(tracer: Tracer, where: str, x: Value, *size: Any, **options: Any) -> Value:
+    return _constant(where, size, 1.0, options)
+
+
+@operation("new_full")
+def _new_full(tracer: Tracer, where: str, x: Value, size: Any, fill_value: Any, **options: Any) -> Value:
+    return _constant(where, (size,), fill_value, options)
+
+
+def _constant(where: str, size: Sequence[Any], number: Any, options: dict[str, Any]) -> Value:
+    """The same number in every place of a tensor of all steps and samples, which is never made."""
+    lead, shape = _led(where, _sizes(options.get("size", size)))
+    return _shifted(where, Value(shape, (), lead), number)
+
+
+def _sizes(given: Sequence[Any]) -> list[int]:
+    """Sizes that were given one by one, or as one sequence."""
+    whole = given[0] if len(given) == 1 and isinstance(given[0], tuple | list) else given
+    return [int(n) for n in whole]
 
 
 @operation("size")
@@ -72,14 +144,20 @@ def _negative(tracer: Tracer, where: str, x: Value) -> Value:
 
 @operation(operator.mul, operator.imul, torch.mul, "mul", "mul_")
 def _multiplied(tracer: Tracer, where: str, x: Any, y: Any) -> Value:
-    if isinstance(x, Value) and isinstance(y, Value):
+    value, factor = (x, _number(y)) if isinstance(x, Value) and x.branches else (y, _number(x))
+    if isinstance(value, Value) and isinstance(factor, Value):
         raise GraphError(f"{where} multiplies spikes with spikes, which no synapse does.")
-    value, factor = (x, y) if isinstance(x, Value) else (y, x)
     return value.scaled(_of_a_step(where, value, factor))
+
+
+def _number(x: Any) -> Any:
+    """A value that depends on no spikes as the constant that it is."""
+    return x.spread_bias.reshape(x.shape) if isinstance(x, Value) and not x.branches else x
 
 
 @operation(operator.truediv, operator.itruediv, torch.div, "div", "div_")
 def _divided(tracer: Tracer, where: str, x: Any, y: Any) -> Value:
+    y = _number(y)
     if isinstance(y, Value):
         raise GraphError(f"{where} divides by spikes, which no synapse does.")
     return x.scaled(1 / _of_a_step(where, x, y))
@@ -189,7 +267,7 @@ def _taken(where: str, x: Value, kept: np.ndarray) -> Value:
 
 @operation("view", "reshape", torch.reshape)
 def _reshaped(tracer: Tracer, where: str, x: Value, *sizes: Any) -> Value:
-    flat = [int(n) for n in (sizes[0] if len(sizes) == 1 and isinstance(sizes[0], tuple | list) else sizes)]
+    flat = _sizes(sizes)
     total = math.prod(x.lead) * x.size
     if flat.count(-1) == 1:
         rest = -math.prod(flat)
@@ -205,6 +283,15 @@ def _reshaped(tracer: Tracer, where: str, x: Value, *sizes: Any) -> Value:
             folded = (math.prod(tracer.lead),)
             if lead == x.lead or (lead in (tracer.lead, folded) and x.lead in (tracer.lead, folded)):
                 return x.reshaped(tuple(flat[k:]) or (1,), lead)
+    raise GraphError(f"{where} mixes time or batch with neurons, which a Graph has no place for.")
+
+
+def _led(where: str, sizes: Sequence[int]) -> tuple[Shape, Shape]:
+    """The sizes of time and batch, and behind them those of a step."""
+    for k in (1, 2):
+        lead = tuple(sizes[:k])
+        if lead in ((STEPS, BATCH), (BATCH, STEPS), (STEPS * BATCH,)):
+            return lead, tuple(sizes[k:]) or (1,)
     raise GraphError(f"{where} mixes time or batch with neurons, which a Graph has no place for.")
 
 
@@ -300,7 +387,7 @@ def _padded(
     shape = tuple(n + a + b for n, (a, b) in zip(x.shape, pairs, strict=True))
     places = np.arange(math.prod(shape)).reshape(shape)
     inner = places[tuple(slice(a, a + n) for n, (a, _) in zip(x.shape, pairs, strict=True))]
-    return x.moved(where, inner.reshape(-1), shape)
+    return x.moved(where, inner.reshape(-1), shape).copied()
 
 
 @operation(F.linear)
