@@ -226,6 +226,28 @@ def test_what_spikingjelly_has_and_a_graph_does_not_is_named():
         lower(single, 4, 1.0)
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: neuron.IFNode(step_mode="m"),
+        lambda: layer.LinearRecurrentContainer(neuron.IFNode(), 4, 4, step_mode="m"),
+        lambda: snntorch.Leaky(beta=0.9, init_hidden=True),
+        lambda: sinabs.IAF(),
+    ],
+)
+def test_neurons_that_keep_their_state_are_used_once(make):
+    node = make()
+    with pytest.raises(GraphError, match=r"'1' \(\w+\) is used twice and keeps its state from one use"):
+        lower(nn.Sequential(nn.Linear(4, 4), node, nn.Linear(4, 4), node), 4, 1.0)
+
+
+def test_norses_cells_whose_state_is_given_are_used_as_often_as_one_likes():
+    cell = NORSE["LIFBoxCell"]()
+    network = norse.SequentialState(nn.Linear(INPUTS, 20), cell, nn.Linear(20, OUTPUTS), cell)
+    graph = agrees(scaled(network, 5.0), with_state, spikes(0.3, INPUTS))
+    assert list(graph.populations) == ["input", "1", "1@2"]
+
+
 # Norse
 
 
@@ -488,6 +510,23 @@ def test_a_sinabs_network_that_is_squeezed_and_sums_its_pools():
     assert [p.kind for p in graph.projections] == ["conv", "conv", "dense"], (
         "pooling merges into a convolution"
     )
+
+
+def test_sinabs_folds_time_and_merges():
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fold, self.unfold = sinabs.FlattenTime(), sinabs.UnflattenTime(batch_size=BATCH)
+            self.conv, self.pool, self.flat = nn.Conv2d(2, 3, 3), nn.AvgPool2d(2), nn.Flatten()
+            self.iaf, self.left, self.right = sinabs.IAF(), nn.Linear(12, OUTPUTS), nn.Linear(12, OUTPUTS)
+            self.merge, self.out = sinabs.Merge(), sinabs.LIF(tau_mem=5.0, spike_threshold=0.5)
+
+        def forward(self, x):
+            x = self.unfold(self.flat(self.pool(self.conv(self.fold(x)))))
+            x = self.iaf(x)
+            return self.out(self.merge(self.left(x), self.right(x)))
+
+    agrees(scaled(Network(), 3.0), batch_first, spikes(0.3, 2, 6, 6), most=9)
 
 
 def test_a_sinabs_readout_with_a_current():

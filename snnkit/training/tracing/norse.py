@@ -55,12 +55,12 @@ def _at(part: Any, reset: str = "hard", above: Any = 0.0) -> Spiking:
     return Spiking(as_numbers(part.p.v_th) - above, as_numbers(part.p.v_reset) - above, reset, strict=True)
 
 
-@neurons(norse.IAFCell, norse.IAF, lead=lead, states=_one)
+@neurons(norse.IAFCell, norse.IAF, lead=lead, states=_one, keeps=False)
 def _integrator(where: Met, part: Any) -> Neurons:
     return without_leak(_at(part), as_numbers(part.p.v_reset))
 
 
-@neurons(norse.LIFBoxCell, lead=lead, states=_one)
+@neurons(norse.LIFBoxCell, lead=lead, states=_one, keeps=False)
 def _boxed(where: Met, part: Any) -> Neurons:
     resets = {reset_value: "hard", reset_subtract: "soft"}
     if part.p.reset_method not in resets:
@@ -69,7 +69,7 @@ def _boxed(where: Met, part: Any) -> Neurons:
     return leaky(1 - lost, lost, _at(part, resets[part.p.reset_method]), as_numbers(part.p.v_leak))
 
 
-@neurons(norse.LIFCell, norse.LIF, lead=lead, states=_one)
+@neurons(norse.LIFCell, norse.LIF, lead=lead, states=_one, keeps=False)
 def _current(where: Met, part: Any) -> Neurons:
     """With v counted from v_leak, where it starts and decays to."""
     mem, syn = leak(part, part.p.tau_mem_inv), leak(part, part.p.tau_syn_inv)
@@ -83,7 +83,7 @@ def _loop(tracer: Tracer, where: Met, part: Any, value: Value) -> Any:
     return fired(tracer, where, made, fed, lead(part)), State(where.name)
 
 
-@neurons(norse.LIBoxCell, lead=lead, states=_one)
+@neurons(norse.LIBoxCell, lead=lead, states=_one, keeps=False)
 def _readout(where: Met, part: Any) -> Neurons:
     if torch.as_tensor(part.p.v_leak).any():
         raise GraphError(f"{where}: v_leak of a read-out must be 0.")
@@ -91,7 +91,7 @@ def _readout(where: Met, part: Any) -> Neurons:
     return readout(1 - lost, lost)
 
 
-@neurons(norse.LICell, norse.LI, lead=lead, states=_one)
+@neurons(norse.LICell, norse.LI, lead=lead, states=_one, keeps=False)
 def _current_readout(where: Met, part: Any) -> Neurons:
     if torch.as_tensor(part.p.v_leak).any():
         raise GraphError(f"{where}: v_leak of a read-out must be 0.")

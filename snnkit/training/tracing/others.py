@@ -126,15 +126,21 @@ OTHERS: dict[type[nn.Module], Row] = {}
 
 
 def neurons(
-    *kinds: type[nn.Module], lead: Callable[[Any], Shape], states: Callable[[Any], int] | None = None
+    *kinds: type[nn.Module],
+    lead: Callable[[Any], Shape],
+    states: Callable[[Any], int] | None = None,
+    keeps: bool = True,
 ) -> Callable[[Row], Row]:
     """Enter what classes of neurons are into `OTHERS` and `LAYERS`.
 
     lead    axes before a step's own that the module takes, made of `STEPS` and `BATCH`
     states  how many of its states a module gives behind its output; None: the output alone
+    keeps   whether a module keeps its state itself, so that a second use goes on where the first ended
     """
 
     def handler(tracer: Tracer, where: Met, module: nn.Module, value: Value) -> Any:
+        if keeps:
+            once(tracer, where)
         out = fired(tracer, where, OTHERS[type(module)](where, module), value, lead(module))
         kept = 0 if states is None else states(module)
         return (out, *[State(where.name)] * kept) if kept else out
@@ -148,6 +154,15 @@ def neurons(
         return row
 
     return enter
+
+
+def once(tracer: Tracer, where: Met) -> None:
+    """Raise `GraphError` where a layer that keeps its own state is used a second time."""
+    if where.name in tracer.populations:
+        raise GraphError(
+            f"{where} is used twice and keeps its state from one use to the next, so that these are no two "
+            "populations; give each use its own."
+        )
 
 
 def fired(tracer: Tracer, where: Met, made: Neurons, value: Value, lead: Shape) -> Value:

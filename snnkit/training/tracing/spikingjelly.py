@@ -24,6 +24,7 @@ from .others import (
     fired,
     leaky,
     neurons,
+    once,
     plain,
     readout,
     without_leak,
@@ -144,6 +145,7 @@ def _loop(tracer: Tracer, where: Met, module: Any, value: Value) -> Any:
             f"{where}: its sub_module is {type(core).__name__}; one of SpikingJelly's neurons alone can be "
             "lowered, since nothing but synapses lies between the container's Linear and its spikes."
         )
+    once(tracer, where)
     n = module.rc.in_features - module.sub_module_out_features
     sent_on = sent(tracer, where, value, module.rc.weight[:, :n], module.rc.bias, compose=True)
     made = OTHERS[type(core)](where, core)
