@@ -4,12 +4,14 @@ Python blocks run, and in ``docs/`` shell blocks of `snnkit` commands, each comm
 blocks that begin with the comment ``# NAME.toml`` are written as such files.
 """
 
+import importlib
 import importlib.util
 import os
 import re
 import shlex
 import subprocess
 import sys
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -96,6 +98,10 @@ def is_of_snnkit(value):
 def run(block, page, space):
     """Run a block as its reader would; the namespace after it."""
     if block.language == "python":
+        if (package := NEEDS.get(block.section, (None, None))[1]) is not None:
+            with warnings.catch_warnings():  # what others deprecate in others is not the page's
+                warnings.simplefilter("ignore")
+                importlib.import_module(package)
         if block.whole:  # it must bring all of the library with it, and be given nothing but data
             space = {name: value for name, value in space.items() if not is_of_snnkit(value)}
         exec(compile("\n" * block.line + block.text, str(page), "exec"), space)

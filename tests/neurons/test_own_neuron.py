@@ -274,7 +274,7 @@ def test_a_file_names_it_and_its_network_lowers_to_the_same_spikes(monkeypatch):
     from snnkit.training.config import parse_config
 
     tree = {"model": {"hidden": [24], "reset": "halved", "max_delay": 4, "tau_mem": 40.0, "v_th": 0.5}}
-    with pytest.raises(ConfigError, match="reset = 'halved': is none of hard, soft, none"):
+    with pytest.raises(ConfigError, match="reset = 'halved': is none of hard, soft, subtract, none"):
         parse_config(tree)
     monkeypatch.setitem(RESETS, "halved", Reset(after=halved, adjoint=halved_adjoint))
     torch.manual_seed(0)
