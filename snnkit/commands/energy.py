@@ -26,7 +26,8 @@ def estimate_energy(
 ) -> Estimate:
     """Energy and latency of a graph file on its data; with `page`, also as an HTML page there."""
     graph = Graph.load(net)
-    events = sent(graph, data_of(graph, split, settings, limit).events)
+    data = data_of(graph, split, settings, limit, call="estimate(graph, data.valid.events)")
+    events = sent(graph, data.events)
     found = estimate(graph, events, "all" if list(profiles) == ["all"] else list(profiles))
     if page is not None:
         energy_page(found, page, f"Energy and latency of {Path(net).name}")

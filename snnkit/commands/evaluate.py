@@ -19,8 +19,10 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """Accuracy and rates of a checkpoint's best epoch on a split of the data it was trained on.
 
-    settings  ``"data.root=NEW"`` where the data moved: only `snnkit.training.config.MACHINE` may change
-    data      a name, or key=value of [data], for other data that the network fits
+    checkpoint  of a run, or its folder
+    settings    ``"root=NEW"`` or ``"data.root=NEW"`` where the data moved: only
+                `snnkit.training.config.MACHINE` may change
+    data        a name, or key=value of [data], for other data that the network fits
 
     Raises `DataError` naming both sides if the data are not those of the run, or can't be run on.
     """
@@ -32,7 +34,7 @@ def evaluate_run(
     elif known is not None and not known.named:
         raise unnamed(known)
     else:
-        section = on_machine(config, settings).data
+        section = on_machine(config, [_of_data(pair) for pair in settings]).data
     chosen = getattr(load_data(config.model_copy(update={"data": section})), split)
     if known is not None:
         known.checked(chosen, section.name, None if data else split)
@@ -41,3 +43,9 @@ def evaluate_run(
     if result.metric is not None:
         return {"split": split, **result.summary()}
     return {"split": split, **result.summary(), "most_confused": result.most_confused}
+
+
+def _of_data(setting: str) -> str:
+    """A setting that names no section is one of [data], as for the commands that take a Graph."""
+    key, _, _ = setting.partition("=")
+    return setting if "." in key else f"data.{setting}"

@@ -45,7 +45,10 @@ def export_network(
     if form.holds == "floats":
         form.write(graph, path)
         return {"format": to, "path": str(path), "bytes": Path(path).stat().st_size}
-    events = data_of(graph, "valid", settings, calibration).events if calibration else None
+    events = None
+    if calibration:
+        call = "quantise(graph, calibration=data.valid.events)"
+        events = data_of(graph, "valid", settings, calibration, call=call).events
     integer = quantise(graph, bits=bits, calibration=events, long_delays=long_delays)
     form.write(integer, path, **({"unroll": True} if unroll else {}))
     report = Report.of(integer)

@@ -31,7 +31,7 @@ def verify_export(
     whose highest score is another output's.
     """
     graph = Graph.load(net)
-    data = data_of(graph, split, settings, limit)
+    data = data_of(graph, split, settings, limit, call="ladder(graph, exported, data.valid.events)")
     labels = data.labels if is_class(data.labels) else None
     return ladder(graph, load(exported), data.events, labels, tolerance=tolerance)
 
