@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
+from ..errors import listed
 from ..files import PathLike
 from ..training.checkpoint import facts_of, load_network
 from ..training.evaluation import evaluate
@@ -12,6 +14,8 @@ from ..training.facts import unnamed
 from ..training.own import scores
 from ..training.run import load_data, on_machine, other_data
 from .data import parse_pairs
+
+_log = logging.getLogger("snnkit.commands")
 
 
 def evaluate_run(
@@ -40,6 +44,11 @@ def evaluate_run(
         known.checked(chosen, section.name, None if data else split)
     how = {"model": config.model, "count_padding": config.train.protocol == "paper", **scores(config)}
     result = evaluate(network, chosen, config.train.batch, **how)
+    if result.silent:
+        _log.warning(
+            "hidden layers %s of %d (from 0) gave no spike on %s: what follows them hears nothing.",
+            listed(map(str, result.silent)), len(result.rates), split,
+        )  # fmt: skip
     if result.metric is not None:
         return {"split": split, **result.summary()}
     return {"split": split, **result.summary(), "most_confused": result.most_confused}
