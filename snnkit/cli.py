@@ -124,7 +124,7 @@ def train(
 
 @app.command()
 def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(help="last.pt of a run.")],
+    checkpoint: Annotated[Path, typer.Argument(help="Folder of a run, or its last.pt.")],
     split: SplitOption = Split.valid,
     data: Annotated[
         list[str] | None,
@@ -133,7 +133,7 @@ def evaluate(
         ),
     ] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", "-s", help="Where the run's data are now: data.root=FOLDER.")
+        list[str] | None, typer.Option("--set", "-s", help="Where the run's data are now: root=FOLDER.")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -224,7 +224,8 @@ def simulate(
         str | None, typer.Option(help="float32, float64 or int32; default: the neurons'.")
     ] = None,
     against: Annotated[
-        Path | None, typer.Option(help="Checkpoint to hold the spikes against (last.pt of the run).")
+        Path | None,
+        typer.Option(help="Checkpoint to hold the spikes against (folder or last.pt of the run)."),
     ] = None,
     engine: Annotated[str, typer.Option(help="snnkit, or nest where PyNEST is installed.")] = "snnkit",
     convention: Convention = None,

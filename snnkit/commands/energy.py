@@ -27,7 +27,8 @@ def estimate_energy(
 ) -> Estimate:
     """Energy and latency of a network's file on its data; with `page`, also as an HTML page there."""
     graph = load(net, reading)
-    events = sent(graph, data_of(graph, split, settings, limit).events)
+    data = data_of(graph, split, settings, limit, call="estimate(graph, data.valid.events)")
+    events = sent(graph, data.events)
     found = estimate(graph, events, "all" if list(profiles) == ["all"] else list(profiles))
     if page is not None:
         energy_page(found, page, f"Energy and latency of {Path(net).name}")

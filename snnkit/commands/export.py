@@ -58,7 +58,10 @@ def export_network(
     if form.holds == "floats" or _in_integers(graph):
         form.write(graph, path, **options)
         return {"format": to, "path": str(path), "bytes": Path(path).stat().st_size}
-    events = data_of(graph, "valid", settings, calibration).events if calibration else None
+    events = None
+    if calibration:
+        call = "quantise(graph, calibration=data.valid.events)"
+        events = data_of(graph, "valid", settings, calibration, call=call).events
     integer = quantise(graph, calibration=events, **how)
     form.write(integer, path, **options)
     report = Report.of(integer)

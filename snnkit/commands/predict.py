@@ -85,7 +85,7 @@ def network_of(run: PathLike, reading: Reading = AS_WRITTEN) -> Graph:
     """
     path = Path(run)
     if path.is_dir():
-        there = [path / name for name in ("graph.h5", "last.pt") if (path / name).is_file()]
+        there = [one for one in (path / "graph.h5", path / "last.pt") if one.is_file()]
         if not there:
             raise DataError(f"{path} has neither graph.h5 nor last.pt; give the folder of a run.")
         path = there[0]

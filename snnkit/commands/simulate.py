@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,8 +14,8 @@ from torch import nn
 
 from .. import engine
 from ..datasets.splits import Data
-from ..engine.readout import classify, hits, read_out, recorded
-from ..errors import ParameterError
+from ..engine.readout import classify, hits, read_out, recorded, rule_of, tied
+from ..errors import ParameterError, listed
 from ..events import EventBatch
 from ..files import PathLike
 from ..graph import Graph
@@ -26,6 +28,8 @@ from ..training.losses import kind_of
 from ..training.own import runner
 from .data import data_of
 from .formats import AS_WRITTEN, Reading, load
+
+_log = logging.getLogger("snnkit.commands")
 
 
 def simulate_on_data(
@@ -42,7 +46,8 @@ def simulate_on_data(
     """Accuracy, spikes and time of a graph file; with `against`, also the share of spikes in common.
 
     With a class in every step "step_accuracy" is the share of steps that count whose highest output is their
-    class; other targets have neither.
+    class; other targets have neither. "silent" names what gave no spike; "tied", where there are any, is the
+    number of samples whose highest score several classes share, of which the first is taken.
 
     The time of an inference is that of kernels at hand: ``first_inference_ms`` is one sample before them, in
     which kernels are compiled, or read from Numba's cache, and the network is laid out.
@@ -58,23 +63,30 @@ def simulate_on_data(
     before = time.perf_counter()
     run(data.subset(np.arange(1)).events)
     started = time.perf_counter()
-    right, spikes, synops = Right(data.labels), 0, 0
+    right, synops, fired = Right(data.labels), 0, Counter(dict.fromkeys(_spiking(graph), 0))
     for start in range(0, len(data), 64):
         part = data.subset(np.arange(start, min(start + 64, len(data))))
         result = run(part.events)
         right.add_run(result, graph, part)
-        spikes += sum(len(s.times) for n, s in result.spikes.items() if n not in graph.inputs)
+        fired.update({n: len(s.times) for n, s in result.spikes.items() if n not in graph.inputs})
         synops += sum(int(n.sum()) for n in result.counts.get("synops", {}).values())
     seconds = time.perf_counter() - started
+    silent = [name for name in _spiking(graph) if fired[name] == 0]
+    if silent:
+        _log.warning(
+            "%s gave no spike on %s: what follows hears nothing of it.", listed(map(repr, silent)), split
+        )
     summary: dict[str, Any] = {
         **{key: graph.metadata[key] for key in ("convention", "readout") if key in graph.metadata},
         "split": split,
         "samples": len(data),
         **right.share(),
-        "spikes_per_inference": spikes / len(data),
+        **({"tied": right.tied} if right.tied else {}),
+        "spikes_per_inference": fired.total() / len(data),
         "synops_per_inference": synops / len(data),
         "ms_per_inference": 1e3 * seconds / len(data),
         "first_inference_ms": 1e3 * (started - before),
+        "silent": silent,
     }
     if against is not None:
         network, config, _ = load_network(against)
@@ -82,8 +94,14 @@ def simulate_on_data(
     return summary
 
 
+def _spiking(graph: Graph) -> list[str]:
+    """The populations that should spike: all but inputs, relays and outputs that are read by potential."""
+    quiet = [] if rule_of(graph).of_spikes else graph.outputs
+    return [n for n in graph.populations if n not in (*graph.inputs, *quiet) and "~relay" not in n]
+
+
 class Right:
-    """How many samples, or steps that count, are classified correctly.
+    """How many samples, or steps that count, are classified correctly, and of how many the score is a tie.
 
     labels  of the data: a class a sample or in every step; of other targets nothing is counted
     """
@@ -91,7 +109,7 @@ class Right:
     def __init__(self, labels: np.ndarray) -> None:
         kind = kind_of(labels)
         self.steps, self.known = kind == "steps", kind in ("class", "steps")
-        self.right = self.of = 0
+        self.right = self.of = self.tied = 0
 
     def add(self, scores: np.ndarray, values: np.ndarray | None, lengths: np.ndarray, data: Data) -> None:
         """Count a batch of scores [B, C]; of values [T, B, C] and lengths [B] where steps are counted."""
@@ -99,6 +117,7 @@ class Right:
             right, of = hits(values, lengths, data.labels)
         elif self.known:
             right, of = int((scores.argmax(1) == data.labels).sum()), len(scores)
+            self.tied += tied(scores)
         else:
             return
         self.right, self.of = self.right + right, self.of + of

@@ -33,7 +33,7 @@ def verify_export(
     whose highest score is another output's.
     """
     graph = load(net, reading)
-    data = data_of(graph, split, settings, limit)
+    data = data_of(graph, split, settings, limit, call="ladder(graph, exported, data.valid.events)")
     labels = data.labels if is_class(data.labels) else None
     other = load(exported, Reading(readout=reading.readout))
     return ladder(graph, other, data.events, labels, tolerance=tolerance)

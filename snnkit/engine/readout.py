@@ -73,6 +73,11 @@ def hits(values: np.ndarray, lengths: np.ndarray, targets: np.ndarray) -> tuple[
     return int((values[:steps].argmax(2) == wanted)[counts].sum()), int(counts.sum())
 
 
+def tied(scores: np.ndarray) -> int:
+    """Samples of the scores [B, C] whose highest several classes share."""
+    return int(((scores == scores.max(1, keepdims=True)).sum(1) > 1).sum())
+
+
 def scores(graph: Graph, events: EventBatch, batch: int = 64, **options: Any) -> np.ndarray:
     """Scores ``[B, C]`` of all samples, `batch` at a time."""
     kept = [output_of(graph)]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..datasets.splits import Data
+from ..engine.readout import tied
 from ..errors import ParameterError
 from .config import Model
 from .losses import TARGETS, Objective, Score, is_class, kind_of, objective
@@ -30,6 +31,7 @@ class Evaluation:
     confusion    int64 [classes, classes], rows are labels
     metric       mean of the objective's own, where it is not the accuracy: with a class in every step the
                  share of steps that count whose highest output is their class, `TARGETS`
+    tied         samples whose highest score several classes share; the first of these is the prediction
     """
 
     labels: np.ndarray
@@ -40,6 +42,12 @@ class Evaluation:
     classes: list[str]
     batch_accuracies: list[float]
     metric: float | None = None
+    tied: int = 0
+
+    @property
+    def silent(self) -> list[int]:
+        """Numbers of the hidden layers, first to last from 0, that gave no spike at all."""
+        return [layer for layer, count in enumerate(self.spikes.sum(1)) if count == 0]
 
     @property
     def correct(self) -> np.ndarray:
@@ -95,6 +103,8 @@ class Evaluation:
             "samples": len(self.labels),
             "rates": self.rates,
             "spikes_per_inference": float(self.spikes.sum(0).mean()),
+            "silent": self.silent,
+            **({"tied": self.tied} if self.tied else {}),
         }
 
 
@@ -149,7 +159,7 @@ def measured(
     network: Runner, data: Data, batch: int, goal: Objective, *, count_padding: bool = False
 ) -> Evaluation:
     """What `evaluate` gives, of a network with the way it is run."""
-    predictions, losses, spikes, batch_accuracies, metrics = [], 0.0, [], [], 0.0
+    predictions, losses, spikes, batch_accuracies, metrics, ties = [], 0.0, [], [], 0.0, 0
     counts, total = (goal.loss_count, goal.metric_count), np.zeros(2)
     neuron_steps: dict[int, float] = {}
     with evaluating(network.network):
@@ -162,6 +172,7 @@ def measured(
             out = replace(network(x, lengths), lengths=own)
             predicted = out.scores.argmax(1)
             predictions.append(predicted.cpu().numpy())
+            ties += tied(out.scores.cpu().numpy())
             if goal.classes:
                 batch_accuracies.append((predicted == labels).float().mean().item())
             number = [len(indices) if f is None else f(own, labels) for f in counts]
@@ -187,4 +198,5 @@ def measured(
         list(data.classes),
         batch_accuracies,
         None if goal.accuracy else float(metrics / total[1]),
+        ties if goal.classes else 0,
     )

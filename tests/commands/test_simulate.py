@@ -1,6 +1,7 @@
 """`snnkit simulate`: what it measures is the run, not the machine's first steps."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -108,3 +109,29 @@ def test_targets_that_are_no_classes_have_no_accuracy():
     right = command.Right(np.zeros((3, 5, 2), np.float32))
     right.add(np.zeros((3, 2)), None, np.full(3, 5), None)
     assert right.share() == {}
+
+
+def test_what_is_silent_and_what_is_tied_is_said(tmp_path, caplog):
+    """Nothing passes a threshold that no input can reach; without biases all potentials behind it stay 0."""
+    graph = network(sizes=(21, 10, 3), bias=0.0)
+    events = spikes(samples=40, steps=20)
+    np.savez(
+        tmp_path / "mine.npz", t=events.times * 10_000, x=events.neurons, offsets=events.offsets,
+        labels=np.arange(40) % 3, shape=21,
+    )  # fmt: skip
+    graph.metadata["data"] = {
+        "name": "events", "root": str(tmp_path), "file": "mine.npz", "split": "random",
+    }  # fmt: skip
+    graph.save(tmp_path / "graph.h5")
+    loud = command.simulate_on_data(tmp_path / "graph.h5")
+    assert loud["silent"] == []
+    assert "tied" not in loud
+    assert not caplog.text
+    (hidden,) = [n for n in graph.populations if n not in (*graph.inputs, *graph.outputs)]
+    cell = graph.populations[hidden]
+    graph.populations[hidden] = replace(cell, params=cell.params | {"v_th": np.float32(1e9)})
+    graph.save(tmp_path / "quiet.h5")
+    quiet = command.simulate_on_data(tmp_path / "quiet.h5")
+    assert quiet["silent"] == [hidden]
+    assert quiet["tied"] == quiet["samples"]
+    assert f"{hidden!r} gave no spike on valid" in caplog.text
