@@ -34,9 +34,9 @@ def lower(
     network      a `SpikingClassifier`, or any module that takes ``[T, B, …]`` and gives what its neurons
                  give. Its `forward` is followed by `torch.fx`: `snnkit.training.tracing.LAYERS` and
                  ``OPERATIONS`` are what has a place in a Graph. A module that is used twice makes two
-                 populations; branches may be added and joined. Neurons of SpikingJelly, Norse, snnTorch and sinabs
-                 are taken as they stand, and the module with the axes that they take: [T, B, …], [B, T, …],
-                 or [B, …] where it is called for each step
+                 populations; branches may be added and joined. Neurons of SpikingJelly, Norse, snnTorch
+                 and sinabs are taken as they stand, and the module with the axes that they take:
+                 [T, B, …], [B, T, …], or [B, …] where it is called for each step
     input_shape  of one step, without batch; for several inputs a sequence of shapes, or {name: shape}.
                  Known already for a `SpikingClassifier`
     dt           length of a step, ms; likewise
