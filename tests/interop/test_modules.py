@@ -397,6 +397,28 @@ def test_a_snntorch_module_of_one_step():
     assert graph.outputs == ["lif2"]
 
 
+@pytest.mark.filterwarnings("ignore:nirtorch")
+def test_snntorchs_default_reset_comes_through_nir_where_it_is_said():
+    exported = pytest.importorskip("snntorch.export_nir")
+    from snnkit.interop import nir
+
+    def leaky(size, **options):
+        values = {"beta": torch.linspace(0.7, 0.95, size), "threshold": torch.ones(size)}
+        return snntorch.Leaky(**values, init_hidden=True, spike_grad=heaviside, **options)
+
+    network = nn.Sequential(
+        nn.Linear(INPUTS, 20), leaky(20), nn.Linear(20, OUTPUTS), leaky(OUTPUTS, output=True)
+    )
+    x = spikes(0.3, INPUTS)
+    with torch.no_grad():
+        want = kept(scaled(network, 4.0), x).numpy()
+    graph = nir.from_nir(exported.export_to_nir(network, torch.zeros(INPUTS)), "snntorch", reset="subtract")
+    (out,) = graph.outputs
+    made = simulate(graph, EventBatch.from_dense(x.numpy()), steps=STEPS, dtype="float64").spikes[out]
+    assert want.sum() > 20
+    np.testing.assert_array_equal(made.to_dense(STEPS), want)
+
+
 class Trained(nn.Module):
     """As snnTorch's tutorials write it, with the loop over time in `forward`."""
 

@@ -197,7 +197,7 @@ reset_mechanism "zero" without reset_delay, the only one that its files mean). S
 class Choices(TypedDict, total=False):
     """What the layers behind a file were given in place of their framework's defaults, by keyword.
 
-    reset       "hard", "soft" or "none"
+    reset       "hard", "soft", "none", or "subtract": the threshold, a step later (snnTorch)
     strict      whether they fire above the threshold only
     max_spikes  most spikes of a neuron in a step (sinabs: SingleSpike is 1), None for no limit
     v_min       a floor under v of all neurons, None for none (sinabs: min_v_mem)

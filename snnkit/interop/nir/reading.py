@@ -313,6 +313,16 @@ def _threshold(node: Any, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
     return {"v_th": fit(node.v_threshold, shape), "v_reset": fit(node.v_reset, shape)}
 
 
+def _a_step_later(key: str, params: dict[str, np.ndarray], rest: np.ndarray | float) -> np.ndarray:
+    """What is subtracted at once where the threshold is in the next step, after v has decayed."""
+    decay = params["decay_mem"] if "decay_mem" in params else params["decay"]
+    if not (decay > 0).all():
+        raise ExportError(
+            f"NIR: node {key!r} has no memory, and a threshold that is subtracted a step later."
+        )
+    return (params["v_th"] + rest) / decay
+
+
 def _spiking(
     how: Convention, key: str, neuron: str, shape: tuple[int, ...], params: dict[str, np.ndarray],
     rest: np.ndarray | float = 0.0,
@@ -321,6 +331,8 @@ def _spiking(
     options: dict[str, Any] = {"reset": how.reset} if how.reset != "hard" else {}
     if how.strict:
         options["strict"] = True
+    if how.reset == "subtract":
+        params = params | {"v_reset": _a_step_later(key, params, rest)}
     if how.max_spikes != 1:
         options["max_spikes"] = how.max_spikes
     if how.v_min is not None:
