@@ -12,6 +12,9 @@ NEST = {
 }  # fmt: skip
 """Defaults of NEST 3's iaf_psc_delta and iaf_psc_exp."""
 
+DT = 0.1
+DELTA = {"model_type": "point_neuron", "model_template": "nest:iaf_psc_delta"}
+
 
 @dataclass
 class Nodes:

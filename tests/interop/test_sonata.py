@@ -7,11 +7,8 @@ from snnkit.engine import simulate, synapses
 from snnkit.events import EventBatch
 from snnkit.interop import nest, sonata
 from tests.helpers import sonata_files
-from tests.helpers.sonata_files import Edges, Nodes
+from tests.helpers.sonata_files import DELTA, DT, Edges, Nodes
 
-DT = 0.1
-POINT = {"model_type": "point_neuron"}
-DELTA = POINT | {"model_template": "nest:iaf_psc_delta"}
 EXP = {"model_type": "point_process", "model_template": "nest:iaf_psc_exp"}
 EXC = {"I_e": 270.0, "tau_m": 12.0, "C_m": 200.0, "E_L": -65.0, "V_th": -52.0, "V_reset": -63.0, "t_ref": 1.5}
 INH = {"tau_m": 8.0, "V_th": -50.0, "t_ref": 0.0, "V_min": -75.0, "I_e": 650.0}
@@ -243,3 +240,20 @@ def test_the_propagator_is_the_integral_of_the_current(tau, tau_syn):
     s = DT * (x + 1) / 2
     want = (w * DT / 2 * np.exp(-(DT - s) / tau) * np.exp(-s / tau_syn)).sum()
     assert nest.reach(np.array(tau), np.array(tau_syn), DT) == pytest.approx(want, rel=1e-12)
+
+
+def test_spikes_that_are_written_are_read_by_libsonata_and_by_us(tmp_path):
+    libsonata = pytest.importorskip("libsonata")
+    nodes, edges, _, _, _ = circuit()
+    graph = sonata.read(sonata_files.write(tmp_path, nodes, edges), dt=DT)
+    result = simulate(graph, feed(graph, 600), 600, dtype="float64")
+    assert len(result.spikes) == 2
+    sonata.write_spikes(tmp_path / "out.h5", graph, result.spikes)
+    stored = libsonata.SpikeReader(str(tmp_path / "out.h5"))["cells"]
+    assert stored.sorting == "by_time"
+    want = [((t + 1) * DT, n) for t, n in spikes(graph, result)]
+    assert [(t, n) for n, t in stored.get()] == sorted(want)
+    for name, events in result.spikes.items():
+        got = sonata.read_spikes(tmp_path / "out.h5", graph, name, 600)
+        for field in ("times", "neurons", "offsets", "lengths"):
+            np.testing.assert_array_equal(getattr(got, field), getattr(events, field))

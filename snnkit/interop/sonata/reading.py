@@ -11,11 +11,11 @@ import h5py
 import numpy as np
 
 from ...errors import DataError, ExportError, ParameterError, listed
-from ...files import PathLike, open_h5
+from ...files import PathLike
 from ...graph import INPUT, Graph, Population, Projection
 from .circuit import Circuit, Pair, circuit, read_types
 from .models import MODELS, Made, compact, neurons, whole_steps
-from .rows import Rows, integers
+from .rows import Rows, integers, opened
 
 POINT = ("point_neuron", "point_process")
 """Values of model_type that name a model of NEST; the older files have the second."""
@@ -86,7 +86,7 @@ def read(
     start = _Start(said=v_init, configured=found.v_init)
     nodes: dict[str, Nodes] = {}
     for pair in found.nodes:
-        with open_h5(pair.data) as file:
+        with opened(pair.data) as file:
             for name, group in _populations(file, pair, "nodes"):
                 if name in nodes:
                     raise DataError(f"{pair.data}: node population {name!r} is there a second time.")
@@ -106,7 +106,7 @@ def read(
                 origin[key]["E_L"] = compact(made.rest).tolist()
     projections: dict[str, Projection] = {}
     for pair in found.edges:
-        with open_h5(pair.data) as file:
+        with opened(pair.data) as file:
             for name, group in _populations(file, pair, "edges"):
                 rows = _rows(group, pair, "edge", name)
                 for projection in _edges(rows, name, nodes, found, (step, nsyns)):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,24 @@ from typing import Any
 import h5py
 import numpy as np
 
-from ...errors import DataError, ExportError
+from ...errors import DataError, ExportError, SnnkitError
+from ...files import PathLike, open_h5
 from .circuit import Types, read_json
+
+DAMAGED = (KeyError, OSError, ValueError, TypeError, AttributeError, RuntimeError, OverflowError, MemoryError)
+"""What h5py raises of a file whose bytes are not what they should be."""
+
+
+@contextlib.contextmanager
+def opened(path: PathLike) -> Iterator[h5py.File]:
+    """``with opened(path) as file``: as `open_h5`; what goes wrong inside is the file's `DataError`."""
+    with open_h5(path) as file:
+        try:
+            yield file
+        except SnnkitError:
+            raise
+        except DAMAGED as error:
+            raise DataError(f"{path} is damaged ({error}).") from error
 
 
 def column(group: h5py.Group, name: str, where: str, kinds: str, size: int | None = None) -> np.ndarray:
@@ -34,7 +51,7 @@ def column(group: h5py.Group, name: str, where: str, kinds: str, size: int | Non
         raise DataError(f"{where}/{name} has {len(found)} rows, expected {size}.")
     try:
         values: np.ndarray = found.asstr()[()] if text else found[()]
-    except (OSError, RuntimeError, ValueError) as error:
+    except DAMAGED as error:
         raise DataError(f"{where}/{name} can't be read ({error}).") from error
     return values
 

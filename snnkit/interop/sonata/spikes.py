@@ -10,9 +10,9 @@ import numpy as np
 
 from ...errors import DataError, ExportError, ParameterError, listed
 from ...events import EventBatch
-from ...files import PathLike, atomic_h5, open_h5
+from ...files import PathLike, atomic_h5
 from ...graph import Graph
-from .rows import column, integers
+from .rows import column, integers, opened
 
 TIC = 1e-3
 """NEST's resolution of time, ms: times nearer to a step than half of it are on it."""
@@ -33,7 +33,7 @@ def read_spikes(path: PathLike, graph: Graph, population: str, steps: int | None
     that is not there; `ParameterError` for a population that came from no SONATA file.
     """
     name, ids = _origin(graph, population)
-    with open_h5(path) as file:
+    with opened(path) as file:
         group, where = _group(file, path, name)
         key = next((k for k in ("node_ids", "gids") if k in group), "node_ids")
         nodes = integers(group, key, where)
