@@ -2,7 +2,7 @@
 
 A Brian2 group is equations in text, integrated as its user says, with threshold, reset and events in code of
 any kind, in an order that can be changed too. Nothing in it says "leaky integrate-and-fire" so that one could
-rely on it. docs/engine.md, "Networks of neuroscience", does by hand what is meant, line by line.
+rely on it.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from ..errors import ExportError
 
 HOW = (
     "Build the Graph of its arrays. NeuronGroup: dv/dt = (v0 - v)/tau, method 'exact', threshold v > vt "
-    "and reset v = vr are Population(name, 'lif', (N,), {'decay': exp(-dt/tau), 'v_rest': v0, 'v_th': vt,"
-    " 'v_reset': vr}, options={'strict': True}); reset='soft' for a reset v -= vt. SpikeGeneratorGroup, "
-    "PoissonGroup: an 'input'. Synapses with on_pre 'v_post += w': Projection of kind 'sparse', sorted by"
-    " S.i, indices S.j, weight S.w * decay, delay S.delay/dt + 1, since w is added after the threshold of"
-    " its step and decays before the next. docs/engine.md, 'Networks of neuroscience', says where Brian2 "
-    "still differs."
+    "and reset v = vr are Population(name, 'lif', (N,), {'decay': exp(-dt/tau), 'gain': 1, 'v_rest': v0, "
+    "'v_th': vt, 'v_reset': vr}, options={'strict': True}); reset='soft' for a reset v -= vt. "
+    "SpikeGeneratorGroup, PoissonGroup: an 'input'. Synapses with on_pre 'v_post += w': Projection of "
+    "kind 'sparse', sorted by S.i, indices S.j, weight S.w * decay, delay S.delay/dt + 1, since w is "
+    "added after the threshold of its step and decays before the next. A hard reset wipes out what "
+    "arrives in its step unless Network.schedule has 'synapses' after 'resets'. docs/engine.md, 'Networks"
+    " of neuroscience', does it line by line."
 )
 
 

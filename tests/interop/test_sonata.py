@@ -1,12 +1,17 @@
 """SONATA circuits: nodes and edges are libsonata's, spikes are those of NEST's update rules."""
 
+import json
+import subprocess
+
 import numpy as np
 import pytest
 
 from snnkit.engine import simulate, synapses
 from snnkit.events import EventBatch
+from snnkit.graph import Population
 from snnkit.interop import nest, sonata
 from tests.helpers import sonata_files
+from tests.helpers.peers import nest_python
 from tests.helpers.sonata_files import DELTA, DT, Edges, Nodes
 
 EXP = {"model_type": "point_process", "model_template": "nest:iaf_psc_exp"}
@@ -202,6 +207,45 @@ def test_spikes_and_potentials_are_those_of_nests_update_rules(tmp_path, kinds):
             np.testing.assert_allclose(result.recorded[name, "v"][:, 0], v[:, ids], atol=1e-9)
 
 
+KERNEL = """
+import json, sys
+import nest
+neurons, synapses, trains, steps, dt = json.load(sys.stdin)
+nest.set(resolution=dt, print_time=False)
+cells = [nest.Create(model, params=given) for model, given in neurons]
+first, record = cells[0].global_id, nest.Create("spike_recorder")
+ends = dict(enumerate(cells))
+for name, times in trains.items():
+    ends[name] = nest.Create("spike_train_injector", params={"spike_times": sorted(times)})
+for cell in cells:
+    nest.Connect(cell, record)
+for source, target, weight, delay in synapses:
+    nest.Connect(ends[source], ends[target], syn_spec={"weight": weight, "delay": delay})
+nest.Simulate(steps * dt)
+events = record.get("events")
+pairs = zip(events["times"], events["senders"])
+print("found " + json.dumps(sorted([round(t / dt) - 1, int(n) - first] for t, n in pairs)))
+"""
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_spikes_are_those_of_nest(tmp_path, seed):
+    """Of the kernel itself: put together from what each node and edge is in the end."""
+    python = nest_python()
+    nodes, edges, neurons, inner, outer = circuit(("delta", "inh", "exp"), seed=seed)
+    graph = sonata.read(sonata_files.write(tmp_path, nodes, edges, {"dt": DT}))
+    links = [(int(s), int(t), float(w), float(d)) for s, t, w, d in inner]
+    links += [(f"input {s}", int(t), float(w), float(d)) for s, t, w, d in outer]
+    trains = {f"input {n}": times for n, times in TRAINS.items()}
+    text = json.dumps([neurons, links, trains, 600, DT])
+    done = subprocess.run([python, "-c", KERNEL], input=text, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    line = next(line for line in done.stdout.splitlines() if line.startswith("found "))
+    want = [tuple(pair) for pair in json.loads(line[6:])]
+    assert spikes(graph, simulate(graph, feed(graph, 600), 600, dtype="float64")) == want
+    assert len(want) > 40
+
+
 @pytest.mark.parametrize("columns", [DELTA, EXP], ids=["delta", "exp"])
 def test_a_constant_current_spikes_at_the_times_of_the_closed_form(tmp_path, columns):
     """From V_reset, V passes V_th after τ·ln((V∞ − V_reset)/(V∞ − V_th)), and t_ref goes before that."""
@@ -257,3 +301,22 @@ def test_spikes_that_are_written_are_read_by_libsonata_and_by_us(tmp_path):
         got = sonata.read_spikes(tmp_path / "out.h5", graph, name, 600)
         for field in ("times", "neurons", "offsets", "lengths"):
             np.testing.assert_array_equal(getattr(got, field), getattr(events, field))
+
+
+def test_another_model_is_one_row(tmp_path, monkeypatch):
+    """An "if" of one's own under a name that NEST does not have, from outside the package."""
+
+    def make(where, params, dt):
+        size = len(params["V_th"])
+        held = {"decay": 1.0, "gain": 1.0, "v_rest": 0.0, "v_th": params["V_th"], "v_reset": params["step"]}
+        return Population("", "if", (size,), held), np.full(size, 0.5)
+
+    monkeypatch.setitem(sonata.MODELS, "my_if", sonata.Model("if", make, more={"step": -3.0}))
+    cells = Nodes(
+        {1: ({"model_type": "point_neuron", "model_template": "nest:my_if"}, {"E_L": -60.0})}, [1, 1]
+    )
+    links = Edges({1: ({"syn_weight": 4.0}, None)}, [1], source=("cells", [0]), target=("cells", [1]))
+    graph = sonata.read(sonata_files.write(tmp_path, {"a": cells, "cells": cells}, {"l": links}), dt=DT)
+    own = graph.populations["cells"]
+    assert (own.neuron, own.param("v_th").tolist(), own.param("v_reset").tolist()) == ("if", [5, 5], [-3, -3])
+    assert (graph.projections[0].weight.tolist(), graph.projections[0].delay.tolist()) == ([2.0], [10])

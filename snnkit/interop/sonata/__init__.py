@@ -15,8 +15,8 @@ Potentials are in mV above E_L, as NEST keeps them itself: V_m = v + E_L. Dai et
 Biology 16(2), 2020 (SONATA).
 """
 
-from .models import MODELS
+from .models import MODELS, Model
 from .reading import read
 from .spikes import read_spikes, write_spikes
 
-__all__ = ["MODELS", "read", "read_spikes", "write_spikes"]
+__all__ = ["MODELS", "Model", "read", "read_spikes", "write_spikes"]
