@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from . import __version__
-from .commands.formats import FORMATS
+from .commands.formats import FORMATS, Reading
 from .datasets import DATASETS
 from .errors import SnnkitError
 
@@ -124,7 +124,7 @@ def train(
 
 @app.command()
 def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(help="last.pt of a run.")],
+    checkpoint: Annotated[Path, typer.Argument(help="Folder of a run, or its last.pt.")],
     split: SplitOption = Split.valid,
     data: Annotated[
         list[str] | None,
@@ -133,7 +133,7 @@ def evaluate(
         ),
     ] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", "-s", help="Where the run's data are now: data.root=FOLDER.")
+        list[str] | None, typer.Option("--set", "-s", help="Where the run's data are now: root=FOLDER.")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -180,7 +180,26 @@ def compress(
     out.print(f"wrote {folder / 'result.json'} and {result['graph']}", highlight=False, soft_wrap=True)
 
 
-Net = Annotated[Path, typer.Argument(help="Graph file, e.g. runs/x/graph.h5.")]
+Net = Annotated[
+    Path, typer.Argument(help="The network's file: a Graph (runs/x/graph.h5), NIR (.nir) or NetX (.net).")
+]
+Convention = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME[:MS]",
+        help="Of a .nir file: the framework whose steps it means, e.g. norse, snntorch, spikingjelly, "
+        "sinabs, rockpool, and if need be how many ms a step has, e.g. snntorch:1. Default: nir, as NIR's "
+        "paper steps it (Euler, 0.1 ms, a hard reset).",
+    ),
+]
+ReadOut = Annotated[
+    str | None,
+    typer.Option(
+        "--readout",
+        help="How classes are read, e.g. spike_count. Default: as the file says, else spike_count of an "
+        "output that spikes and softmax_sum of one that does not.",
+    ),
+]
 DataSet = Annotated[
     list[str] | None,
     typer.Option(
@@ -205,16 +224,26 @@ def simulate(
         str | None, typer.Option(help="float32, float64 or int32; default: the neurons'.")
     ] = None,
     against: Annotated[
-        Path | None, typer.Option(help="Checkpoint to hold the spikes against (last.pt of the run).")
+        Path | None,
+        typer.Option(help="Checkpoint to hold the spikes against (folder or last.pt of the run)."),
     ] = None,
     engine: Annotated[str, typer.Option(help="snnkit, or nest where PyNEST is installed.")] = "snnkit",
+    convention: Convention = None,
+    readout: ReadOut = None,
     as_json: Json = False,
 ) -> None:
-    """Run a Graph event by event on real inputs: accuracy, spikes, synaptic events, time."""
+    """Run a network event by event on real inputs: accuracy, spikes, synaptic events, time."""
     from .commands.simulate import simulate_on_data
 
     result = simulate_on_data(
-        net, split.value, data or [], limit=limit, dtype=dtype, against=against, engine=engine
+        net,
+        split.value,
+        data or [],
+        limit=limit,
+        dtype=dtype,
+        against=against,
+        engine=engine,
+        reading=Reading.said(convention, readout),
     )
     show(result, f"{net}, {split.value}", as_json)
 
@@ -224,13 +253,15 @@ def predict(
     run: Annotated[Path, typer.Argument(help="Folder of a run, its last.pt, or a file of the network.")],
     files: Annotated[list[Path], typer.Argument(help="Recordings: .h5 of SHD's layout, .npz, .wav.")],
     path: Annotated[Path | None, typer.Option("--csv", help="Also write the answers to this file.")] = None,
+    convention: Convention = None,
+    readout: ReadOut = None,
     as_json: Json = False,
 ) -> None:
     """Classes, scores and the latency of the decision for recordings without labels."""
     from .commands.predict import predict as predictions
     from .commands.predict import prediction_table, write_csv
 
-    found = list(predictions(run, files))
+    found = list(predictions(run, files, Reading.said(convention, readout)))
     if path is not None:
         write_csv(path, found)
     if as_json:
@@ -267,9 +298,10 @@ def export(
     ] = False,
     data: DataSet = None,
     calibration: Annotated[int, typer.Option(help="Validation samples that weights are scaled by.")] = 64,
+    convention: Convention = None,
     as_json: Json = False,
 ) -> None:
-    """Quantise a Graph for Loihi 2 and write it (or write it as NIR, in floats)."""
+    """Quantise a network for Loihi 2 and write it (or write it as NIR, in floats)."""
     from .commands.export import export_network
 
     if clip_delays and relay_delays:
@@ -284,6 +316,7 @@ def export(
         settled_bias=settled_bias,
         unroll=unroll,
         calibration=calibration,
+        reading=Reading.said(convention),
     )
     show(result, str(path), as_json)
 
@@ -291,7 +324,9 @@ def export(
 @app.command()
 def verify(
     exported: Annotated[Path | None, typer.Argument(help="Exported file (netx, nir or graph).")] = None,
-    against: Annotated[Path | None, typer.Option(help="The float Graph it came from.")] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="The float network it came from: a Graph, or a .nir file.")
+    ] = None,
     vectors: Annotated[
         Path | None, typer.Option(help="Instead: check the integer model on a folder of Lava's vectors.")
     ] = None,
@@ -299,6 +334,8 @@ def verify(
     data: DataSet = None,
     limit: Limit = None,
     tolerance: Annotated[float, typer.Option(help="Accuracy that may be lost, 0..1.")] = 0.005,
+    convention: Convention = None,
+    readout: ReadOut = None,
     as_json: Json = False,
 ) -> None:
     """Show what an export changed, rung by rung; exit code 1 past the tolerance."""
@@ -308,7 +345,15 @@ def verify(
         raise typer.Exit(verify_vectors(vectors))
     if exported is None or against is None:
         raise typer.BadParameter("give an exported file and --against net.h5, or --vectors FOLDER.")
-    ladder = verify_export(exported, against, split.value, data or [], limit=limit, tolerance=tolerance)
+    ladder = verify_export(
+        exported,
+        against,
+        split.value,
+        data or [],
+        limit=limit,
+        tolerance=tolerance,
+        reading=Reading.said(convention, readout),
+    )
     if as_json:
         print(json.dumps(ladder_json(ladder)))
     else:
@@ -326,12 +371,21 @@ def energy(
     data: DataSet = None,
     limit: Limit = 100,
     html: Annotated[Path | None, typer.Option(help="Write the report as one HTML page.")] = None,
+    convention: Convention = None,
     as_json: Json = False,
 ) -> None:
     """Price a network on real inputs: energy and latency per layer and operation."""
     from .commands.energy import energy_table, estimate_energy
 
-    estimate = estimate_energy(net, profile or ["all"], split.value, data or [], limit=limit, page=html)
+    estimate = estimate_energy(
+        net,
+        profile or ["all"],
+        split.value,
+        data or [],
+        limit=limit,
+        page=html,
+        reading=Reading.said(convention),
+    )
     if as_json:
         print(json.dumps(estimate.to_json()))
         return

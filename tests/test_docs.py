@@ -33,8 +33,12 @@ NEEDS = {
     "tonic": ("nmnist/nmnist_small.h5", "tonic"),
     "A recurrent network of adaptive neurons with delays": ("fsdd", None),
     "A convolutional network for an event camera, with delays": ("nmnist/nmnist_small.h5", None),
+    "SpikingJelly": (None, "spikingjelly"),
+    "Norse": (None, "norse"),
+    "snnTorch": (None, "snntorch"),
+    "sinabs": (None, "sinabs"),
 }
-"""Sections that need recordings under SNNKIT_DATA, and perhaps a package; left out where there are none."""
+"""Sections that need recordings under SNNKIT_DATA, a package, or both; left out where there are none."""
 
 LINES, COMMANDS = 10, 3
 """From one's own data to energy.html and loihi.net in at most so many lines of Python, imports included, or

@@ -92,8 +92,17 @@ def parse_pairs(settings: Sequence[str], known: str | None = None) -> dict[str, 
     return asked if named else {key: value for key, value in asked.items() if key != "name"}
 
 
-def data_of(graph: Graph, split: str, settings: Sequence[str], limit: int | None = None) -> Data:
+def data_of(
+    graph: Graph,
+    split: str,
+    settings: Sequence[str],
+    limit: int | None = None,
+    *,
+    call: str = "simulate(graph, data.valid.events)",
+) -> Data:
     """A split of the graph's data; `settings` are a name or key=value; `limit` samples spread over it.
+
+    call  what does from Python what is asked, for messages
 
     Raises `DataError` if nothing says which data, `ParameterError` for a limit below 1.
     """
@@ -103,7 +112,7 @@ def data_of(graph: Graph, split: str, settings: Sequence[str], limit: int | None
 
         data: Data = image_data(graph, split)
     else:
-        data = graph_data(graph, split, chosen)
+        data = graph_data(graph, split, chosen, call)
     if limit is None or limit >= len(data):
         return data
     if limit < 1:

@@ -9,10 +9,10 @@ from rich.table import Table
 
 from ..energy import Estimate, estimate, human, human_time
 from ..files import PathLike
-from ..graph import Graph
 from ..hardware.graded import sent
 from ..report import energy_page
 from .data import data_of
+from .formats import AS_WRITTEN, Reading, load
 
 
 def estimate_energy(
@@ -23,10 +23,12 @@ def estimate_energy(
     *,
     limit: int | None = None,
     page: PathLike | None = None,
+    reading: Reading = AS_WRITTEN,
 ) -> Estimate:
-    """Energy and latency of a graph file on its data; with `page`, also as an HTML page there."""
-    graph = Graph.load(net)
-    events = sent(graph, data_of(graph, split, settings, limit).events)
+    """Energy and latency of a network's file on its data; with `page`, also as an HTML page there."""
+    graph = load(net, reading)
+    data = data_of(graph, split, settings, limit, call="estimate(graph, data.valid.events)")
+    events = sent(graph, data.events)
     found = estimate(graph, events, "all" if list(profiles) == ["all"] else list(profiles))
     if page is not None:
         energy_page(found, page, f"Energy and latency of {Path(net).name}")

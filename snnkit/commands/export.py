@@ -8,11 +8,12 @@ from typing import Any, TypedDict, Unpack
 
 from ..errors import ParameterError, listed
 from ..files import PathLike
-from ..graph import Graph
+from ..graph import INPUT, Graph
 from ..hardware.quantise import quantise
 from ..hardware.report import Report
+from ..neurons.neuron import resolve
 from .data import data_of
-from .formats import FORMATS, format_of
+from .formats import AS_WRITTEN, FORMATS, Reading, format_of, load
 
 
 class Rounding(TypedDict, total=False):
@@ -31,12 +32,13 @@ def export_network(
     *,
     unroll: bool = False,
     calibration: int = 64,
+    reading: Reading = AS_WRITTEN,
     **how: Unpack[Rounding],
 ) -> dict[str, Any]:
-    """Write a graph file in a format of `FORMATS`; what was written, and what quantising changed.
+    """Write a network's file in a format of `FORMATS`; what was written, and what quantising changed.
 
     A format of integers gets the network quantised for Loihi 2, scaled by `calibration` samples of the
-    validation part of its data.
+    validation part of its data; a network that is in integers already is written as it is.
 
     unroll  write convolutions with delays as dense layers, for a format that has no place for them
     how     see `Rounding`
@@ -49,15 +51,19 @@ def export_network(
         raise ParameterError(
             f"format {to!r} keeps convolutions with delays as they are; unroll is for {takes}."
         )
-    graph = Graph.load(net)
+    options = {"unroll": True} if unroll else {}
+    graph = load(net, reading)
     if form.holds == "floats" and how.get("settled_bias"):
         raise ParameterError(f"format {to!r} holds floats, in which biases are as trained; none are settled.")
-    if form.holds == "floats":
-        form.write(graph, path)
+    if form.holds == "floats" or _in_integers(graph):
+        form.write(graph, path, **options)
         return {"format": to, "path": str(path), "bytes": Path(path).stat().st_size}
-    events = data_of(graph, "valid", settings, calibration).events if calibration else None
+    events = None
+    if calibration:
+        call = "quantise(graph, calibration=data.valid.events)"
+        events = data_of(graph, "valid", settings, calibration, call=call).events
     integer = quantise(graph, calibration=events, **how)
-    form.write(integer, path, **({"unroll": True} if unroll else {}))
+    form.write(integer, path, **options)
     report = Report.of(integer)
     return {
         "format": to,
@@ -68,3 +74,8 @@ def export_network(
         "relays": report.relays,
         "warnings": report.warnings,
     }
+
+
+def _in_integers(graph: Graph) -> bool:
+    neurons = [p for p in graph.populations.values() if p.neuron != INPUT]
+    return bool(neurons) and all(resolve(p.neuron, p.options).integer for p in neurons)

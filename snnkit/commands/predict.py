@@ -19,13 +19,13 @@ from ..datasets.splits import Data
 from ..datasets.stores import View
 from ..datasets.table import DATASETS
 from ..datasets.unlabelled import heard, read_unlabelled, sound_of
-from ..engine.readout import classify, output_of, recorded, rule_of
+from ..engine.readout import classify, read_out, recorded, rule_of
 from ..errors import DataError, SnnkitError
 from ..files import PathLike, atomic
 from ..graph import Graph
 from ..hardware.graded import sent
-from ..metadata import Readout, Timing, Units
-from .formats import load
+from ..metadata import Readout, Timing
+from .formats import AS_WRITTEN, Reading, load
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Prediction:
         return {**about, **times, **{f"score {name}": value for name, value in self.scores.items()}}
 
 
-def predict(run: PathLike, files: Sequence[PathLike]) -> Iterator[Prediction]:
+def predict(run: PathLike, files: Sequence[PathLike], reading: Reading = AS_WRITTEN) -> Iterator[Prediction]:
     """The predictions for all recordings of the files, which are binned as the data of the run were.
 
     run    folder of a run, its last.pt, or a file of the network in any format that `load` reads
@@ -64,7 +64,7 @@ def predict(run: PathLike, files: Sequence[PathLike]) -> Iterator[Prediction]:
 
     Raises `DataError` for files that can't be read or don't fit the network, naming both.
     """
-    graph = network_of(run)
+    graph = network_of(run, reading)
     if "images" in graph.metadata:
         raise DataError(f"{run} was trained on images; recordings of events or sound can't be shown to it.")
     for file in files:
@@ -78,19 +78,19 @@ def predict(run: PathLike, files: Sequence[PathLike]) -> Iterator[Prediction]:
             yield from _answers(graph, part, str(file), start)
 
 
-def network_of(run: PathLike) -> Graph:
+def network_of(run: PathLike, reading: Reading = AS_WRITTEN) -> Graph:
     """The Graph of a run: its graph.h5, else its last.pt lowered; or the network in a file.
 
     Raises `DataError` for a folder that has neither.
     """
     path = Path(run)
     if path.is_dir():
-        there = [path / name for name in ("graph.h5", "last.pt") if (path / name).is_file()]
+        there = [one for one in (path / "graph.h5", path / "last.pt") if one.is_file()]
         if not there:
             raise DataError(f"{path} has neither graph.h5 nor last.pt; give the folder of a run.")
         path = there[0]
     if path.suffix.lower() != ".pt":
-        return load(path)
+        return load(path, reading)
     from ..training.checkpoint import facts_of, load_network  # PyTorch takes seconds to load
     from ..training.facts import KEY
     from ..training.lowering import lower
@@ -172,15 +172,6 @@ def _answers(graph: Graph, data: Data, file: str, start: int) -> Iterator[Predic
             length_ms=length * graph.dt,
             read_ms=steps_read(values[:, b], graph, length) * graph.dt,
         )
-
-
-def read_out(result: engine.Result, graph: Graph) -> np.ndarray:
-    """What the read-out is made of, ``[T, B, C]``: spikes, or potentials in the float network's units."""
-    name = output_of(graph)
-    if rule_of(graph).of_spikes:
-        return result.spikes[name].to_dense(dtype=np.float64)
-    scale = np.asarray(Units.of(graph.metadata).scale.get(name, 1.0), np.float64).reshape(-1)
-    return np.asarray(result.recorded[name, "v"].astype(np.float64) / scale)
 
 
 def decided(values: np.ndarray, graph: Graph, length: int, winner: int) -> int | None:

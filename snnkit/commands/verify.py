@@ -8,11 +8,11 @@ from typing import Any
 
 from ..errors import DataError
 from ..files import PathLike
-from ..graph import Graph
 from ..hardware.ladder import Ladder, ladder
 from ..hardware.vectors import vectors
+from ..training.losses import is_class
 from .data import data_of
-from .formats import load
+from .formats import AS_WRITTEN, Reading, load
 
 
 def verify_export(
@@ -23,11 +23,20 @@ def verify_export(
     *,
     limit: int | None = None,
     tolerance: float = 0.005,
+    reading: Reading = AS_WRITTEN,
 ) -> Ladder:
-    """The ladder from a float graph file to an exported one, on the data it was trained on."""
-    graph = Graph.load(net)
-    data = data_of(graph, split, settings, limit)
-    return ladder(graph, load(exported), data.events, data.labels, tolerance=tolerance)
+    """The ladder from a float network's file to an exported one, on the data it was trained on.
+
+    reading  of the files that leave open how to step and how to read out
+
+    With targets that are not one class a sample it has no accuracy, and what is lost is the share of samples
+    whose highest score is another output's.
+    """
+    graph = load(net, reading)
+    data = data_of(graph, split, settings, limit, call="ladder(graph, exported, data.valid.events)")
+    labels = data.labels if is_class(data.labels) else None
+    other = load(exported, Reading(readout=reading.readout))
+    return ladder(graph, other, data.events, labels, tolerance=tolerance)
 
 
 def ladder_json(found: Ladder) -> dict[str, Any]:

@@ -150,7 +150,7 @@ def parts_of_events(
     dt: float | None,
     classes: Sequence[str] | None,
     *,
-    shape: Sequence[int] | None = None,
+    shape: int | Sequence[int] | None = None,
     origin: str = "zero",
     duration: float | None = None,
     binary: bool = False,
@@ -165,6 +165,13 @@ def parts_of_events(
             raise ShapeError(f"{name}: {part}: {len(y)} labels for {len(events)} recordings.")
     if shape is None:
         shape = shape_of(e for events, _ in given.values() for e in events)
+    shape = tuple(whole_numbers(shape, f"{name}: shape").reshape(-1).tolist())
+    if len(shape) not in (1, 3):
+        raise ShapeError(
+            f"{name}: shape = {list(shape)}; a sensor is (N,), or (polarities, height, width) of a camera."
+        )
+    if min(shape) < 1:
+        raise ShapeError(f"{name}: shape = {list(shape)}; no axis may be empty.")
     made: dict[str, Data] = {}
     for part, (events, _) in given.items():
         data = EventDataset(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, ParameterError, ShapeError, nearest
+
+_log = logging.getLogger("snnkit.datasets")
 
 
 def as_array(x: Any, where: str = "the list") -> np.ndarray:
@@ -92,6 +95,12 @@ def numbered(
         raise ParameterError(f"{name}: the parts have different labels: {said}; give all the same kind.")
     kind = next(iter(kinds.values()), "numbers")
     if kind == "names":
+        if odd := next((part for part, y in ys.items() if y.size != len(y)), None):
+            raise ShapeError(
+                f"{name}: {odd}: labels {list(ys[odd].shape)} are names; names are one a sample, [B]. A "
+                "class in every step is whole numbers [B, T], negative where there is none: "
+                "np.unique(labels, return_inverse=True) numbers them."
+            )
         return _names(ys, classes, name)
     if kind == "numbers":
         return _numbers(ys, classes, name)
@@ -101,6 +110,13 @@ def numbered(
         if wrong.any():
             sample = int(np.argwhere(wrong)[0][0])
             raise DataError(f"{name}: {part}, sample {sample}: its target is not finite.")
+    for part, y in targets.items():
+        if steps and _short(y, steps.get(part, 0)):
+            raise ShapeError(
+                f"{name}: {part}: labels {list(y.shape)} are whole numbers, and recordings have up to "
+                f"{steps[part]} steps; a class in every step is one for each of them, negative where there "
+                "is none. Give targets of another kind as reals."
+            )
     if steps and all(_in_every_step(y, steps.get(part, 0)) for part, y in targets.items()):
         top = max((int(y.max()) for y in targets.values() if y.size), default=-1) + 1
         return targets, classes or [str(k) for k in range(max(top, 1))]
@@ -111,6 +127,12 @@ def numbered(
 
 def _in_every_step(y: np.ndarray, steps: int) -> bool:
     return y.ndim == 2 and y.dtype.kind in "iub" and y.shape[1] >= steps > 0
+
+
+def _short(y: np.ndarray, steps: int) -> bool:
+    """Whether whole numbers [B, K] are nearly as many as there are steps, and not one-hot."""
+    near = y.ndim == 2 and y.dtype.kind in "iub" and steps / 2 < y.shape[1] < steps
+    return near and not ((y.sum(1) == 1).all() and (y >= 0).all())
 
 
 def _kind(y: np.ndarray, classes: Sequence[str] | None) -> str:
@@ -145,6 +167,14 @@ def _numbers(
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     top = max((int(y.max()) for y in ys.values() if y.size), default=-1) + 1
     known = [str(k) for k in range(top)] if classes is None else list(classes)
+    there = {int(k) for y in ys.values() for k in np.unique(y)} if classes is None else set(range(top))
+    if empty := [str(k) for k in range(top) if k not in there]:
+        first = "; do labels count from 1? Give labels - 1" if empty == ["0"] else ""
+        some = ", ".join(empty[:5]) + (f" … ({len(empty)})" if len(empty) > 5 else "")
+        _log.warning(
+            "%s: no sample is of class %s, and the network gets an output for it: labels count from 0 to "
+            "%d%s. classes = […] says that it is meant.", name, some, top - 1, first,
+        )  # fmt: skip
     for part, y in ys.items():
         wrong = (y < 0) | (y >= len(known)) | (y != np.floor(y))
         if wrong.any():

@@ -12,6 +12,11 @@ from ..errors import ParameterError, ShapeError, choices
 from .labels import as_array
 
 RULES = ("random", "speakers", "kfold")
+_BY_HAND = (
+    "say which is which: train=, valid= and test= (files or pairs), or a column 'part' in the file; 'random' "
+    "would put recordings of one group into several parts."
+)
+"""The way out where there are too few groups."""
 
 
 @dataclass(frozen=True)
@@ -89,14 +94,17 @@ class SplitRule:
             known = rng.permutation(np.unique(groups))
             if self.by == "kfold":
                 if len(known) < self.folds:
-                    raise ParameterError(f"{name}: {self.folds} folds of {len(known)} groups; take fewer.")
+                    raise ParameterError(
+                        f"{name}: {self.folds} folds of {len(known)} groups; "
+                        + (f"take {len(known)} at most." if len(known) >= 3 else _BY_HAND)
+                    )
                 fold = np.arange(len(known)) % self.folds
                 chosen = known[fold == self.fold], known[fold == (self.fold + 1) % self.folds]
             else:
                 if len(known) < 3:
                     raise ParameterError(
-                        f"{name}: split = 'speakers' needs at least 3 groups, there are {len(known)}; take "
-                        "split = 'random'."
+                        f"{name}: split = 'speakers' needs at least 3 groups, one a part, there are "
+                        f"{len(known)}; {_BY_HAND}"
                     )
                 number = max(1, round((0.15 if self.share is None else self.share) * len(known)))
                 chosen = known[:number], known[number : 2 * number]

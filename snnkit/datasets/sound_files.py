@@ -108,8 +108,11 @@ def read_wav(path: PathLike, channel: int | None = None) -> tuple[np.ndarray, in
                 file.getnframes(),
             )
             raw = file.readframes(count)
+    except FileNotFoundError as error:
+        raise DataError(f"{path} does not exist.") from error
     except (OSError, EOFError, wave.Error) as error:
-        raise DataError(f"{path} is no readable WAV file ({error}).") from error
+        why = str(error) or "it ends before its samples begin"
+        raise DataError(f"{path} is no readable WAV file ({why}).") from error
     if width != 2:
         raise DataError(f"{path} has {8 * width} bits a sample, expected 16.")
     if channels > 1 and not 0 <= (-1 if channel is None else channel) < channels:

@@ -6,14 +6,14 @@ nowhere else: what comes out is time first, [T, B, N].
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from ..errors import DataError, ParameterError
+from ..errors import DataError, ParameterError, choices
 from .batches import Binned, told
 from .batches import Data as Data
 from .given import parts_of_arrays, parts_of_events
@@ -21,6 +21,8 @@ from .labels import as_array
 from .rules import SplitRule, numbered_groups, rule_of
 
 PARTS = ("train", "valid", "test")
+SENSOR = ("shape", "origin", "duration", "binary")
+"""What may be said of a sensor, see `Splits.from_events`."""
 Pair = tuple[Any, Any]
 """Samples and their labels."""
 
@@ -71,6 +73,7 @@ class Splits:
         split: str | SplitRule | Mapping[str, Any] = "random",
         groups: Any = None,
         name: str = "arrays",
+        **others: Any,
     ) -> Splits:
         """Splits of arrays of NumPy or torch, samples first.
 
@@ -81,7 +84,7 @@ class Splits:
         dt       length of a step, ms
         classes  names in label order; None: the names sorted, over all parts, or the numbers from 0
         lengths  steps of each sample that count, [B] (a dictionary of parts where there are parts)
-        split    "random", "speakers", "kfold", or a `SplitRule`
+        split    "random", "speakers", "kfold", or a `SplitRule` or its fields, {"by": "kfold", "folds": 4}
         groups   [B] who or what each sample of `all` belongs to: speaker, session; numbers or names
 
         Counts (0, 1, 2 …) become events, in memory with 3 to 7 bytes for each that is not 0; everything else
@@ -89,6 +92,7 @@ class Splits:
 
         Raises `ParameterError`, `ShapeError` and `DataError` that name part, sample and step.
         """
+        _no_more(f"{name}: from_arrays", others)
         given = _given(name, unnamed, dt, train=train, valid=valid, test=test, all=all)
         limits: Mapping[str, Any] = {} if lengths is None else {"all": lengths}
         if isinstance(lengths, Mapping):
@@ -124,8 +128,8 @@ class Splits:
 
         The other arguments are those of `from_arrays`. Of the sensor may be said
 
-        shape     (N,), or (C, H, W) where events have y; C is 1 (both polarities together) or 2; None: the
-                  smallest that holds all events of all parts
+        shape     N or (N,), or (C, H, W) where events have y; C is 1 (both polarities together) or 2; None:
+                  the smallest that holds all events of all parts
         origin    "zero": times count from 0; "first": from the first event of each recording
         duration  ms that every recording lasts; None: as long as its last event. One without events is a
                   silent step
@@ -134,6 +138,7 @@ class Splits:
         Raises as `from_arrays`.
         """
         given = _given(name, unnamed, dt, train=train, valid=valid, test=test, all=all)
+        _no_more(f"{name}: from_events", [key for key in sensor if key not in SENSOR], SENSOR)
         made = parts_of_events(given, dt, classes, name=name, **sensor)
         return cls._of_parts(made, split, groups, name)
 
@@ -253,6 +258,18 @@ def check_classes(name: str, labels: np.ndarray, classes: Sequence[str]) -> None
         )
 
 
+def _no_more(where: str, unknown: Iterable[str], more: Sequence[str] = ()) -> None:
+    """Raise `ParameterError` naming the first argument that there is not; a rule's goes to the rule."""
+    for key in unknown:
+        if key in ("folds", "fold", "seed", "share"):
+            raise ParameterError(
+                f"{where} has no argument {key!r}; it belongs to the rule: split = SplitRule('kfold', "
+                "folds=4, fold=0), or split = {'by': 'kfold', 'folds': 4, 'fold': 0}."
+            )
+        there = (*PARTS, "all", "dt", "classes", "split", "groups", "name", *(more or ("lengths",)))
+        raise ParameterError(f"{where} has no argument {key!r}{choices(key, there)}")
+
+
 def _itself(data: Data) -> Data:
     return data
 
@@ -277,13 +294,25 @@ def _given(name: str, unnamed: Sequence[Any], dt: Any, **parts: Pair | None) -> 
     return given
 
 
+def _said(item: Any) -> str:
+    """What an item is, with its length if it is a row of things."""
+    many = f" of {len(item)}" if isinstance(item, tuple | list) else ""
+    return f"a {type(item).__name__}{many}"
+
+
 def _read(dataset: Any, where: str) -> Pair:
     """All samples and labels of a torch data set."""
+    if not {"__len__", "__getitem__"} <= set(dir(type(dataset))):
+        inner = "; give the data set that it reads, loader.dataset: train.batch makes batches of its own"
+        raise DataError(
+            f"{where}: a {type(dataset).__name__} can't be asked how long it is and for one item, as a "
+            f"torch.utils.data.Dataset can{inner if 'dataset' in vars(dataset) else ''}."
+        )
     samples, labels = [], []
     for i in range(len(dataset)):
         item = dataset[i]
         if not isinstance(item, tuple | list) or len(item) != 2:
-            raise DataError(f"{where}, item {i}: expected (sample, label), got {type(item).__name__}.")
+            raise DataError(f"{where}, item {i}: expected (sample, label), got {_said(item)}.")
         samples.append(as_array(item[0], f"{where}, item {i}"))
         labels.append(item[1])
     if labels and np.ndim(labels[0]) > 0:

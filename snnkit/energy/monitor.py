@@ -29,7 +29,7 @@ from .counts import Counts, NeuronCounts, SynapseCounts, UnseenCounts, concatena
 from .estimates import Estimate
 from .price import Price, price
 from .profile import Profile
-from .spiking import facts, is_batch_first, is_multi_step, is_ours, is_single_step, is_spiking
+from .spiking import facts, fires, is_batch_first, is_multi_step, is_ours, is_single_step, is_spiking
 
 STEPS = ("auto", "single", "loop", "multi")
 
@@ -292,7 +292,7 @@ class EnergyMonitor:
             sample = spikes.dim() - 1 if is_single_step(module) else None
             spikes = self._steps_first(spikes, sample, is_ours(module))
             T, B = spikes.shape[:2]
-            fired = (spikes != 0).reshape(T, B, -1).sum((0, 2)).cpu().numpy()
+            fired = (spikes != 0).reshape(T, B, -1).sum((0, 2)).cpu().numpy() * fires(module)
             self._fixed[name] = {"size": math.prod(spikes.shape[2:]), **facts(module, output)}
             self._add("neurons", name, {"steps": np.full(B, T), "spikes": fired})
 

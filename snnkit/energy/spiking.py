@@ -87,6 +87,13 @@ def is_single_step(module: Any) -> bool:
     return any(home == "norse.torch.module.snn" and name in cells for home, name in names)
 
 
+def fires(module: Any) -> bool:
+    """False for a neuron that gives its potential in place of spikes."""
+    if is_ours(module):
+        return not isinstance(module.neuron, str) or bool(module.spiking)
+    return not type(module).__name__.startswith(("NonSpiking", "ExpLeak"))
+
+
 def facts(module: Any, output: Any) -> dict[str, Any]:
     """neuron, states and leak_macs of `NeuronCounts` for a spiking module that gave this output."""
     if is_ours(module):

@@ -44,16 +44,38 @@ def classify(result: Result, graph: Graph, lengths: np.ndarray) -> np.ndarray:
     result   of `snnkit.engine.simulate`, with v of the output recorded (unless spikes are counted)
     lengths  int [B], steps of input of each sample; what comes before or after does not count
     """
-    name, rule = output_of(graph), rule_of(graph)
-    if rule.of_spikes:
-        values = result.spikes[name].to_dense(dtype=np.float64)
-    else:
-        scale = Units.of(graph.metadata).scale.get(name, 1.0)
-        values = result.recorded[name, "v"].astype(np.float64) / np.asarray(scale, np.float64).reshape(-1)
+    rule, values = rule_of(graph), read_out(result, graph)
     timing = Timing.of(graph.metadata)
     last = np.asarray(lengths) + timing.steps_tail  # the tail has the latency in it
     steps = np.arange(len(values))[:, None]
     return rule(values, (steps >= timing.latency) & (steps < last[None]))
+
+
+def read_out(result: Result, graph: Graph) -> np.ndarray:
+    """What scores are made of, float64 [T, B, C]: spikes, or potentials in the float network's units."""
+    name = output_of(graph)
+    if rule_of(graph).of_spikes:
+        return result.spikes[name].to_dense(dtype=np.float64)
+    scale = np.asarray(Units.of(graph.metadata).scale.get(name, 1.0), np.float64).reshape(-1)
+    return np.asarray(result.recorded[name, "v"].astype(np.float64) / scale)
+
+
+def hits(values: np.ndarray, lengths: np.ndarray, targets: np.ndarray) -> tuple[int, int]:
+    """Of a class in every step: how many steps have their class's output highest, and how many count.
+
+    values   [T, B, C], as `read_out` gives it, from the network's `Timing.latency` on
+    lengths  int [B], steps of input of each sample; what comes after is padding
+    targets  int [B, T], negative in a step that does not count
+    """
+    steps = min(len(values), targets.shape[1])
+    wanted = targets.T[:steps]
+    counts = (np.arange(steps)[:, None] < np.asarray(lengths)) & (wanted >= 0)
+    return int((values[:steps].argmax(2) == wanted)[counts].sum()), int(counts.sum())
+
+
+def tied(scores: np.ndarray) -> int:
+    """Samples of the scores [B, C] whose highest several classes share."""
+    return int(((scores == scores.max(1, keepdims=True)).sum(1) > 1).sum())
 
 
 def scores(graph: Graph, events: EventBatch, batch: int = 64, **options: Any) -> np.ndarray:

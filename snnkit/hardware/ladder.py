@@ -119,6 +119,13 @@ def ladder(
         raise ParameterError("verify needs at least one sample.")
     if labels is not None and len(labels) != len(events):
         raise ParameterError(f"{len(labels)} labels for {len(events)} samples.")
+    if (given := None if labels is None else np.asarray(labels)) is not None and (
+        given.ndim != 1 or given.dtype.kind not in "iub"
+    ):
+        raise ParameterError(
+            f"labels of shape {list(given.shape)} and dtype {given.dtype} are not one class a sample, whole "
+            "numbers [B]; leave them out: the ladder then says how many samples are classified alike."
+        )
     integer = matched(exported, graph)
     forms: dict[str, Callable[[], Outcome]] = dict(above or {})
     forms["rounded"] = lambda: outcome(graph, events, dtype="float64")

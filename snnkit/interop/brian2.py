@@ -18,8 +18,8 @@ HOW = (
     "SpikeGeneratorGroup, PoissonGroup: an 'input'. Synapses with on_pre 'v_post += w': Projection of "
     "kind 'sparse', sorted by S.i, indices S.j, weight S.w * decay, delay S.delay/dt + 1, since w is "
     "added after the threshold of its step and decays before the next. A hard reset wipes out what "
-    "arrives in its step unless Network.schedule has 'synapses' after 'resets'. docs/engine.md, 'Networks"
-    " of neuroscience', does it line by line."
+    "arrives in its step unless Network.schedule has 'synapses' after 'resets'. docs/coming-from.md, "
+    "'Brian2', does it line by line."
 )
 
 

@@ -1,8 +1,9 @@
 """Checkpoints of SNN-delays (Hammouamri, Khalfaoui-Hassani and Masquelier, ICLR 2024), read and written.
 
 Its ``state_dict`` numbers the parts of one ``nn.Sequential``: for every hidden layer Dcls1d, batch norm,
-LIF, dropout (``model.0``, ``model.1``, …), then Dcls1d and LIF of the read-out. A position P counts from
-the middle of the window: delay = window // 2 − P.
+LIF, dropout and, with stateful_synapse, a filter (``model.0``, ``model.1``, …), then Dcls1d and LIF of the
+read-out. A position P counts from the middle of the window: delay = window // 2 − P. What stands in its
+configuration alone (time constants, thresholds, loss, dropout) has to be said.
 """
 
 from __future__ import annotations
@@ -29,22 +30,34 @@ def read(
     window: int = 25,
     tau: float = 1.005,
     dt: float = 10.0,
-    v_th: float = 1.0,
+    v_th: float | tuple[float, float] = 1.0,
     padding: str = "grow",
+    readout: str = "softmax_sum",
+    dropout: float = 0.4,
 ) -> SpikingClassifier:
     """The network of a checkpoint, ready to be evaluated, trained on or lowered.
 
     source   a ``.pt`` file or its state_dict
     window   steps of the delay window (their ``max_delay``, 25 for SHD, 31 for SSC and GSC)
-    tau      membrane time constant in steps (their ``init_tau``); learned ones (plif) are in the file
+    tau      membrane time constant in steps (their ``init_tau``); learned ones (plif) are in the file. 1 for
+             their ``spiking_neuron_type = 'heaviside'``, a neuron without memory
     dt       length of a step, ms
+    v_th     threshold (their ``v_threshold``), or that and the outputs' (``output_v_threshold``), which is 2
+             where they spike and it is not given
     padding  "grow" as published, or "tail"; see `snnkit.training.config.Model`
+    readout  what scores are made of, their ``loss``: "softmax_sum" is 'sum', "max_over_time" 'max', "mean"
+             and "spike_count" are named alike
+    dropout  of hidden spikes, for training on (their ``dropout_p``)
 
-    Raises `CheckpointError` naming the key that is missing or does not fit.
+    A bias of a hidden layer goes into its batch norm, the read-out's stays one. Raises `CheckpointError`
+    naming the key that is missing or does not fit, and for ``stateful_synapse = True`` and
+    ``use_batchnorm = False``, which the numbering of the parts shows.
     """
     state = dict(source) if isinstance(source, Mapping) else _load(Path(source))
     parts = _parts(state)
-    weights = [parts[i]["weight"] for i in sorted(parts) if "P" in parts[i]]
+    delayed = [i for i in sorted(parts) if "P" in parts[i]]
+    weights = [parts[i]["weight"] for i in delayed]
+    own, outputs = v_th if isinstance(v_th, tuple) else (v_th, 2.0)
     learned = [i for i in sorted(parts) if "w" in parts[i]]
     model = Model(
         hidden=tuple(int(w.shape[0]) for w in weights[:-1]),
@@ -52,13 +65,18 @@ def read(
         max_delay=window - 1,
         kernel_count=int(weights[0].shape[2]),
         tau_mem=tau * dt,
-        v_th=v_th,
+        v_th=own,
         learn_tau=bool(learned),
         padding=padding,
+        readout=readout,
+        readout_bias="bias" in parts[delayed[-1]],
+        dropout=dropout,
     )
     network = build(model, int(weights[0].shape[1]), int(weights[-1].shape[0]), dt)
     with torch.no_grad():
         _fill(network, parts, window)
+        if network.readout.spiking:
+            network.readout.v_th.fill_(outputs)
     return network.eval()
 
 
@@ -83,6 +101,11 @@ def write(network: SpikingClassifier) -> dict[str, Tensor]:
         position = (middle - synapses.position.detach())[None].clone()
         state[f"model.{index}.P"] = position
         state[f"model.{index}.SIG"] = torch.full_like(position, float(synapses.sigma))
+        if network.config.readout_bias:
+            bias = synapses.bias
+            state[f"model.{index}.bias"] = (
+                torch.zeros(len(synapses.weight)) if bias is None else bias.detach().clone()
+            )
         if norm is not None:
             for key, value in norm.state_dict().items():
                 state[f"model.{index + 1}.{key}"] = value.clone()
@@ -124,12 +147,31 @@ def _parts(state: Mapping[str, Tensor]) -> dict[int, dict[str, Any]]:
                 f"'model.{i}.P' has shape {tuple(parts[i]['P'].shape)}, expected {(1, *expected)}."
             )
     for before, after in pairwise(delayed):
+        _hold_numbering(parts, before, after)
         if parts[after]["weight"].shape[1] != parts[before]["weight"].shape[0]:
             raise CheckpointError(
                 f"'model.{after}.weight' takes {parts[after]['weight'].shape[1]} inputs, but "
                 f"'model.{before}' gives {parts[before]['weight'].shape[0]}."
             )
     return parts
+
+
+def _hold_numbering(parts: Mapping[int, Mapping[str, Any]], before: int, after: int) -> None:
+    """Raise `CheckpointError` for a layer between two numbers that is not Dcls1d, norm, LIF and dropout."""
+    norm = parts.get(before + 1, {}).keys() & {"weight", "bias", "running_mean", "running_var"}
+    if norm and after - before == 5:
+        raise CheckpointError(
+            f"'model.{before}' to 'model.{after}' are five parts, with a filter of the spikes: "
+            "stateful_synapse = True. It would be the current of the next layer's neurons, and that layer's "
+            "batch norm shifts their potential past the current, which no neuron here does. Train with "
+            "stateful_synapse = False."
+        )
+    if not norm:
+        raise CheckpointError(
+            f"'model.{before + 1}' is no batch norm (weight, bias, running_mean, running_var): a network "
+            "of use_batchnorm = False has no place here, whose hidden layers have one. Train with "
+            "use_batchnorm = True."
+        )
 
 
 def _fill(network: SpikingClassifier, parts: dict[int, dict[str, Any]], window: int) -> None:
@@ -149,8 +191,8 @@ def _fill(network: SpikingClassifier, parts: dict[int, dict[str, Any]], window: 
         last = n == len(delayed) - 1
         bias = parts[i].get("bias")
         if last:
-            if bias is not None and bias.any():
-                raise CheckpointError(f"'model.{i}.bias': a bias of the read-out has no place here.")
+            if bias is not None:
+                synapses.bias.copy_(bias)
             _set_tau(network.readout, parts, i + 1)
             continue
         norm: Any = network.layers[n].norm

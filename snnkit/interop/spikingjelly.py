@@ -1,4 +1,4 @@
-"""SpikingJelly's modules to snnkit's and back, and to a Graph.
+"""snnkit's modules as SpikingJelly's; `modules.to_snnkit` is the way back, `lower` that to a Graph.
 
 A LIFNode's tau is in steps: tau_mem = tau · dt. v_reset None is the soft reset.
 """
@@ -8,113 +8,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from ..errors import GraphError, listed, require
-from ..graph import Graph
+from ..errors import GraphError, require
 from ..neurons import IF, LI, LIF
 from ..neurons.resets import unusual
-from ..training.lowering import lower
-
-ALIKE = (
-    nn.Linear,
-    nn.Conv2d,
-    nn.BatchNorm1d,
-    nn.BatchNorm2d,
-    nn.Flatten,
-    nn.Dropout,
-    nn.Dropout2d,
-    nn.Identity,
-)
-
-
-def to_graph(network: nn.Module, input_shape: tuple[int, ...] | int, dt: float = 1.0) -> Graph:
-    """The Graph of a sequential SpikingJelly network in evaluation mode; dt in ms."""
-    return lower(to_snnkit(network, dt), input_shape, dt)
-
-
-def to_snnkit(network: nn.Module, dt: float = 1.0) -> nn.Sequential:
-    """The same layers with snnkit's neurons; weights are shared, not copied.
-
-    Taken are Linear, Conv2d, BatchNorm, Flatten, Dropout (of torch or SpikingJelly), LIFNode,
-    ParametricLIFNode and IFNode. Raises `GraphError` naming the first module that has no counterpart.
-    """
-    require("spikingjelly", "interop")
-    parts = []
-    for name, part in _leaves(network, ""):
-        parts.append((name.replace(".", "_"), _convert(name, part, dt)))
-    made = nn.Sequential()
-    for name, module in parts:
-        made.add_module(name, module)
-    return made.train(network.training)
+from .modules import EachStep
 
 
 def _leaves(module: nn.Module, prefix: str) -> list[tuple[str, nn.Module]]:
     from spikingjelly.activation_based import layer
 
-    if isinstance(module, nn.Sequential | layer.SeqToANNContainer | nn.ModuleList):
+    if isinstance(module, nn.Sequential | layer.SeqToANNContainer | nn.ModuleList | EachStep):
         found = []
         for name, part in module.named_children():
             found += _leaves(part, f"{prefix}.{name}" if prefix else name)
         return found
     return [(prefix or "0", module)]
-
-
-def _convert(name: str, part: Any, dt: float) -> nn.Module:
-    from spikingjelly.activation_based import layer
-
-    if isinstance(part, layer.Dropout | layer.Dropout2d):
-        return nn.Dropout(part.p)
-    if isinstance(part, ALIKE):
-        return part
-    kind = type(part).__name__
-    if kind not in TO_SNNKIT:
-        known = listed(["Linear", "Conv2d", "BatchNorm", "Flatten", "Dropout", *TO_SNNKIT])
-        raise GraphError(f"layer {name!r} ({kind}) of SpikingJelly has no counterpart; {known} have.")
-    return TO_SNNKIT[kind](part, dt)
-
-
-def _leaky(part: Any, dt: float) -> nn.Module:
-    made = LIF(tau_mem=part.tau * dt, **options(part, dt))
-    made.decay_input = part.decay_input
-    return made
-
-
-def _leaky_with_learned_tau(part: Any, dt: float) -> nn.Module:
-    share = float(1 - torch.sigmoid(part.w.detach()))
-    made: Any = LIF(**options(part, dt), decay=share, learn_tau=True)
-    with torch.no_grad():
-        made.decay_raw.copy_(-part.w.detach())
-    made.decay_input = part.decay_input
-    return made
-
-
-def _without_leak(part: Any, dt: float) -> nn.Module:
-    return IF(**options(part, dt))
-
-
-TO_SNNKIT: dict[str, Callable[[Any, float], nn.Module]] = {
-    "LIFNode": _leaky,
-    "ParametricLIFNode": _leaky_with_learned_tau,
-    "IFNode": _without_leak,
-}
-"""Class of a SpikingJelly node → function of it and the step (ms) → snnkit's module.
-
-The class itself, not those derived from it: ILIFNode and LIAFNode are LIFNodes that compute something else.
-"""
-
-
-def options(part: Any, dt: float) -> dict[str, Any]:
-    """The arguments of snnkit's modules that every SpikingJelly node has."""
-    soft = part.v_reset is None
-    return {
-        "dt": dt,
-        "v_th": part.v_threshold,
-        "v_reset": 0.0 if soft else part.v_reset,
-        "reset": "soft" if soft else "hard",
-        "detach_reset": part.detach_reset,
-    }
 
 
 def from_snnkit(network: nn.Module) -> nn.Sequential:
@@ -150,7 +60,7 @@ def node_options(name: str, part: LIF | IF) -> dict[str, Any]:
     from spikingjelly.activation_based import surrogate
 
     reset = part.options["reset"]
-    if reset == "none" or part.refractory is not None or part.v_rest != part.v_reset:
+    if reset not in ("hard", "soft") or part.refractory is not None or part.v_rest != part.v_reset:
         raise GraphError(
             f"layer {name!r}: reset 'none', a refractory period or v_rest ≠ v_reset, which "
             "SpikingJelly's neurons do not have."

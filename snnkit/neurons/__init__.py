@@ -7,7 +7,7 @@ runs them are loaded when they are first asked for.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from . import adlif, cuba, integrator, lif, loihi  # noqa: F401  they register themselves
+from . import adlif, cuba, current_integrator, integrator, lif, loihi  # noqa: F401  they register themselves
 from .neuron import NEURONS, Neuron, register, resolve
 from .resets import RESETS, Reset
 from .surrogate import SURROGATES, Surrogate

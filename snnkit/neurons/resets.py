@@ -3,6 +3,7 @@
     s[t] = 1 if h[t] ≥ v_th else 0                               spike
     v[t] = v_reset              where s[t] > 0, reset="hard"
            h[t] − s[t]·v_th     where s[t] > 0, reset="soft"
+           h[t] − v_reset       where s[t] > 0, reset="subtract"
            h[t]                 elsewhere, and everywhere with reset="none"
 
     strict=True      spikes where h[t] > v_th
@@ -70,6 +71,20 @@ def soft_adjoint(
     return gh + gu + gv, -gu - resets * gv, 0 * gv
 
 
+def subtract(h: Any, resets: Any, rests: Any, v_th: Any, v_reset: Any) -> Any:
+    """v after v_reset is subtracted, whatever the threshold is."""
+    return h - resets * v_reset
+
+
+def subtract_adjoint(
+    gs: Any, gh: Any, gv: Any, h: Any, ds_dh: Any, through: Any, resets: Any, rests: Any, v_th: Any,
+    v_reset: Any,
+) -> Any:  # fmt: skip
+    """Cotangents of s, h, v → of h, v_th, v_reset."""
+    gu = (gs - through * gv * v_reset) * ds_dh
+    return gh + gu + gv, -gu, -resets * gv
+
+
 def none(h: Any, resets: Any, rests: Any, v_th: Any, v_reset: Any) -> Any:
     """v without a reset."""
     return h
@@ -87,6 +102,7 @@ def none_adjoint(
 RESETS: dict[str, Reset] = {
     "hard": Reset(after=hard, adjoint=hard_adjoint),
     "soft": Reset(after=soft, adjoint=soft_adjoint, each=True),
+    "subtract": Reset(after=subtract, adjoint=subtract_adjoint),
     "none": Reset(after=none, adjoint=none_adjoint),
 }
 """Option `reset` of "lif", "if" and "cuba" → what it does. Add to it to make a reset of one's own known."""

@@ -36,7 +36,7 @@ class Branch:
     read           shape of what the synapses read
     row, gain      int64, float64 [start]: neuron i of the source is added, times gain, to place row[i] of
                    `read`; −1: nowhere. None: every neuron in its own place, as it is
-    tiles          (height, width) where row and gain are nothing but average pooling over whole tiles
+    tiles          (height, width) where row and gain are nothing but a sum over whole tiles, times one factor
     axons          int64 [start] or None: steps that each spike is held back before the synapses
     synapses       projections, one a tap, of which only weight, delay, kind and options count; empty: none
     made           shape of what the synapses give
@@ -109,7 +109,8 @@ class Branch:
             return replace(self, scale=factor if self.scale is None else self.scale * factor)
         row = np.arange(math.prod(self.start)) if self.row is None else self.row
         mine = np.where(row >= 0, factor[row], 0.0)
-        return replace(self, row=row, gain=mine if self.gain is None else self.gain * mine, tiles=None)
+        gain = mine if self.gain is None else self.gain * mine
+        return replace(self, row=row, gain=gain, tiles=self.tiles if (gain == gain[0]).all() else None)
 
     def late(self, where: object, delays: np.ndarray, behind: bool) -> Branch:
         """Held back by `delays` [shape] steps, before the synapses or `behind` them."""
@@ -200,6 +201,11 @@ class Branch:
             for k, p in enumerate(made)
         ]
 
+    @property
+    def _share(self) -> float:
+        """The one factor of a sum over tiles; 1 over their size where it is an average."""
+        return 1.0 if self.gain is None else float(self.gain[0])
+
     def _delayed(self, delay: np.ndarray, pre: np.ndarray, post: np.ndarray) -> np.ndarray:
         """Delays of synapses from source neurons `pre` to target neurons `post`, int32."""
         if self.axons is not None:
@@ -215,7 +221,7 @@ class Branch:
             delay = np.zeros((), np.int32) if self.axons is None else self.axons.astype(np.int32)
             return Projection("", "", "", weight, delay, "one_to_one")
         if self.tiles is not None and self.axons is None:
-            weight = np.full((self.start[0], 1, *self.tiles), 1 / math.prod(self.tiles))
+            weight = np.full((self.start[0], 1, *self.tiles), self._share)
             options = {
                 "stride": list(self.tiles), "padding": [0, 0], "dilation": [1, 1], "groups": self.start[0]
             }  # fmt: skip
@@ -267,7 +273,7 @@ class Branch:
             if dilation != (1, 1) or self.read != pooled:
                 return None
             weight, delay = (a.repeat(self.tiles[0], 2).repeat(self.tiles[1], 3) for a in (weight, delay))
-            weight = weight / math.prod(self.tiles)
+            weight = weight * self._share
             options |= {
                 "stride": [s * t for s, t in zip(stride, self.tiles, strict=True)],
                 "padding": [a * t for a, t in zip(padding, self.tiles, strict=True)],

@@ -17,10 +17,14 @@ from ..files import PathLike, atomic
 from .aware import builder, prepare
 from .config import MACHINE, Config, parse_config
 from .facts import KEY, Facts
-from .own import build_named
+from .own import build_named, module
 
 FORMAT = "snnkit-checkpoint"
 FORMAT_VERSION = 1
+LAST = "last.pt"
+"""Name of the checkpoint in a run's folder."""
+HDF5 = b"\x89HDF\r\n\x1a\n"
+"""What a file of HDF5 begins with."""
 UNREADABLE = (
     RuntimeError, EOFError, OSError, pickle.UnpicklingError, zipfile.BadZipFile, KeyError, IndexError,
     ValueError, TypeError, AttributeError,
@@ -37,11 +41,27 @@ def save_checkpoint(path: PathLike, content: dict[str, Any]) -> None:
             raise OSError(f"torch could not write it: {str(error).splitlines()[0]}") from error
 
 
-def load_checkpoint(path: PathLike) -> dict[str, Any]:
-    """Read a checkpoint. No code is executed from the file. Raises `CheckpointError`."""
+def checkpoint_of(path: PathLike) -> Path:
+    """A checkpoint's path: of a folder its last.pt."""
     path = Path(path)
+    return path / LAST if path.is_dir() else path
+
+
+def load_checkpoint(path: PathLike) -> dict[str, Any]:
+    """Read a checkpoint, or the last.pt of a run's folder. No code is executed from the file.
+
+    Raises `CheckpointError` saying what the file is, or is not.
+    """
+    path = checkpoint_of(path)
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist.")
+    with open(path, "rb") as file:
+        if file.read(len(HDF5)) == HDF5:
+            beside = path.parent / LAST
+            raise CheckpointError(
+                f"{path} is a network in HDF5, a Graph or of another format, and no checkpoint; give the "
+                f"run's {beside if beside.is_file() else LAST}."
+            )
     try:
         content = torch.load(path, weights_only=True, map_location="cpu")
     except UNREADABLE as error:
@@ -96,6 +116,7 @@ def load_network(
 ) -> tuple[Any, Config, dict[str, Any]]:
     """The network of a checkpoint in evaluation mode, its configuration, and the whole content.
 
+    path     of the checkpoint, or the folder of its run
     which    "best" for the epoch chosen on validation, "last" for the newest
     network  the module that gets the weights, for a run whose network was handed over in Python
 
@@ -127,7 +148,7 @@ def _made(path: PathLike, config: Config, content: dict[str, Any]) -> torch.nn.M
 
 def handed(network: torch.nn.Module, config: Config) -> torch.nn.Module:
     """A network of one's own as a run trains it: with the chip's roundings if it is trained for one."""
-    chip = config.train.hardware_aware
+    network, chip = module(network), config.train.hardware_aware
     if chip != "none" and not any(parametrize.is_parametrized(part) for part in network.modules()):
         prepare(network, CHIPS[chip])
     return network
@@ -156,7 +177,8 @@ def start_weights(network: torch.nn.Module, path: PathLike) -> dict[str, str]:
     """Give a network the best weights of another run's checkpoint, by name: parameters and statistics.
 
     Roundings for a chip aside, a name is the same in a network trained for one and in a float one. What
-    neither learns nor measures (time constants, σ) stays as the network's own configuration says.
+    neither learns nor measures (time constants, σ) stays as the network's own configuration says; σ that is
+    not learned begins anew with the schedule, which is no difference between the two.
 
     Returns what did not come over, name → why. Raises `CheckpointError` if nothing did.
     """
@@ -176,7 +198,7 @@ def start_weights(network: torch.nn.Module, path: PathLike) -> dict[str, str]:
         elif name in learned or name.rpartition(".")[2] in STATISTICS:
             mine.copy_(given)
             taken += 1
-        elif not torch.equal(given.to(mine), mine):
+        elif name.rpartition(".")[2] not in SCHEDULED and not torch.equal(given.to(mine), mine):
             left[name] = "as this configuration says"
     left |= dict.fromkeys(theirs, "only in the file")
     if not taken:
@@ -190,6 +212,8 @@ def start_weights(network: torch.nn.Module, path: PathLike) -> dict[str, str]:
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 """Buffers that are measured in training, by their last names."""
+SCHEDULED = ("_sigma",)
+"""Buffers that training sets in every epoch, by their last names."""
 
 
 def _plain(name: str) -> str:

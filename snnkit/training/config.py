@@ -250,6 +250,10 @@ MACHINE = frozenset({("data", "root"), ("data", "workers"), ("train", "threads")
 """Settings, by section and key, of where a run takes place: they are no part of what it is."""
 
 
+PATHS = ("root", "file", "table", "save_to", "start_from", "train", "valid", "test")
+"""Keys of files and folders: one that is called nan or 2024 is no number."""
+
+
 def load_config(path: PathLike, overrides: tuple[str, ...] | list[str] = ()) -> Config:
     """Read a TOML file; `overrides` are ``"train.epochs=3"`` strings, values in TOML's notation.
 
@@ -307,9 +311,11 @@ def _override(tree: dict[str, Any], text: str, example: str = "train.epochs=3") 
         tree.pop(last, None)  # "key=" gives the key its default back
         return
     try:
-        tree[last] = tomllib.loads(f"value = {value}")["value"]
+        given = tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
-        tree[last] = value
+        given = value
+    of_path = last in PATHS and isinstance(given, int | float) and not isinstance(given, bool)
+    tree[last] = value if of_path else given
 
 
 def explain(problem: Any, kind: type[BaseModel], tree: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -12,8 +13,10 @@ import torch
 from torch import Tensor
 
 from ..datasets.splits import Data
+from ..engine.readout import tied
+from ..errors import ParameterError
 from .config import Model
-from .losses import Objective, Score, objective
+from .losses import TARGETS, Objective, Score, is_class, kind_of, objective
 from .own import Runner, runner
 
 
@@ -26,8 +29,9 @@ class Evaluation:
     spikes       spikes of each hidden layer per sample, [layers, B]
     rates        spikes per neuron and valid step of each hidden layer
     confusion    int64 [classes, classes], rows are labels
-    metric       mean of the objective's own, where it is not the accuracy; with targets that are no classes
-                 accuracy, confusion and predictions have no meaning
+    metric       mean of the objective's own, where it is not the accuracy: with a class in every step the
+                 share of steps that count whose highest output is their class, `TARGETS`
+    tied         samples whose highest score several classes share; the first of these is the prediction
     """
 
     labels: np.ndarray
@@ -38,27 +42,50 @@ class Evaluation:
     classes: list[str]
     batch_accuracies: list[float]
     metric: float | None = None
+    tied: int = 0
+
+    @property
+    def silent(self) -> list[int]:
+        """Numbers of the hidden layers, first to last from 0, that gave no spike at all."""
+        return [layer for layer, count in enumerate(self.spikes.sum(1)) if count == 0]
 
     @property
     def correct(self) -> np.ndarray:
-        """True where the prediction is the label, [B]."""
-        return self.predictions == self.labels
+        """True where the prediction is the label, [B].
+
+        Raises `ParameterError` naming what the targets are if they are not a class a sample.
+        """
+        return self.predictions == self._classes()
+
+    def _classes(self) -> np.ndarray:
+        """The labels, which are a class a sample, [B]."""
+        if not is_class(self.labels):
+            kind = kind_of(self.labels)
+            about = "targets of a loss of one's own" if kind is None else TARGETS[kind].about
+            raise ParameterError(
+                f"the targets {list(self.labels.shape)} are {about}, not one class a sample: there is no "
+                f"accuracy, confusion or correct. What is measured is .metric = {self.metric}."
+            )
+        return self.labels
 
     @property
     def accuracy(self) -> float:
-        """Share of samples classified correctly."""
+        """Share of samples classified correctly; raises as `correct`."""
         return float(self.correct.mean())
 
     @property
     def confusion(self) -> np.ndarray:
-        """Number of samples of each label (row) given each prediction (column)."""
+        """Number of samples of each label (row) given each prediction (column); raises as `correct`."""
         table = np.zeros((len(self.classes),) * 2, np.int64)
-        np.add.at(table, (self.labels, self.predictions), 1)
+        np.add.at(table, (self._classes(), self.predictions), 1)
         return table
 
     @property
     def most_confused(self) -> str:
-        """The label that is most often taken for another, in words; ties go to the first in `classes`."""
+        """The label that is most often taken for another, in words; ties go to the first in `classes`.
+
+        Raises as `correct`.
+        """
         wrong = self.confusion
         np.fill_diagonal(wrong, 0)
         label, guess = np.unravel_index(wrong.argmax(), wrong.shape)
@@ -76,14 +103,17 @@ class Evaluation:
             "samples": len(self.labels),
             "rates": self.rates,
             "spikes_per_inference": float(self.spikes.sum(0).mean()),
+            "silent": self.silent,
+            **({"tied": self.tied} if self.tied else {}),
         }
 
 
 def as_tensors(
     batch: tuple[np.ndarray, np.ndarray, np.ndarray], network: torch.nn.Module
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """A `Binned.batch` on the network's device, inputs in its dtype."""
-    parameter = next(network.parameters())
+    """A `Binned.batch` on the network's device, inputs in its dtype; one without tensors: float32."""
+    held = itertools.chain(network.parameters(), network.buffers(), [torch.zeros(())])
+    parameter = next(one for one in held if one.is_floating_point())
     x, lengths, labels = (torch.from_numpy(np.ascontiguousarray(a)) for a in batch)
     return x.to(parameter.device, parameter.dtype), lengths.to(parameter.device), labels.to(parameter.device)
 
@@ -129,7 +159,7 @@ def measured(
     network: Runner, data: Data, batch: int, goal: Objective, *, count_padding: bool = False
 ) -> Evaluation:
     """What `evaluate` gives, of a network with the way it is run."""
-    predictions, losses, spikes, batch_accuracies, metrics = [], 0.0, [], [], 0.0
+    predictions, losses, spikes, batch_accuracies, metrics, ties = [], 0.0, [], [], 0.0, 0
     counts, total = (goal.loss_count, goal.metric_count), np.zeros(2)
     neuron_steps: dict[int, float] = {}
     with evaluating(network.network):
@@ -142,6 +172,7 @@ def measured(
             out = replace(network(x, lengths), lengths=own)
             predicted = out.scores.argmax(1)
             predictions.append(predicted.cpu().numpy())
+            ties += tied(out.scores.cpu().numpy())
             if goal.classes:
                 batch_accuracies.append((predicted == labels).float().mean().item())
             number = [len(indices) if f is None else f(own, labels) for f in counts]
@@ -167,4 +198,5 @@ def measured(
         list(data.classes),
         batch_accuracies,
         None if goal.accuracy else float(metrics / total[1]),
+        ties if goal.classes else 0,
     )

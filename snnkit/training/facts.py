@@ -80,7 +80,8 @@ class Part:
         if self.samples != other.samples:
             return f"{self.samples} samples, not {other.samples}"
         if self.labels != other.labels:
-            return f"labels {self.labels}, not {other.labels} (digests)"
+            many = f"other labels of the {self.samples} samples, or another order"
+            return f"{many} (digests {self.labels}, not {other.labels})"
         if not np.allclose(self.activity, other.activity, rtol=TOLERANCE, atol=1e-6):
             return "the same labels and other inputs"
         if self.places is not None and other.places is not None:
@@ -214,15 +215,13 @@ class Facts:
             raise DataError(
                 f"{other_classes(self.classes, name, data.classes)}; give data with the same classes."
             )
-        for what, mine, its in (
-            ("in steps of {} ms", f"{self.dt:g}", f"{data.dt:g}"),
-            ("on inputs of shape {}", self.shape, shape_of(data)),
-        ):
-            if mine != its:
-                raise DataError(
-                    f"the network was trained {what.format(mine)}, {name} comes {what.format(its)}; give "
-                    f"data like those of training: {self}."
-                )
+        if self.dt != data.dt:
+            raise DataError(
+                f"the network was trained in steps of {self.dt:g} ms, {name} comes in steps of {data.dt:g} "
+                f"ms; give data like those of training: {self}."
+            )
+        if self.shape != shape_of(data):
+            raise other_inputs(self, name, data)
         if part in self.parts and (found := self.parts[part].difference(Part.of(data))):
             raise DataError(
                 f"{part} of {name} is not what the network was trained on ({found}): that was {self}. Say "
@@ -243,13 +242,21 @@ def other_classes(known: Sequence[Any], name: str, its: Sequence[Any]) -> str:
     return f"the network was trained on the classes {_short(list(known))}, {name} has {_short(list(its))}"
 
 
+def other_inputs(known: Facts, name: str, data: Data) -> DataError:
+    """The error of data whose steps have another shape than those that a network was trained on."""
+    return DataError(
+        f"the network was trained on inputs of shape {known.shape}, {name} comes on inputs of shape "
+        f"{shape_of(data)}; give data like those of training: {known}."
+    )
+
+
 def _short(value: Any) -> str:
     return f"{value[:4]}… ({len(value)})" if isinstance(value, list) else f"{value}"
 
 
-def unnamed(facts: Facts) -> DataError:
-    """The error of a run whose data no configuration names."""
+def unnamed(facts: Facts, call: str = "evaluate(network, data)") -> DataError:
+    """The error of a run whose data no configuration names; `call` does the same from Python."""
     return DataError(
         f"the network was trained on {facts}, which were handed over in Python and no configuration names: "
-        "from Python call evaluate(network, data); from the command line name data that fit (--data NAME)."
+        f"from Python call {call}; from the command line name data that fit (--data NAME)."
     )

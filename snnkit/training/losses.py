@@ -14,10 +14,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..errors import ParameterError
+from ..errors import ParameterError, SnnkitError
+from .lines import first_line, line_of
 
 Score = Callable[[Any, Tensor], Tensor]
-"""``f(out, targets)`` → a scalar, mean over the batch; `out` is a `snnkit.training.network.Output`."""
+"""``f(out, targets)`` → a scalar, mean over the batch; `out` is a `snnkit.training.network.Output`: scores
+[B, C], v [T, B, C], spikes, mask [T, B] and lengths [B]; targets [B, …] are those of the data."""
 Count = Callable[[Tensor, Tensor], float]
 """``f(lengths, targets)`` → the number, or sum of weights, that a mean over a batch is divided by."""
 
@@ -132,6 +134,17 @@ TARGETS = {
 """Name → kind of targets; another is another row."""
 
 
+def kind_of(targets: np.ndarray) -> str | None:
+    """The first name in `TARGETS` that fits `targets`, [B, …]; None: no kind does."""
+    whole = targets.dtype.kind in "iub"
+    return next((name for name, target in TARGETS.items() if target.fits(targets.ndim, whole)), None)
+
+
+def is_class(targets: np.ndarray) -> bool:
+    """Whether `targets` are one class a sample, whole numbers [B]."""
+    return kind_of(targets) == "class"
+
+
 @dataclass(frozen=True)
 class Objective:
     """What a run minimises, and what its epochs are chosen by.
@@ -162,8 +175,7 @@ def objective(
     `ParameterError` for targets that none of `TARGETS` fits where no loss is given, and for weights that
     have nothing to act on.
     """
-    whole = labels.dtype.kind in "iub"
-    kind = next((name for name, target in TARGETS.items() if target.fits(labels.ndim, whole)), None)
+    kind = kind_of(labels)
     classes = kind == "class"
     if weights is not None and (loss is not None or not classes):
         raise ParameterError(
@@ -177,6 +189,7 @@ def objective(
             f"targets of shape {list(labels.shape)} and dtype {labels.dtype} have no loss of their own "
             f"(those that have: {known}); give train.loss = 'package.module:function' or Trainer(loss=…)."
         )
+    loss, metric = (own_score(given, name) for name, given in (("loss", loss), ("metric", metric)))
     own = metric is None and classes
     count = None if kind is None else TARGETS[kind].count
     loss_count, metric_count = (None if given is not None else count for given in (loss, metric))
@@ -190,6 +203,52 @@ def objective(
         loss=loss, metric=metric, classes=classes, accuracy=own, loss_count=loss_count,
         metric_count=metric_count,
     )  # fmt: skip
+
+
+def own_score(function: Score | None, name: str) -> Score | None:
+    """`function` as it is called; what it raises and gives is looked at. None stays None.
+
+    name  "loss", which must give a tensor, or "metric", which may give a number
+
+    Raises `ParameterError` for what is no function; where it is called, for what it can't do with an `Output`
+    and targets, and for anything but one number.
+    """
+    if function is None:
+        return None
+    if not callable(function) or isinstance(function, type):
+        also = f"; the name of one, package.module:function, goes to train.{name}"
+        raise ParameterError(
+            f"{name} = {function!r} is no function f(out, targets) that gives one number"
+            f"{also if isinstance(function, str) else ''}."
+        )
+    called = getattr(function, "__qualname__", type(function).__qualname__)
+
+    def score(out: Any, targets: Tensor) -> Tensor:
+        try:
+            value = function(out, targets)
+        except SnnkitError:
+            raise
+        except (TypeError, AttributeError, ValueError, IndexError, RuntimeError) as error:
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+            raise ParameterError(
+                f"{name} {called} failed ({first_line(error)}){line_of(error)}. It is called with an Output: "
+                f"out.scores {list(out.scores.shape)}, out.v {list(out.v.shape)}, out.mask "
+                f"{list(out.mask.shape)}, out.lengths; and targets {list(targets.shape)} of {targets.dtype}. "
+                f"A function of scores is {name}=lambda out, targets: f(out.scores, targets)."
+            ) from error
+        if name == "metric" and isinstance(value, int | float | np.number):
+            return torch.tensor(float(value))
+        if isinstance(value, Tensor) and value.numel() == 1:
+            return value.reshape(())
+        given = f"a tensor {list(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+        raise ParameterError(
+            f"{name} {called} gave {given}; it should give "
+            + ("a tensor of one number that has a gradient" if name == "loss" else "one number")
+            + ", the mean over the batch."
+        )
+
+    return score
 
 
 def _weighted(weights: Tensor) -> tuple[Score, Count]:

@@ -14,7 +14,7 @@ from ..metadata import Readout, Timing
 from .branches import Shape, Value
 from .evaluation import evaluating
 from .network import Chain, Layer, SpikingClassifier
-from .tracing import Met, Tracer, hooked, layer, placed
+from .tracing import Met, Tracer, hooked, layer, lead_of, placed
 
 InputShape = int | Sequence[int] | Sequence[Sequence[int]] | Mapping[str, Sequence[int] | int]
 
@@ -49,7 +49,7 @@ def lower(
         notes = Readout(kind=network.config.readout).to_metadata() | timing.to_metadata()
     if input_shape is None or dt is None:
         raise GraphError("lower needs input_shape and dt for a module that is no SpikingClassifier.")
-    tracer = Tracer(_inputs(input_shape))
+    tracer = Tracer(_inputs(input_shape), lead=lead_of(network))
     with evaluating(network):
         outputs = tracer.run(network)
     names = [_output(tracer, value) for value in outputs]

@@ -179,6 +179,7 @@ class Model(Section):
         description="time constants drawn, a neuron each, from τ/(1 + tau_spread) … τ·(1 + tau_spread)",
     )
     tau_readout: float | None = Field(None, gt=0, description="ms; tau_mem if not given")
+    readout_bias: bool = Field(False, description="a learned bias of each output")
     v_th: float = Field(1.0, gt=0)
     reset: Annotated[str, one_of(lambda: RESETS)] = "hard"
     decay_input: bool = False

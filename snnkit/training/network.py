@@ -161,7 +161,7 @@ class SpikingClassifier(nn.Module):
         self.layers = nn.ModuleList()
         self.skips: list[int] = []
         last = self._build(plans, shape)
-        self.readout_synapses = self._synapses(model.readout_plan(), last, (classes,))
+        self.readout_synapses = self._synapses(model.readout_plan(), last, (classes,), model.readout_bias)
         self.readout = (
             module_of(model.neuron)(dt=dt, **model.arguments())
             if READOUTS[model.readout].of_spikes
@@ -203,12 +203,12 @@ class SpikingClassifier(nn.Module):
             raise ShapeError(f"{plans[-1].where}: nothing follows but the read-out; end in size or conv.")
         return (math.prod(shape),)
 
-    def _synapses(self, plan: Plan, given: Shape, made: Shape) -> nn.Module:
+    def _synapses(self, plan: Plan, given: Shape, made: Shape, bias: bool = False) -> nn.Module:
         window: dict[str, Any] = {"max_delay": plan.max_delay, "version": plan.version}
         if plan.delays in ("none", "axonal", "dendritic"):
             linear: nn.Linear | nn.Conv2d
             if plan.conv is None:
-                linear = nn.Linear(given[0], made[0], bias=False)
+                linear = nn.Linear(given[0], made[0], bias=bias)
             else:
                 linear = ImageConv(given[0], made[0], *_space(plan.conv), bias=False)
             nn.init.kaiming_uniform_(linear.weight, nonlinearity="relu")
@@ -219,7 +219,7 @@ class SpikingClassifier(nn.Module):
         window |= {"kernel_count": plan.kernel_count, "version": "max" if fixed else plan.version}
         layer: DelayedLinear | DelayedConv2d
         if plan.conv is None:
-            layer = DelayedLinear(given[0], made[0], **window)
+            layer = DelayedLinear(given[0], made[0], bias=bias, **window)
         else:
             layer = DelayedConv2d(given[0], made[0], *_space(plan.conv), **window)
         layer.position.requires_grad_(not fixed)

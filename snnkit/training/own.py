@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -27,11 +30,12 @@ from ..delays import (
     DendriticDelay,
     RecurrentDelayedLinear,
 )
-from ..errors import ConfigError, ParameterError, ShapeError, nearest, nearest_module
+from ..errors import ConfigError, ParameterError, ShapeError, SnnkitError, nearest, nearest_module
 from ..metadata import Readout, Timing
 from ..neurons import NeuronModule
 from ..readouts import READOUTS
 from .config import Config, Model, Train
+from .lines import first_line, line_of
 from .losses import valid_steps
 from .network import Layer, Output, SpikingClassifier
 from .schedules import kernel_width
@@ -125,7 +129,8 @@ class Runner:
         """
         if self.itself:
             more = {"whole": True} if whole and isinstance(self.network, SpikingClassifier) else {}
-            out = self.network(x, lengths, **more)
+            with self._fitting(x):
+                out = self.network(x, lengths, **more)
             if isinstance(out, Output):
                 return out
             raise ShapeError(
@@ -135,7 +140,7 @@ class Runner:
         x = F.pad(x, (0, 0, 0, 0, 0, self.tail))
         if len(self.shape) > 1:
             x = x.reshape(*x.shape[:2], *self.shape)
-        with _hidden_spikes(self.network if rates else nn.Identity()) as spikes:
+        with _hidden_spikes(self.network if rates else nn.Identity()) as spikes, self._fitting(x):
             out = self.network(x)
         if isinstance(out, Output):
             return out
@@ -143,6 +148,26 @@ class Runner:
         mask = valid_steps(v.shape[0], lengths + self.tail)
         hidden = [s.flatten(2) if s.ndim > 2 else s[..., None] for s in spikes if s is not out]
         return Output(READOUTS[self.model.readout](v, mask), v, hidden, mask)
+
+    @contextmanager
+    def _fitting(self, x: Tensor) -> Iterator[None]:
+        """Raises `ShapeError` naming the layer that can't take what comes of x, with its line."""
+        try:
+            yield
+        except (RuntimeError, ValueError, IndexError) as error:
+            if isinstance(error, SnnkitError | torch.OutOfMemoryError) or not _OF_SHAPES.search(str(error)):
+                raise
+            places = {id(module): name for name, module in self.network.named_modules()}
+            owners = [frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__)]
+            inner = [one for one in owners if places.get(id(one))]
+            layer = (
+                f"{self._name}.{places[id(inner[-1])]}, {inner[-1]}," if inner else f"{self._name}.forward"
+            )
+            raise ShapeError(
+                f"{layer} can't take what it is given ({first_line(error)}){line_of(error)}; the network is "
+                f"given x {list(x.shape)}, [T, B, *shape]: a step of the data has the shape "
+                f"{list(self.shape)}."
+            ) from error
 
     @property
     def _name(self) -> str:
@@ -165,6 +190,22 @@ class Runner:
         return out
 
 
+_OF_SHAPES = re.compile(r"shape|size|dimension|channel|mat1|must match", re.IGNORECASE)
+"""What torch says of tensors that do not fit."""
+
+
+def module(network: Any) -> nn.Module:
+    """`network`, if it is a module. Raises `ParameterError` for a class or anything else."""
+    if isinstance(network, nn.Module):
+        return network
+    if isinstance(network, type) and issubclass(network, nn.Module):
+        raise ParameterError(
+            f"network = {network.__name__} is the class; give a module that it makes, {network.__name__}(…)."
+        )
+    hint = "; several are one torch.nn.Sequential(…)" if isinstance(network, list | tuple) else ""
+    raise ParameterError(f"network should be a torch.nn.Module, got {_described(network)}{hint}.")
+
+
 def runner(
     network: nn.Module, model: Model | None, shape: Sequence[int], outputs: int | None, made: bool = False
 ) -> Runner:
@@ -173,8 +214,10 @@ def runner(
     model  of its configuration; None only for one that reads itself out
     made   whether it keeps to `SpikingClassifier`'s convention in any case
 
-    Raises `ParameterError` for a module that torch compiled, and for one of one's own without `model`.
+    Raises `ParameterError` for what is no module, for one that torch compiled, and for one of one's own
+    without `model`.
     """
+    network = module(network)
     if any(name.startswith("_orig_mod.") for name in network.state_dict()):
         raise ParameterError(
             "the network was compiled by torch.compile, which hides its layers; hand over the module itself "

@@ -13,7 +13,7 @@ from ..errors import ConfigError, DataError
 from ..graph import Graph
 from ..metadata import Readout
 from .config import MACHINE, Config, DataSection, overridden, parse_config
-from .facts import KEY, Facts, other_classes, shape_of, unnamed
+from .facts import KEY, Facts, other_classes, other_inputs, shape_of, unnamed
 
 _log = logging.getLogger("snnkit.training")
 
@@ -61,8 +61,15 @@ def on_machine(config: Config, settings: Sequence[str]) -> Config:
     return overridden(config, list(settings))
 
 
-def other_data(known: dict[str, Any] | None, facts: Facts | None, settings: dict[str, Any]) -> DataSection:
+def other_data(
+    known: dict[str, Any] | None,
+    facts: Facts | None,
+    settings: dict[str, Any],
+    call: str = "evaluate(network, data)",
+) -> DataSection:
     """The [data] that `settings` ask for, where a network was trained on `known` or on data of these `facts`.
+
+    call  what does from Python what is asked, for messages
 
     Of another data set the settings that a network depends on stay as they were. Raises `DataError` where
     nothing says which data are meant.
@@ -71,7 +78,7 @@ def other_data(known: dict[str, Any] | None, facts: Facts | None, settings: dict
     if handed or known is None:
         if "name" not in settings:
             raise (
-                unnamed(facts)
+                unnamed(facts, call)
                 if facts is not None
                 else DataError(
                     "the Graph does not say what data it was trained on; name it, e.g. --data spoken_digits."
@@ -83,15 +90,22 @@ def other_data(known: dict[str, Any] | None, facts: Facts | None, settings: dict
     return parse_config({"data": {**known, **settings}}, "the data asked for").data
 
 
-def graph_data(graph: Graph, split: str, settings: dict[str, Any] | None = None) -> Data:
+def graph_data(
+    graph: Graph,
+    split: str,
+    settings: dict[str, Any] | None = None,
+    call: str = "simulate(graph, data.valid.events)",
+) -> Data:
     """The split of the data that a Graph was trained on, as its metadata says; `settings` override.
+
+    call  what does from Python what is asked, for messages
 
     Raises `DataError` where the metadata names no data, or naming both sides if those asked for do not fit
     the Graph: other classes, steps or inputs, or not the recordings that it was trained on.
     """
     settings = settings or {}
     facts = Facts.from_json(graph.metadata.get(KEY))
-    section = other_data(graph.metadata.get("data"), facts, settings)
+    section = other_data(graph.metadata.get("data"), facts, settings, call)
     if graph.inputs and settings.get("dt", graph.dt) != graph.dt:
         raise DataError(
             f"the Graph runs in steps of {graph.dt:g} ms, and dt={settings['dt']:g} asks for data in steps "
@@ -103,6 +117,11 @@ def graph_data(graph: Graph, split: str, settings: dict[str, Any] | None = None)
         raise DataError(
             f"{other_classes(classes, section.name, data.classes)}; give data with the same classes."
         )
+    if len(graph.outputs) == 1 and len(data.classes) > (room := graph.populations[graph.outputs[0]].size):
+        raise DataError(
+            f"the Graph's output {graph.outputs[0]!r} has {room} neurons, and {section.name} has "
+            f"{len(data.classes)} classes; give data of at most as many."
+        )
     if graph.inputs:
         size = sum(graph.populations[name].size for name in graph.inputs)
         if graph.dt != data.dt:
@@ -111,9 +130,11 @@ def graph_data(graph: Graph, split: str, settings: dict[str, Any] | None = None)
                 f"name data in the Graph's steps (--data dt={graph.dt:g})."
             )
         if size != math.prod(shape_of(data)):
+            if facts is not None and max(len(facts.shape), len(data.shape)) > 1:
+                raise other_inputs(facts, section.name, data)
             raise DataError(
-                f"the Graph has {size} inputs, {section.name} has {math.prod(shape_of(data))} channels; name "
-                f"data of as many (--data channels={size})."
+                f"the Graph has {size} inputs, {section.name} has {data.channels} channels; name data of as "
+                f"many (--data channels={size})."
             )
     if facts is not None and settings.keys() <= {key for _, key in MACHINE}:
         facts.checked(data, section.name, split)

@@ -34,7 +34,7 @@ from .loop import Loop
 from .losses import Objective, Score, balanced_order, class_weights, objective, rate_penalty
 from .lowering import lower
 from .network import Output, inputs_of
-from .own import build_named, imported, runner
+from .own import build_named, imported, module, runner
 from .record import run_record
 from .schedules import kernel_width, optimisers
 
@@ -106,7 +106,7 @@ class Trainer(Loop):
                 "train.device = 'cuda', but torch sees no GPU here; 'auto' takes what there is."
             )
         self.fabric = Fabric(accelerator=config.train.device, devices=1)
-        self.handed = None if network is None else _full_name(network)
+        self.handed = None if network is None else _full_name(module(network))
         torch.manual_seed(config.train.seed)
         own = self._own(network, make)
         made = own
@@ -122,6 +122,11 @@ class Trainer(Loop):
         self.scores = {k: None if f is None else Identity.of(f) for k, f in given.items()}
         if not self.goal.accuracy:
             self.best_accuracy = -float("inf")
+        if not any(p.requires_grad for p in self.network.parameters()):
+            raise ParameterError(
+                f"{type(self.network).__name__} has no parameter that is learned; there is nothing to train. "
+                "evaluate(network, data) and lower(network, …) take it as it is."
+            )
         outputs = len(self.facts.classes) or None
         self.runner = runner(self.network, config.model, self.facts.shape, outputs, made=own is None)
         self.groups = optimisers(cast(Any, self.runner), config)
@@ -335,6 +340,11 @@ class Trainer(Loop):
             total = total + train.rate_strength * share[1] * penalty
         if not torch.isfinite(total):
             self._stop_at(index, f"the loss is {total.item()}: {self._culprit(x, lengths)}")
+        if not loss.requires_grad:
+            raise ParameterError(
+                "the loss has no gradient: nothing that is learned has a part in it. Is it, or what the "
+                "network gives, detached, rounded or made outside of torch?"
+            )
         self.fabric.backward(total)
         if self.goal.accuracy:
             self._count(loss, out.scores, labels)

@@ -184,7 +184,8 @@ def test_a_camera_is_seen_as_the_run_saw_it(tmp_path):
     [
         ("absent.h5", {}, "does not exist"),
         ("words.txt", {}, "expected .h5"),
-        ("a.wav", {"data": {"name": "shd"}}, "no readable WAV file"),
+        ("a.wav", {"data": {"name": "shd"}}, r"no readable WAV file \(it ends before its samples begin\)"),
+        ("absent.wav", {"data": {"name": "shd"}}, r"absent\.wav does not exist"),
         ("a.wav", {"data": {"name": "events"}}, "is sound, and the network was trained on 'events'"),
         ("a.h5", {"data": {"name": "gsc", "features": "mel"}}, "trained on mel bands; give .wav"),
         ("bad.npz", {}, "has no 'x'"),

@@ -243,6 +243,22 @@ def broken(place, value):
             r"train, sample 1: element 1 has shape \[1\], element 0 \[2\]",
         ),
         ({"train": (counts(2), [0.5, np.nan])}, DataError, "sample 1: its target is not finite"),
+        (
+            {"train": (counts(2), np.array([[0, 1, 2, 0]] * 2))},
+            ShapeError,
+            r"train: labels \[2, 4\] are whole numbers, and recordings have up to 5 steps",
+        ),
+        (
+            {"train": (counts(2), np.array([["a", "b"]] * 2))},
+            ShapeError,
+            r"train: labels \[2, 2\] are names; names are one a sample",
+        ),
+        ({"train": (counts(2), [0, 1]), "clases": ["a"]}, ParameterError, "did you mean 'classes'"),
+        (
+            {"all": (counts(2), [0, 1]), "folds": 4},
+            ParameterError,
+            r"from_arrays has no argument 'folds'; it belongs to the rule: split = SplitRule\('kfold', fold",
+        ),
     ],
 )
 def test_what_cannot_be_is_named(given, error, message):
@@ -377,10 +393,18 @@ def test_groups_are_speakers_by_name():
     [
         ({"split": "speekers"}, r"unknown split 'speekers', did you mean 'speakers'\?"),
         ({"split": "speakers"}, "needs to know the group of every recording"),
-        ({"split": "speakers", "groups": [0, 1] * 4}, "at least 3 groups, there are 2"),
+        (
+            {"split": "speakers", "groups": [0, 1] * 4},
+            "at least 3 groups, one a part, there are 2; say which.*"
+            "'random' would put recordings of one group into several",
+        ),
+        ({"split": "kfold", "groups": [0, 1] * 4}, "5 folds of 2 groups; say which is which: train="),
         ({"split": {"by": "kfold", "folds": 2}}, "folds = 2; train, valid and test need at least 3"),
         ({"split": {"by": "kfold", "fold": 5}}, r"fold = 5; it is one of 0\.\.4"),
-        ({"split": SplitRule("kfold", folds=5), "groups": [0, 1, 2, 0] * 2}, "5 folds of 3 groups"),
+        (
+            {"split": SplitRule("kfold", folds=5), "groups": [0, 1, 2, 0] * 2},
+            "5 folds of 3 groups; take 3 at most",
+        ),
         ({"split": SplitRule(share=0.1), "groups": [0, 1]}, "2 groups for 8 samples"),
     ],
 )
@@ -421,7 +445,7 @@ def test_a_torch_data_set_of_dense_samples():
         def __getitem__(self, i):
             return self.samples[i]
 
-    with pytest.raises(DataError, match=r"Wrong: all, item 0: expected \(sample, label\), got Tensor"):
+    with pytest.raises(DataError, match=r"Wrong: all, item 0: expected \(sample, label\), got a Tensor"):
         Splits.from_dataset(Wrong(x, y), dt=3.0)
 
 
@@ -550,6 +574,10 @@ def halves():
         (camera(4), {"origin": "last"}, "origin = 'last'; it is one of zero, first"),
         (camera(4), {"duration": 0.5}, "duration = 0.5 ms; it must be at least one step of 1.0 ms"),
         (camera(3), {}, "train: 4 labels for 3 recordings"),
+        (camera(4), {"shape": (4, 6)}, r"shape = \[4, 6\]; a sensor is \(N,\), or"),
+        (camera(4), {"shape": (2, 0, 6)}, r"shape = \[2, 0, 6\]; no axis may be empty"),
+        (camera(4), {"fold": 1}, "from_events has no argument 'fold'; it belongs to the rule"),
+        (camera(4), {"orign": "first"}, "no argument 'orign', did you mean 'origin'"),
     ],
 )
 def test_events_that_cannot_be_are_named(clips, options, message):
@@ -569,3 +597,36 @@ def test_times_that_are_no_microseconds_are_named(scale):
     events["t"] = scale * np.random.default_rng(0).random(50)
     with pytest.raises(DataError, match=r"recording 0.*seconds or milliseconds"):
         Splits.from_events(train=([events] * 4, [0, 1, 0, 1]), dt=1.0)
+
+
+def test_a_sensor_in_a_row_may_be_a_number():
+    clips = [c[["t", "x"]] for c in camera(4)]
+    splits = Splits.from_events(train=(clips, [0, 1, 0, 1]), dt=1.0, shape=6)
+    assert splits.shape == (6,)
+
+
+def test_a_class_that_no_label_has_is_said(caplog):
+    for labels, said in (
+        (np.arange(8) % 2 + 1, "no sample is of class 0.*count from 0 to 2; do labels count from 1"),
+        (np.arange(8) % 2 * 2, r"no sample is of class 1, .*from 0 to 2\. classes"),
+    ):
+        caplog.clear()
+        assert Splits.from_arrays(train=(counts(8), labels), dt=1.0).classes == ["0", "1", "2"]
+        assert re.search(said, caplog.text)
+    caplog.clear()
+    Splits.from_arrays(train=(counts(8), np.arange(8) % 2 + 1), dt=1.0, classes=["a", "b", "c"])
+    Splits.from_arrays(train=(counts(8), np.arange(8) % 2), dt=1.0)
+    assert not caplog.text
+
+
+def test_a_one_hot_target_nearly_as_wide_as_long_is_a_target():
+    splits = Splits.from_arrays(train=(counts(8), np.eye(4, dtype=int)[np.arange(8) % 4]), dt=1.0)
+    assert len(splits.classes) == 4
+
+
+def test_a_loader_is_no_data_set():
+    mine = torch.utils.data.TensorDataset(torch.zeros(4, 5, 3), torch.arange(4), torch.arange(4))
+    with pytest.raises(DataError, match=r"a DataLoader can't be asked .*loader\.dataset"):
+        Splits.from_dataset(torch.utils.data.DataLoader(mine), dt=1.0)
+    with pytest.raises(DataError, match=r"item 0: expected \(sample, label\), got a tuple of 3"):
+        Splits.from_dataset(mine, dt=1.0)

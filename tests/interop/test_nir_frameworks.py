@@ -249,9 +249,8 @@ def test_snntorchs_own_export(rate):
     net, x = torch.nn.Sequential(*parts), drive(rate)
     want = stepwise(net, x, torch.float32)
     net[1].reset_mem(), net[3].reset_mem()
-    assert_spikes(
-        exchange.from_nir(export.export_to_nir(net, torch.zeros(1, 7), ignore_dims=[0]), "snntorch"), want, x
-    )
+    made = export.export_to_nir(net, torch.zeros(1, 7), ignore_dims=[0])
+    assert_spikes(exchange.from_nir(made, "snntorch"), want, x)
 
 
 CONVOLUTIONS = ("snntorch", "spikingjelly", "norse", "sinabs")

@@ -10,7 +10,7 @@ from snnkit.errors import ExportError, ParameterError
 from snnkit.events import EventBatch
 from snnkit.graph import INPUT, Graph, Population, Projection
 from snnkit.interop.nir import to_nir
-from snnkit.interop.nir.targets import TARGETS
+from snnkit.interop.nir.targets import TARGETS, Target, parameter
 
 pytest.importorskip("nir")
 torch = pytest.importorskip("torch")
@@ -206,7 +206,7 @@ def changed(graph, **changes):
         ("snntorch", "lif", {"options": {}}, "'a': strict = False; snntorch's from_nir makes .* of True"),
         ("snntorch", "lif", {"params": {"v_rest": 0.1}}, "'a': v_rest is 0.1; snnTorch's Leaky rests at"),
         ("snntorch", "lif", {"params": {"v_th": np.linspace(1, 2, 6)}}, "'a': v_th is 1.2; all neurons"),
-        ("snntorch", "lif", {"params": {"decay": 1.0}}, "'a': neurons of kind 'if'"),
+        ("snntorch", "lif", {"params": {"decay": 1.0}}, "'a': decay is 1; snnTorch reads an IF as"),
         ("snntorch", "cuba", {"params": {"v_reset": 0.1}}, "v_reset is 0.1"),
         ("spikingjelly", "lif", {"options": {"max_spikes": 2}}, "'a': max_spikes = 2; spikingjelly's"),
         ("spikingjelly", "lif", {"params": {"decay": np.linspace(0.1, 0.6, 6)}}, "'a': decay is 0.2"),
@@ -268,6 +268,26 @@ def test_paths_that_join_are_run_by_spikingjelly_and_snntorch():
             want = LOAD[convention](to_nir(graph, convention), graph, x)
         got = simulate(graph, EventBatch.from_dense(x[:, None]), STEPS, dtype="float64").spikes["b"]
         np.testing.assert_array_equal(got.to_dense(STEPS)[:, 0], want)
+
+
+def test_another_framework_is_one_row(monkeypatch):
+    """One that counts time in steps of 1 s and takes its threshold off the weights."""
+
+    def node(nir, p, dt):
+        ones = np.ones(p.shape)
+        return nir.IF(r=dt * ones, v_threshold=ones), 1 / parameter(p, "v_th")
+
+    ours = Target(options={"reset": "soft", "strict": False, "max_spikes": 1}, nodes={"if": node}, dt=1.0)
+    monkeypatch.setitem(TARGETS, "ours", ours)
+    graph = network("ours", "if")
+    made = to_nir(graph, "ours")
+    assert made.nodes["a"].r.tolist() == [1.0] * 6
+    v_th = graph.populations["a"].params["v_th"][:, None]
+    np.testing.assert_allclose(made.nodes["x→a"].weight, graph.projections[0].weight / v_th)
+    with pytest.raises(
+        ExportError, match="'a': neurons of kind 'lif', which ours's from_nir does not read; if"
+    ):
+        to_nir(network("ours", "lif"), "ours")
 
 
 def test_options_that_nir_does_not_hold_are_refused_without_a_convention():

@@ -20,6 +20,8 @@ OPTIONS = {
             for k in (0, 1)
         ),
         {"reset": "soft", "floor": True},
+        {"reset": "subtract", "strict": True},
+        {"reset": "subtract", "max_spikes": 3},
         {"reset": "hard", "strict": True, "floor": True, "refractory": True},
         *({"reset": r, "max_spikes": None, "floor": True} for r in ("hard", "soft", "none")),
         {"reset": "soft", "max_spikes": 2, "strict": True},
@@ -208,7 +210,7 @@ def test_a_population_names_a_neuron_and_its_parameters(name, options):
 def test_an_unknown_neuron_or_option_names_what_there_is():
     with pytest.raises(ParameterError, match=r"known are .*lif"):
         resolve("lief")
-    with pytest.raises(ParameterError, match="hard, soft, none"):
+    with pytest.raises(ParameterError, match="hard, soft, subtract, none"):
         resolve("lif", {"reset": "gentle"})
     with pytest.raises(ParameterError, match="do not fit"):
         resolve("li", {"reset": "soft"})

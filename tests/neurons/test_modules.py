@@ -157,7 +157,7 @@ def test_weights_and_state_dict_go_together():
         (lambda: LIF(decay=1.5), ParameterError, "0..1"),
         (lambda: LIF(1.0, learn_tau=True), ParameterError, "strictly between"),
         (lambda: LIF(5.0, dt=0.0), ParameterError, "dt must be"),
-        (lambda: LIF(5.0, reset="gentle"), ParameterError, "hard, soft, none"),
+        (lambda: LIF(5.0, reset="gentle"), ParameterError, "hard, soft, subtract, none"),
         (lambda: LIF(5.0, surrogate="step"), ParameterError, "known are atan"),
         (lambda: LIF(5.0, alpha=-1.0), ParameterError, "positive"),
         (lambda: LIF(5.0, refractory=-1), ParameterError, "steps ≥ 0"),

@@ -69,6 +69,31 @@ def test_network_graph_and_engine_agree_on_any_layers(data, seed):
     np.testing.assert_allclose(v, want.v.numpy(), rtol=1e-9, atol=1e-11)
 
 
+COUNTING = {"reset": "soft", "max_spikes": 3, "v_min": -0.4}
+
+
+def test_counts_go_through_delays_recurrence_pools_and_skips_to_the_graph():
+    layers = [
+        {"conv": {"channels": 3, "kernel": 3, "padding": 1}, "delays": "learned", "parameters": COUNTING},
+        {"pool": 2},
+        {"size": 8, "delays": "axonal", "recurrent": "delays", "neuron": "cuba", "parameters": {
+            **COUNTING, "tau_syn": 15.0, "strict": True}},
+        {"size": 8, "delays": "learned", "recurrent": "dense", "skip": 1, "parameters": {"max_spikes": 2}},
+    ]  # fmt: skip
+    torch.manual_seed(0)
+    model = Model(layers=layers, max_delay=3, tau_mem=20.0, v_th=0.3)
+    network = disturbed(build(model, (2, 6, 7), 4, DT))
+    x = (torch.rand(12, 2, 2, 6, 7) < 0.4).double()
+    graph, hidden, want, v = engine_says(network, x)
+    for got, s in zip(hidden, want.spikes, strict=True):
+        np.testing.assert_array_equal(got, s.numpy())
+        assert s.max() > 1
+    np.testing.assert_allclose(v, want.v.numpy(), rtol=1e-9, atol=1e-11)
+    assert graph.populations["hidden1"].options == {
+        "reset": "soft", "max_spikes": 3, "strict": True, "floor": True,
+    }  # fmt: skip
+
+
 EVERYTHING = [
     {"conv": {"channels": 4, "kernel": 3, "padding": 1}, "delays": "learned", "max_delay": 3},
     {

@@ -13,7 +13,7 @@ from snnkit.hardware.cells import CELLS
 from snnkit.neurons import NEURONS, RESETS, SURROGATES
 from snnkit.readouts import READOUTS
 from snnkit.training import build
-from snnkit.training.config import load_config, parse_config
+from snnkit.training.config import load_config, parse_config, parse_overrides
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
@@ -247,3 +247,9 @@ def test_a_row_of_each_table_is_known_to_the_configuration(monkeypatch):
     for key, table in (("surrogate", SURROGATES), ("readout", READOUTS), ("version", VERSIONS)):
         monkeypatch.setitem(table, "mine", next(iter(table.values())))
         assert getattr(parse_config({"model": {key: "mine"}}).model, key) == "mine"
+
+
+def test_a_folder_that_reads_as_a_number_is_a_folder():
+    for name in ("nan", "inf", "2024", "1e3"):
+        assert parse_overrides([f"data.root={name}"]).data.root == Path(name)
+    assert parse_overrides(["train.epochs=3"]).train.epochs == 3

@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 
-from snnkit.training.evaluation import Evaluation
+from snnkit.training import build
+from snnkit.training.config import Model
+from snnkit.training.evaluation import Evaluation, evaluate
 
 
 def evaluation(labels, predictions):
@@ -29,3 +32,18 @@ def test_the_most_confused_pair(labels, predictions, said):
         assert result.confusion[label, guess] == sum(
             (a, b) == (label, guess) for a, b in zip(labels, predictions, strict=True)
         )
+
+
+def test_silent_layers_and_ties_are_counted(task):
+    torch.manual_seed(0)
+    model = Model(hidden=(6, 5, 4), delays="none", readout="mean", tau_mem=20.0)
+    network = build(model, task.channels, 2, task.dt)
+    network.eval()
+    with torch.no_grad():
+        network.layers[0].synapses.weight.fill_(1.0)
+        network.layers[1].synapses.weight.fill_(-1.0)
+    result = evaluate(network, task.valid)
+    assert result.silent == [1, 2]
+    assert result.tied == len(task.valid)  # both outputs stay at 0
+    assert result.summary().keys() >= {"silent", "tied"}
+    assert set(result.predictions) == {0}

@@ -1,6 +1,7 @@
 """A run knows its data: what it was trained on comes back with it, and other data are refused by name."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -8,9 +9,12 @@ import pytest
 import torch
 
 from snnkit.commands import evaluate as evaluating
+from snnkit.commands.energy import estimate_energy
 from snnkit.commands.evaluate import evaluate_run
+from snnkit.commands.export import export_network
 from snnkit.commands.simulate import simulate_on_data
 from snnkit.commands.train import train_run
+from snnkit.commands.verify import verify_export
 from snnkit.datasets import DATASETS, Binned, from_events
 from snnkit.datasets.splits import Splits
 from snnkit.datasets.table import Dataset
@@ -18,7 +22,7 @@ from snnkit.errors import CheckpointError, ConfigError, DataError
 from snnkit.events import EVENT_DTYPE, EventBatch
 from snnkit.graph import Graph
 from snnkit.training import Trainer, evaluate, load_network, lower
-from snnkit.training.facts import Facts, Part
+from snnkit.training.facts import Facts, Part, other_inputs
 from snnkit.training.run import graph_data
 
 
@@ -241,7 +245,8 @@ def test_a_graph_and_a_checkpoint_find_their_data_again(blipped):
     assert simulate_on_data(blipped / "graph.h5")["samples"] == found["samples"]
     for same in ({"root": "0"}, {}):
         graph_data(graph, "valid", same)
-    assert evaluate_run(blipped / "last.pt", settings=["data.root='0'"]) == found
+    for folder, where in ((blipped / "last.pt", "data.root='0'"), (blipped, "root=0"), (blipped, "root='0'")):
+        assert evaluate_run(folder, settings=[where]) == found
 
 
 def test_data_that_moved_must_be_the_same(blipped):
@@ -261,5 +266,38 @@ def test_data_that_do_not_fit_name_both_sides(blipped):
         simulate_on_data(net, settings=["channels=20"])
     with pytest.raises(DataError, match=r"trained in steps of 10 ms, blips comes in steps of 5 ms"):
         evaluate_run(blipped / "last.pt", data=["dt=5"])
-    with pytest.raises(ConfigError, match=r"'data.dt=5' would make it another run; .*data\.root"):
-        evaluate_run(blipped / "last.pt", settings=["data.dt=5"])
+    for asked in ("data.dt=5", "dt=5"):
+        with pytest.raises(ConfigError, match=r"'data.dt=5' would make it another run; .*data\.root"):
+            evaluate_run(blipped / "last.pt", settings=[asked])
+
+
+def test_each_command_says_its_own_call_where_the_data_were_handed_over(run, tmp_path):
+    net = run[0] / "graph.h5"
+    for call, command in (
+        (r"simulate\(graph, data", lambda: simulate_on_data(net)),
+        (r"estimate\(graph, data", lambda: estimate_energy(net, ["cmos45"])),
+        (r"quantise\(graph, calibration=data", lambda: export_network(net, "netx", tmp_path / "a.net")),
+        (r"ladder\(graph, exported, data", lambda: verify_export(net, net)),
+        (r"evaluate\(network, data", lambda: evaluate_run(run[0])),
+    ):
+        with pytest.raises(DataError, match=rf"handed over in Python .* call {call}"):
+            command()
+
+
+def test_inputs_of_another_shape_are_named_by_it_in_every_command():
+    """As `evaluate` says it, though the number of channels alone would tell them apart."""
+    camera = Facts("mine", 1.0, (2, 4, 4), ("a", "b"))
+    small = replace(noise(channels=18), shape=(2, 3, 3))
+    with pytest.raises(DataError) as evaluated:
+        camera.checked(small, "other")
+    assert str(evaluated.value) == str(other_inputs(camera, "other", small))
+    assert "inputs of shape (2, 4, 4), other comes on inputs of shape (2, 3, 3)" in str(evaluated.value)
+
+
+def test_other_labels_are_said_in_words():
+    data = noise()
+    other = replace(data, labels=data.labels[::-1].copy())
+    assert re.match(
+        r"other labels of the 32 samples, or another order \(digests",
+        Part.of(data).difference(Part.of(other)),
+    )

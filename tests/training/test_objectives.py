@@ -439,3 +439,39 @@ def test_a_class_in_every_step_that_there_is_not_is_named(task, config, tmp_path
     data = with_labels(task, lambda p: np.full((len(p.labels), 16), 7))
     with pytest.raises(ParameterError, match="a target is 7, and there are 2 classes"):
         Trainer(config(), data, tmp_path, progress=False)
+
+
+GIVEN = (
+    r"called with an Output: out\.scores \[\d+, 2\], out\.v \[\d+, \d+, 2\].* targets \[\d+\] of torch\.int64"
+)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"loss": "mse"}, r"loss = 'mse' is no function f\(out, targets\).*goes to train\.loss"),
+        ({"metric": "f1"}, r"metric = 'f1' is no function.*goes to train\.metric"),
+        ({"loss": torch.nn.CrossEntropyLoss}, "CrossEntropyLoss'> is no function"),
+        ({"loss": torch.nn.CrossEntropyLoss()}, f"loss CrossEntropyLoss failed .*not Output.*{GIVEN}"),
+        (
+            {"loss": lambda out, t: out.score.sum()},
+            f"'score'.*test_objectives.py, line.*out.score.sum.*{GIVEN}",
+        ),
+        (
+            {"loss": lambda out, t: out.scores.sum(1)},
+            r"gave a tensor \[\d+\]; it should give a tensor of one",
+        ),
+        ({"loss": lambda out, t: 1.0}, "gave a float; it should give a tensor of one number that has a grad"),
+        ({"loss": lambda out, t: out.scores.detach().sum()}, "the loss has no gradient"),
+        ({"metric": lambda out, t: torch.ones(2)}, r"gave a tensor \[2\]; it should give one number"),
+    ],
+)
+def test_a_loss_or_metric_that_can_not_be_is_named(task, config, tmp_path, given, message):
+    with pytest.raises(ParameterError, match=message):
+        Trainer(config(), task, tmp_path, progress=False, **given).fit()
+
+
+def test_a_metric_may_give_a_number(task, config, tmp_path):
+    trainer = Trainer(config(), task, tmp_path, progress=False, metric=lambda out, t: 0.25)
+    trainer.fit()
+    assert trainer.best_accuracy == 0.25

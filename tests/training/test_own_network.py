@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -260,3 +261,59 @@ def test_a_run_of_another_network_is_not_resumed(trained, task):
         Trainer(trained.config, task, trained.folder, network=Other(8, 2, 10.0), progress=False).fit(
             resume=True
         )
+
+
+class Fails(nn.Module):
+    """A layer inside asks for another number of inputs than it is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Sequential(nn.Linear(8, 6), LIF(tau_mem=20.0, dt=10.0))
+        self.last = nn.Linear(7, 2)
+
+    def forward(self, x):
+        return self.last(self.inner(x))
+
+
+class Raises(Skipping):
+    def forward(self, x):
+        raise RuntimeError("the weather")
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (Skipping, r"network = Skipping is the class; give a module that it makes, Skipping\(…\)"),
+        ([nn.Linear(8, 2)], r"should be a torch\.nn\.Module, got a list of 1; several are one"),
+        ("mine", r"should be a torch\.nn\.Module, got a str"),
+        (nn.Identity(), "Identity has no parameter that is learned"),
+    ],
+)
+def test_what_is_no_network_is_named(task, config, tmp_path, network, message):
+    with pytest.raises(ParameterError, match=message):
+        Trainer(config(), task, tmp_path, network=network, progress=False)
+    if not isinstance(network, nn.Module):
+        with pytest.raises(ParameterError, match=message):
+            evaluate(network, task.valid, model=Model())
+
+
+def test_a_network_without_parameters_is_evaluated(task):
+    class First(nn.Module):
+        def forward(self, x):
+            return x[..., :2]
+
+    result = evaluate(First(), task.valid, model=Model(readout="mean"))
+    x, _, labels = task.valid.batch(np.arange(len(task.valid)))
+    assert result.accuracy == (x[..., :2].sum(0).argmax(1) == labels).mean()
+
+
+def test_the_layer_that_does_not_fit_is_named_with_its_line(task, config, tmp_path):
+    trainer = Trainer(config(), task, tmp_path, network=Fails(), progress=False)
+    said = r"Fails\.last, Linear\(in_features=7, .*return self\.last\(self\.inner\(x\)\).*shape \[8\]"
+    with pytest.raises(ShapeError, match=said) as caught:
+        trainer.fit()
+    lines = Path(__file__).read_text().splitlines()
+    line = next(k for k, text in enumerate(lines, 1) if "return self.last(self.inner(x))" in text)
+    assert f"{__file__}, line {line}:" in str(caught.value)
+    with pytest.raises(RuntimeError, match="the weather"):  # of its own, which says nothing of shapes
+        Trainer(config(), task, tmp_path / "b", network=Raises(8, 2, 10.0), progress=False).fit()

@@ -28,9 +28,7 @@ def test_the_weights_are_the_other_runs(first, task, config, tmp_path):
     want = dict(network.named_parameters())
     for name, value in trainer.network.named_parameters():
         torch.testing.assert_close(value, want[name], atol=1e-6, rtol=0)
-    assert trainer.record["start_from"]["left"].keys() <= {
-        f"{layer}._sigma" for layer in ("layers.0.synapses", "layers.1.synapses", "readout_synapses")
-    }
+    assert trainer.record["start_from"]["left"] == {}  # the schedule of σ begins anew
 
 
 def test_what_differs_is_named_and_starts_anew(first, task, config, tmp_path, caplog):
@@ -75,3 +73,19 @@ def test_a_file_of_another_network_is_refused(first, task, config, tmp_path):
     with pytest.raises(CheckpointError, match=r"no weight of it has the name and shape.*absent in the file"):
         trainer.fit()
     assert not (tmp_path / "b" / "last.pt").exists()
+
+
+def test_a_run_is_named_by_its_folder_and_a_graph_is_no_run(first, task, config, tmp_path):
+    checkpoint, network = first
+    trainer = Trainer(start(config, checkpoint.parent), task, tmp_path / "b", progress=False)
+    trainer.fit()
+    again = load_network(checkpoint.parent)[0].state_dict()
+    assert all(torch.equal(value, again[name]) for name, value in network.state_dict().items())
+    graph = Trainer(start(config, checkpoint.parent / "graph.h5"), task, tmp_path / "c", progress=False)
+    with pytest.raises(
+        CheckpointError, match=r"first/graph\.h5 is a network in HDF5.*give the run's .*first/last"
+    ):
+        graph.fit()
+    (tmp_path / "b2").mkdir()
+    with pytest.raises(CheckpointError, match=r"b2/last\.pt does not exist"):
+        load_network(tmp_path / "b2")

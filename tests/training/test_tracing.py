@@ -292,7 +292,7 @@ NAMED = {
         lambda self, x: self.n(x.flatten(0, 1)),
         None,
         4,
-        r"'n' \(LIF\) takes \[T, B, …\]; .* folded",
+        r"'n' \(LIF\) takes \[T, B, …\] and gets \[T·B, …\]",
     ),
     "synapses last": (
         lambda self, x: self.l(self.n(x)),

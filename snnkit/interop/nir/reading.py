@@ -29,6 +29,8 @@ def read(
     dt          step in ms; None: the framework's, or what snnkit wrote down
     choices     where a layer was not given its framework's defaults, which the file does not show
 
+    The metadata of a file that others wrote hold the "convention" it was read by.
+
     Raises `DataError` for files that are no NIR, `ExportError` for nodes that a Graph has no place for and
     those that the framework does not have, `ParameterError` for an unknown convention or choice.
     """
@@ -49,7 +51,10 @@ def read(
     how = convention_of(convention, node, notes.get("dt") if dt is None else dt, choices)
     parts = {key: p[0] for p in notes.get("projections", []) for key in p[5]}
     graph = _Reader(node, how, parts).graph()
-    return _restored(graph, notes, delays) if notes else graph
+    if notes:
+        return _restored(graph, notes, delays)
+    graph.metadata["convention"] = convention
+    return graph
 
 
 def _restored(graph: Graph, notes: dict[str, Any], delays: dict[str, np.ndarray]) -> Graph:

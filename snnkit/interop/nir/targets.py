@@ -33,6 +33,7 @@ class Target:
     affine   whether weights without a bias are Affine nodes too, since it does not read Linear
     loops    "flat": a loop's nodes beside the others; "nested": a graph of its own; "" where it runs none
     branches whether it runs networks that are no chain
+    floor    whether its `nodes` take the option "floor"
     conv     whether it reads convolutions (none reads grouped ones, whatever it says)
     flatten  the first dimension that its Flatten joins: 0, or 1 where it counts the batch too
     """
@@ -43,6 +44,7 @@ class Target:
     affine: bool = False
     loops: str = ""
     branches: bool = True
+    floor: bool = False
     conv: bool = True
     flatten: int = 0
 
@@ -82,6 +84,8 @@ def _whole(p: Population) -> np.ndarray:
 
 
 def _snntorch_leaky(nir: Any, p: Population, dt: float) -> Made:
+    if (parameter(p, "decay") == 1).all():
+        raise ExportError(f"population {p.name!r}: decay is 1; snnTorch reads an IF as a Leaky of beta 0.9.")
     decay, v_th = _leak(p, "decay"), parameter(p, "v_th")
     _alike(p, v_th=v_th)
     for name in ("v_rest", "v_reset"):
@@ -191,6 +195,7 @@ TARGETS = {
         dict.fromkeys(("lif", "if", "li"), _sinabs),
         dt=1.0,
         affine=True,
+        floor=True,
         branches=False,
     ),
     "rockpool": Target(
@@ -267,19 +272,16 @@ def prepared(nir: Any, graph: Graph, convention: str) -> Prepared:
 
 def _fits(convention: str, target: Target, p: Population) -> None:
     where = f"population {p.name!r}"
-    if p.neuron not in target.nodes or (
-        convention == "snntorch" and "decay" in p.params and (parameter(p, "decay") == 1).all()
-    ):
-        kind = "if" if p.neuron in target.nodes else p.neuron
+    if p.neuron not in target.nodes:
         raise ExportError(
-            f"{where}: neurons of kind {kind!r}, which {convention}'s from_nir does not read; "
+            f"{where}: neurons of kind {p.neuron!r}, which {convention}'s from_nir does not read; "
             f"{listed(target.nodes)} it does."
         )
     if p.neuron == "li":
         return
     if p.options.get("refractory"):
         raise ExportError(f"{where}: a refractory period, which NIR's neurons do not have.")
-    if p.options.get("floor") and convention != "sinabs":
+    if p.options.get("floor") and not target.floor:
         raise ExportError(f"{where}: v_min, a floor that {convention}'s from_nir does not give.")
     for name, wanted in target.options.items():
         given = p.options.get(name, HARD[name])

@@ -6,9 +6,42 @@ stands. `LAYERS` and `OPERATIONS` are the tables of what is understood; a new la
 """
 
 from . import layers, operations  # noqa: F401  they enter their rows
-from .tracer import BATCH, FACTORIES, LAYERS, OPERATIONS, STEPS, Met, Tracer, hooked, layer, operation, placed
+from .tracer import (
+    ALONE,
+    BASES,
+    BATCH,
+    FACTORIES,
+    FRAMEWORKS,
+    LAYERS,
+    LEADS,
+    OPERATIONS,
+    STEPS,
+    Met,
+    Tracer,
+    handler_of,
+    hooked,
+    layer,
+    lead_of,
+    operation,
+    placed,
+)
 
 __all__ = [
-    "BATCH", "FACTORIES", "LAYERS", "OPERATIONS", "STEPS", "Met", "Tracer", "hooked", "layer", "operation",
+    "ALONE",
+    "BASES",
+    "BATCH",
+    "FACTORIES",
+    "FRAMEWORKS",
+    "LAYERS",
+    "LEADS",
+    "OPERATIONS",
+    "STEPS",
+    "Met",
+    "Tracer",
+    "handler_of",
+    "hooked",
+    "layer",
+    "lead_of",
+    "operation",
     "placed",
-]  # fmt: skip
+]

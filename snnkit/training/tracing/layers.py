@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -23,7 +24,7 @@ from ...neurons import NeuronModule
 from ..branches import Shape, Value
 from ..dropout import Dropout
 from .maps import adapted, as_numbers, convolved, normalised, pooled, sent
-from .tracer import Met, Tracer, layer
+from .tracer import BATCH, LEADS, STEPS, Met, Tracer, axes, layer
 
 
 @layer(Dropout, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.Identity)
@@ -33,6 +34,10 @@ def _nothing(tracer: Tracer, where: Met, module: nn.Module, value: Value) -> Val
 
 @layer(nn.Flatten)
 def _flatten(tracer: Tracer, where: Met, module: nn.Flatten, value: Value) -> Value:
+    if (module.start_dim, module.end_dim) == (0, 1) and len(value.lead) == 2:
+        if value.lead != tracer.lead:
+            raise GraphError(f"{where} folds {axes(value.lead)}, the inputs have {axes(tracer.lead)}.")
+        return value.reshaped(value.shape, (math.prod(value.lead),))
     return value.reshaped((value.size,))
 
 
@@ -71,13 +76,13 @@ def _conv1d(tracer: Tracer, where: Met, module: nn.Conv1d, value: Value) -> Valu
 
 @layer(DelayedLinear)
 def _delayed_linear(tracer: Tracer, where: Met, module: DelayedLinear, value: Value) -> Value:
-    return _delayed(where, module, value, (module.out_features,))
+    return _delayed(tracer, where, module, value, (module.out_features,))
 
 
 @layer(DelayedConv2d)
 def _delayed_conv2d(tracer: Tracer, where: Met, module: DelayedConv2d, value: Value) -> Value:
     made = module.projections("", "", "")
-    return _delayed(where, module, value, conv_output_shape(str(where), made[0], value.shape))
+    return _delayed(tracer, where, module, value, conv_output_shape(str(where), made[0], value.shape))
 
 
 @layer(DelayedConv1d)
@@ -86,11 +91,12 @@ def _delayed_conv1d(tracer: Tracer, where: Met, module: DelayedConv1d, value: Va
         raise GraphError(f"{where} expects [C, L] and gets shape {list(value.shape)}.")
     wide = value.reshaped((value.shape[0], 1, value.shape[1]))
     made = module.projections("", "", "")
-    sent = _delayed(where, module, wide, conv_output_shape(str(where), made[0], wide.shape))
+    sent = _delayed(tracer, where, module, wide, conv_output_shape(str(where), made[0], wide.shape))
     return sent.reshaped((sent.shape[0], sent.shape[2]))
 
 
-def _delayed(where: Met, module: Any, value: Value, shape: Shape) -> Value:
+def _delayed(tracer: Tracer, where: Met, module: Any, value: Value, shape: Shape) -> Value:
+    tracer.expect(where, value)
     made = [replace(p, weight=p.weight.astype(np.float64)) for p in module.projections("", "", "")]
     if made[0].kind == "dense" and (len(value.shape) > 1 or value.size != made[0].weight.shape[1]):
         raise GraphError(
@@ -105,11 +111,13 @@ def _delayed(where: Met, module: Any, value: Value, shape: Shape) -> Value:
 
 @layer(AxonalDelay)
 def _axonal(tracer: Tracer, where: Met, module: AxonalDelay, value: Value) -> Value:
+    tracer.expect(where, value)
     return value.late(where, _each_delay(where, module, value, "sources"), behind=False)
 
 
 @layer(DendriticDelay)
 def _dendritic(tracer: Tracer, where: Met, module: DendriticDelay, value: Value) -> Value:
+    tracer.expect(where, value)
     return value.late(where, _each_delay(where, module, value, "targets"), behind=True)
 
 
@@ -137,9 +145,13 @@ def _neuron(tracer: Tracer, where: Met, module: Any, value: Value) -> Value:
     return tracer.close(where, module, value)
 
 
+LEADS[NeuronModule] = lambda module: (STEPS, BATCH)
+
+
 @layer(RecurrentDelayedLinear)
 def _recurrent(tracer: Tracer, where: Met, module: RecurrentDelayedLinear, value: Value) -> Value:
-    spikes = tracer.close(where, module.neuron, value)
+    neuron: Any = module.neuron
+    spikes = tracer.close(where, neuron, value)
     name = spikes.branches[0].source
     tracer.projections += [
         replace(p, weight=p.weight.astype(np.float64)) for p in module.projections(f"{name}→{name}", "", name)
@@ -163,6 +175,6 @@ def _adaptive(tracer: Tracer, where: Met, module: nn.AdaptiveAvgPool2d, value: V
 @layer(nn.MaxPool1d, nn.MaxPool2d, nn.AdaptiveMaxPool2d)
 def _maximum(tracer: Tracer, where: Met, module: nn.Module, value: Value) -> Value:
     raise GraphError(
-        f"{where} has no place in a Graph: it is not linear. Use average pooling, whose weights merge into "
-        "the synapses."
+        f"{where} has no place in a Graph: it is not linear. The maximum of spikes is their OR, which no sum "
+        "of synapses gives without more neurons. Use average pooling, whose weights merge into the synapses."
     )

@@ -22,14 +22,17 @@ def as_numbers(value: Any) -> np.ndarray:
     return np.asarray(value, np.float64)
 
 
-def sent(tracer: Tracer, where: Met | str, value: Value, weight: Any, bias: Any) -> Value:
+def sent(
+    tracer: Tracer, where: Met | str, value: Value, weight: Any, bias: Any, compose: bool = False
+) -> Value:
+    """Through a matrix; with `compose` also behind other synapses, with which it is multiplied."""
     weight = as_numbers(weight)
     if len(value.shape) > 1 or value.size != weight.shape[1]:
         raise GraphError(
             f"{where} expects {weight.shape[1]} inputs along the last axis and gets shape "
             f"{list(value.shape)}; flatten first."
         )
-    sent = value.through(where, [Projection("", "", "", weight)], (len(weight),), tracer.compose)
+    sent = value.through(where, [Projection("", "", "", weight)], (len(weight),), tracer.compose or compose)
     return sent if bias is None else sent.shifted(as_numbers(bias))
 
 

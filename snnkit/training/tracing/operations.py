@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch.nn.modules.utils import _pair
 from ...errors import GraphError
 from ..branches import Shape, Value
 from .maps import adapted, as_numbers, convolved, normalised, pooled, sent
-from .tracer import BATCH, STEPS, Tracer, factory, operation
+from .tracer import BATCH, ONE_STEP, STEPS, Tracer, factory, operation
 
 
 @operation(F.dropout, F.dropout1d, F.dropout2d, F.dropout3d)
@@ -241,7 +242,7 @@ def _picked(tracer: Tracer, where: str, x: Any, index: Any) -> Any:
         missing = len(x.lead) + len(x.shape) - sum(_axes(p) for p in others)
         parts = (*parts[:at], *[slice(None)] * missing, *parts[at + 1 :])
     if any(p != slice(None) for p in parts[: len(x.lead)]):
-        raise GraphError(f"{where} picks steps or samples, which a Graph has no place for.")
+        raise GraphError(f"{where} picks steps or samples, which a Graph has no place for. {ONE_STEP}")
     places = np.arange(x.size).reshape(x.shape)
     plain = tuple(p.numpy() if isinstance(p, torch.Tensor) else p for p in parts[len(x.lead) :])
     kept = places[plain]
@@ -276,8 +277,13 @@ def _reshaped(tracer: Tracer, where: str, x: Value, *sizes: Any) -> Value:
         raise GraphError(
             f"{where}: {list(sizes)} does not fit a tensor [T, B, {', '.join(map(str, x.shape))}]."
         )
-    lead, shape = _led(where, flat)
-    return x.reshaped(shape, lead)
+    for k in range(1, len(flat) + 1):
+        if math.prod(flat[:k]) == math.prod(x.lead):
+            lead = tuple(flat[:k])
+            folded = (math.prod(tracer.lead),)
+            if lead == x.lead or (lead in (tracer.lead, folded) and x.lead in (tracer.lead, folded)):
+                return x.reshaped(tuple(flat[k:]) or (1,), lead)
+    raise GraphError(f"{where} mixes time or batch with neurons, which a Graph has no place for.")
 
 
 def _led(where: str, sizes: Sequence[int]) -> tuple[Shape, Shape]:
@@ -352,8 +358,9 @@ def _flipped(tracer: Tracer, where: str, x: Value, *dims: Any) -> Value:
 @operation("permute", torch.permute)
 def _permuted(tracer: Tracer, where: str, x: Value, *dims: Any) -> Value:
     order = [int(d) % (len(x.lead) + len(x.shape)) for d in (dims[0] if len(dims) == 1 else dims)]
-    if order[: len(x.lead)] != list(range(len(x.lead))):
-        raise GraphError(f"{where} moves time or batch; layers here take [T, B, …].")
+    if sorted(order[: len(x.lead)]) != list(range(len(x.lead))):
+        raise GraphError(f"{where} moves time or batch among neurons; layers here take [T, B, …].")
+    x = replace(x, lead=tuple(x.lead[d] for d in order[: len(x.lead)]))
     axes = [d - len(x.lead) for d in order[len(x.lead) :]]
     return _taken(where, x, np.arange(x.size).reshape(x.shape).transpose(axes))
 
@@ -410,7 +417,7 @@ def _norm_function(
     tracer: Tracer, where: str, x: Value, running_mean: Any, running_var: Any, weight: Any = None,
     bias: Any = None, training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
 ) -> Value:  # fmt: skip
-    if training or running_mean is None or x.lead != (STEPS * BATCH,):
+    if training or running_mean is None or len(x.lead) != 1:
         raise GraphError(f"{where}: running statistics over [T·B, C, …] can be lowered, nothing else.")
     if x.shape[0] != as_numbers(running_mean).size:
         raise GraphError(f"{where} normalises {as_numbers(running_mean).size} of {x.shape[0]} features.")

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import math
 import operator
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -23,6 +25,7 @@ from ...errors import GraphError, SnnkitError
 from ...graph import INPUT, Population, Projection
 from ...neurons import NeuronModule
 from ..branches import Branch, Shape, Value
+from ..lines import OURS, TORCH, first_line, line_in
 
 STEPS, BATCH = 7919, 7907
 """Stand for the number of steps and of samples: primes that no layer's size has as a factor."""
@@ -30,7 +33,13 @@ STEPS, BATCH = 7919, 7907
 CALL: Any = nn.Module._call_impl
 """What calling a module does: its `forward`, and hooks."""
 
-_TORCH, _OURS = Path(torch.__file__).parent, Path(__file__).parents[2]
+FRAMEWORKS = {
+    "spikingjelly": "snnkit.training.tracing.spikingjelly",
+    "norse": "snnkit.training.tracing.norse",
+    "snntorch": "snnkit.training.tracing.snntorch",
+    "sinabs": "snnkit.training.tracing.sinabs",
+}
+"""Package of others → the module that enters its layers into `LAYERS`, read when one of them is first met."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +53,25 @@ class Met:
         return f"layer {self.name!r} ({self.kind})"
 
 
+ONE_STEP = (
+    "Where forward loops over time, lower the module of one step, whose neurons keep their state themselves."
+)
+
 Handler = Callable[["Tracer", Met, Any, Value], Any]
 
 LAYERS: dict[type[nn.Module], Handler] = {}
 """Module class → what it does: ``handler(tracer, where, module, value)``; a subclass with the same
 `forward` has its parent's."""
+
+LEADS: dict[type[nn.Module], Callable[[Any], Shape]] = {}
+"""Class that computes in time → the axes before a step's own that its input has: ``axes(module)``, made of
+`STEPS` and `BATCH`; a module that is called step by step has (BATCH,)."""
+
+ALONE: set[type[nn.Module]] = set()
+"""Classes of `LAYERS` whose row is not their subclasses': these compute something else elsewhere."""
+
+BASES: set[type[nn.Module]] = set()
+"""Classes of `LAYERS` whose row is that of every class below without its own, whatever `forward` it has."""
 
 OPERATIONS: dict[Any, Callable[..., Any]] = {}
 """Function, or name of a tensor's method → ``operation(tracer, where, *arguments, **options)``. What is
@@ -95,13 +118,48 @@ def handler_of(module: nn.Module) -> Handler | None:
     """
     if "forward" in vars(module):
         return None
-    kinds = type(module).__mro__
-    known = next((kind for kind in kinds if kind in LAYERS), None)
-    if known is None:
+    kind = type(module)
+    for package in {k.__module__.split(".")[0] for k in kind.__mro__} & FRAMEWORKS.keys():
+        importlib.import_module(FRAMEWORKS[package])
+    rows = [k for k in kind.__mro__ if k in LAYERS and (k is kind or k not in ALONE)]
+    if not rows:
         return None
-    computes = next(kind for kind in kinds if "forward" in vars(kind))
-    same = issubclass(known, computes) or computes.__module__.startswith(("torch.nn.", "snnkit."))
-    return LAYERS[known] if same else None
+    computes = next(k for k in kind.__mro__ if "forward" in vars(k))
+    same = (
+        rows[0] in BASES
+        or issubclass(rows[0], computes)
+        or computes.__module__.startswith(("torch.nn.", "snnkit."))
+    )
+    return LAYERS[rows[0]] if same else None
+
+
+def lead_of(module: nn.Module) -> Shape:
+    """The axes before a step's own that the input of a module has, by the first layer that knows of time."""
+    return _lead_of(module) or (STEPS, BATCH)
+
+
+def _lead_of(module: nn.Module) -> Shape | None:
+    known = handler_of(module) is not None
+    rows = [k for k in type(module).__mro__ if k in LEADS and (k is type(module) or k not in ALONE)]
+    if rows or known:
+        return LEADS[rows[0]](module) if rows else None
+    return next((lead for part in module.children() if (lead := _lead_of(part)) is not None), None)
+
+
+def axes(lead: Shape) -> str:
+    """Axes before a step's own, as an error names them."""
+    names = {STEPS: "T", BATCH: "B", STEPS * BATCH: "T·B"}
+    return f"[{', '.join(names[n] for n in lead)}, …]"
+
+
+@dataclass(frozen=True)
+class State:
+    """What a neuron of others keeps from step to step, where its module hands it out.
+
+    layer  whose it is
+    """
+
+    layer: str
 
 
 def hooked(module: nn.Module) -> bool:
@@ -193,9 +251,9 @@ class _Follower(fx.Tracer):
     signal is computed by torch as it stands.
     """
 
-    def __init__(self, tracer: Tracer) -> None:
+    def __init__(self, tracer: Tracer, inputs: list[Any]) -> None:
         super().__init__()
-        self.tracer, self.inputs = tracer, iter(list(tracer.populations))
+        self.tracer, self.inputs = tracer, iter(inputs)
         self.values: dict[fx.Node, Value] = {}
         self.graph = fx.Graph()
 
@@ -213,10 +271,17 @@ class _Follower(fx.Tracer):
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
         return attr_val  # parameters stand for themselves
 
+    def create_arg(self, a: Any) -> Any:
+        return None if isinstance(a, State) else super().create_arg(a)
+
     def create_proxy(
         self, kind: str, target: Any, args: Any, kwargs: Any, name: Any = None, type_expr: Any = None, *_: Any
     ) -> Any:
         return self.signal(self._done(kind, target, _plain(args), _plain(kwargs)))
+
+    def passed(self, module: nn.Module, value: Value) -> Any:
+        """What a part of the module that is followed makes of a value."""
+        return _plain(module(self.signal(value)))
 
     def signal(self, result: Any) -> Any:
         """A value as what a `forward` holds; several in a tuple (what `split` gives) likewise."""
@@ -277,7 +342,7 @@ class _Follower(fx.Tracer):
         if argument.startswith("*"):
             raise GraphError(f"forward takes {argument}, which can't be followed; name every input.")
         if name is not None:
-            return self.tracer.value(name)
+            return self.tracer.value(name) if isinstance(name, str) else name
         if not default:
             raise GraphError(f"forward takes an input {argument!r} more; give one shape an input.")
         return default[0]
@@ -306,10 +371,11 @@ def _refuse_changed(where: object, tree: Any) -> None:
 def one_of(where: Met, args: tuple[Any, ...], options: dict[str, Any]) -> Value:
     """The tensor that a layer is called with. Raises `GraphError` for anything else."""
     _refuse_changed(f"{where}{_line()}", (args, options))
-    if len(args) != 1 or options:
+    args = tuple(a for a in args if a is not None)
+    if len(args) != 1 or any(given is not None for given in options.values()):
         raise GraphError(
             f"{where}{_line()}: one tensor is expected; a state from outside or another argument has no "
-            "place in a Graph."
+            f"place in a Graph. {ONE_STEP}"
         )
     if not isinstance(args[0], Value):
         raise GraphError(
@@ -349,53 +415,93 @@ def _has_value(tree: Any) -> bool:
     return next(_values(tree), None) is not None
 
 
+class Made(Protocol):
+    """What makes a population: a neuron's module, or what one of others is here."""
+
+    def population(self, name: str, size: Shape) -> Population:
+        """The population called `name`, of this shape."""
+
+
+def _flat(tree: Any) -> list[Any]:
+    """What a module gives in order, out of tuples and lists, without states."""
+    if isinstance(tree, tuple | list):
+        return [one for part in tree for one in _flat(part)]
+    return [] if tree is None or isinstance(tree, State) else [tree]
+
+
+@contextmanager
+def _followable(module: nn.Module) -> Iterator[None]:
+    """Whatever a user's `forward` raises on a tensor that has no numbers yet, as a `GraphError`."""
+    try:
+        yield
+    except SnnkitError:
+        raise
+    except Exception as error:
+        raise GraphError(
+            f"{type(module).__name__}.forward can't be followed "
+            f"({first_line(error)}){_place_of(error)}; what goes to a Graph must not loop or branch "
+            f"on the values of its input. {ONE_STEP}"
+        ) from error
+
+
 class Tracer:
     """Gathers the populations and projections that modules and operations make.
 
     populations  by name; the inputs first
     projections  in the order in which they are made
     compose      whether synapses that follow synapses become one projection, or are refused
+    lead         axes that the inputs have before a step's own
     """
 
-    def __init__(self, inputs: Mapping[str, Shape], compose: bool = False) -> None:
-        self.compose = compose
+    def __init__(
+        self, inputs: Mapping[str, Shape], compose: bool = False, lead: Shape = (STEPS, BATCH)
+    ) -> None:
+        self.compose, self.lead = compose, lead
         self.populations: dict[str, Population] = {}
         self.projections: list[Projection] = []
         for name, shape in inputs.items():
             self.populations[name] = Population(name, INPUT, shape)
-        self._follower = _Follower(self)
+        self._follower = self._outside = _Follower(self, [])
 
     def value(self, name: str) -> Value:
         """The spikes of a population, in its own shape."""
         shape = self.populations[name].shape
-        return Value(shape, (Branch(name, shape, shape, shape),), (STEPS, BATCH))
+        return Value(shape, (Branch(name, shape, shape, shape),), self.lead)
 
     def run(self, module: nn.Module) -> list[Value]:
         """Follow `module` from the inputs there are; the values it returns.
 
         Raises `GraphError` naming the first layer or operation that has no place in a Graph, with its line.
         """
-        follower = self._follower
-        try:
+        with _followable(module):
             if handler_of(module) is not None:
-                return [self.apply("", module, self._first())]
+                return _flat(self.apply("", module, self._first()))
+            return _flat(self._followed(module, list(self.populations)))
+
+    def inside(self, name: str, module: nn.Module, value: Value) -> Any:
+        """What a part of a layer's module makes of a value, whether it has a row or is gone into."""
+        if self._follower is not self._outside:
+            return self._follower.passed(module, value)
+        if handler_of(module) is not None:
+            return self.apply(name, module, value)
+        with _followable(module):
+            return self._followed(module, [value])
+
+    def _followed(self, module: nn.Module, inputs: list[Any]) -> Any:
+        """What `module.forward` makes of values, or of the inputs with these names."""
+        self._follower = follower = _Follower(self, inputs)
+        try:
             with _Sizes(follower):
                 traced = follower.trace(module)
-        except SnnkitError:
-            raise
-        except Exception as error:  # whatever a user's forward does with a tensor that has no numbers yet
-            raise GraphError(
-                f"{type(module).__name__}.forward can't be followed "
-                f"({_first_line(error)}){_place_of(error)}; what goes to a Graph must not loop or branch "
-                "on the values of its input."
-            ) from error
+        finally:
+            self._follower = self._outside
         if (left := next(follower.inputs, None)) is not None:
             raise GraphError(
                 f"{type(module).__name__}.forward takes no input {left!r}; give one shape an input."
             )
         (found,) = next(n for n in traced.nodes if n.op == "output").args
-        every = list(found) if isinstance(found, tuple | list) else [found]
-        return [follower.values[n] if isinstance(n, fx.Node) and n in follower.values else n for n in every]
+        values: Any = follower.values
+        return fx.node.map_arg(found, lambda node: values.get(node, node))
 
     def apply(self, name: str, module: nn.Module, value: Any) -> Any:
         """What a module makes of a value; `name` is what a population it makes is called.
@@ -424,10 +530,12 @@ class Tracer:
         finally:
             del vars(module)["forward"]
 
-    def close(self, where: Met, module: Any, value: Value) -> Value:
-        """The population of a neuron's module, fed by `value`; its output."""
-        if value.lead != (STEPS, BATCH):
-            raise GraphError(f"{where} takes [T, B, …]; here time and batch are folded or swapped.")
+    def close(self, where: Met, module: Made, value: Value, lead: Shape = (STEPS, BATCH)) -> Value:
+        """The population of a neuron's module, fed by `value`; its output.
+
+        lead  axes before a step's own that the module takes
+        """
+        self.expect(where, value, lead)
         name = self._free(where.name or "out")
         wanted = {b.places for b in value.branches} - {None}
         (shape,) = wanted if len(wanted) == 1 else (value.shape,)
@@ -436,7 +544,16 @@ class Tracer:
         population = replace(module.population(name, value.shape), bias=bias)
         self.populations[name] = placed(population, shape)
         self.projections += value.projections(name, shape)
-        return self.value(name).reshaped(value.shape)
+        return self.value(name).reshaped(value.shape, value.lead)
+
+    def expect(self, where: Met, value: Value, lead: Shape = (STEPS, BATCH)) -> None:
+        """Raise `GraphError` naming both if `value` has other axes before a step's own than `lead`."""
+        if value.lead != lead:
+            why = "; called step by step it would see a single step"
+            raise GraphError(
+                f"{where} takes {axes(lead)} and gets {axes(value.lead)}"
+                f"{why if value.lead == (BATCH,) else ''}."
+            )
 
     def _free(self, name: str) -> str:
         """The name, with a number behind it if it is taken (a module that is used twice)."""
@@ -466,9 +583,9 @@ def _refused_call(error: GraphError) -> str | None:
     inner = None
     while frame is not None and not (frame.f_code.co_filename == __file__ and frame.f_code.co_name == "run"):
         path = Path(frame.f_code.co_filename)
-        if path.is_relative_to(_OURS) and path != Path(__file__):
+        if path.is_relative_to(OURS) and path != Path(__file__):
             inner = frame
-        elif not path.is_relative_to(_TORCH) and not path.is_relative_to(_OURS):
+        elif not path.is_relative_to(TORCH) and not path.is_relative_to(OURS):
             break
         frame = frame.f_back
     if inner is None:
@@ -493,15 +610,7 @@ def _last(stack: traceback.StackSummary) -> str:
     frames = list(stack)
     begun = [k for k, f in enumerate(frames) if f.filename == __file__ and f.name == "run"]
     inner = frames[begun[-1] + 1 :] if begun else frames
-    others = [f for f in inner if not Path(f.filename).is_relative_to(_TORCH) and f.filename != __file__]
-    users = [f for f in others if not Path(f.filename).is_relative_to(_OURS)]
-    found = (users or others)[-1:]
-    return f" ({found[0].filename}, line {found[0].lineno}: {found[0].line})" if found else ""
-
-
-def _first_line(error: BaseException) -> str:
-    """The first sentence of an error's message."""
-    return next(iter(str(error).splitlines()), type(error).__name__).split(". ")[0]
+    return line_in(f for f in inner if f.filename != __file__)
 
 
 def _shaped(value: np.ndarray, shape: Shape, places: Shape) -> np.ndarray:

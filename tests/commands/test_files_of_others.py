@@ -1,0 +1,112 @@
+"""The commands take networks that others wrote, NIR and NetX, and data by name, as they take Graphs."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from snnkit import cli, netx, quantise
+from snnkit.commands.formats import Reading, load
+from snnkit.errors import ParameterError
+from snnkit.graph import Graph
+from tests.helpers.graphs import assert_same_graph
+from tests.helpers.networks import network, spikes
+
+PEERS = Path(os.environ.get("SNNKIT_DATA", "no such folder")) / "peers"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """One network as net.h5, net.nir and net.net, and recordings that it can be shown."""
+    pytest.importorskip("nir")
+    from snnkit.interop import nir
+
+    events = spikes(samples=40, steps=20)
+    np.savez(
+        tmp_path / "mine.npz", t=events.times * 10_000, x=events.neurons, offsets=events.offsets,
+        labels=np.arange(40) % 3, shape=21,
+    )  # fmt: skip
+    graph = network(sizes=(21, 10, 3))
+    graph.save(tmp_path / "net.h5")
+    nir.write(graph, tmp_path / "net.nir")
+    netx.write(quantise(graph, calibration=events), tmp_path / "net.net")
+    return tmp_path
+
+
+def asked(folder, command, *arguments, code=0):
+    """The command's JSON, or its message where it must fail."""
+    data = ["name=events", f"root={folder}", "file=mine.npz", "split=random", "channels=21"]
+    given = [command, *map(str, arguments), *(a for pair in data for a in ("-d", pair)), "--json"]
+    try:
+        done = CliRunner().invoke(cli.app, given, catch_exceptions=False)
+    except ParameterError as error:
+        assert code == 2
+        return str(error)
+    assert done.exit_code == code, done.output
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def test_simulate_says_of_a_nir_file_what_it_says_of_the_graph(folder):
+    ours, theirs = (asked(folder, "simulate", folder / f"net.{end}") for end in ("h5", "nir"))
+    same = ("accuracy", "readout", "samples", "spikes_per_inference", "synops_per_inference")
+    assert {k: ours[k] for k in same} == {k: theirs[k] for k in same}
+    chip = asked(folder, "simulate", folder / "net.net")
+    assert chip["samples"] == ours["samples"]
+
+
+def test_energy_of_a_nir_and_a_netx_file(folder):
+    ours, theirs = (
+        asked(folder, "energy", folder / f"net.{end}", "--profile", "cmos45") for end in ("h5", "nir")
+    )
+    assert ours["profiles"] == theirs["profiles"]
+    chip = asked(folder, "energy", folder / "net.net", "--profile", "loihi2_scaled")
+    assert list(chip["profiles"]) == ["loihi2_scaled"]
+
+
+def test_export_and_verify_take_a_nir_file(folder):
+    for end in ("h5", "nir"):
+        asked(folder, "export", folder / f"net.{end}", "--to", "graph", "-o", folder / f"{end}.out")
+    ours, theirs = (Graph.load(folder / f"{end}.out") for end in ("h5", "nir"))
+    assert_same_graph(ours, theirs)
+    found = asked(folder, "verify", folder / "nir.out", "--against", folder / "net.nir", "--tolerance", "1")
+    assert [rung["name"] for rung in found["rungs"]] == ["rounded", "quantised", "integer"]
+
+
+def test_a_network_in_integers_is_written_as_it_is(folder):
+    asked(folder, "export", folder / "net.net", "--to", "graph", "-o", folder / "again.h5")
+    assert_same_graph(Graph.load(folder / "again.h5"), load(folder / "net.net"))
+
+
+@pytest.mark.parametrize(
+    ("convention", "step"), [("nir", 1e-1), ("norse", 1.0), ("snntorch:2", 2.0), ("nir:0.5", 0.5)]
+)
+def test_a_convention_and_a_step_are_said_by_one_option(convention, step):
+    file = PEERS / "nir" / "lif_norse.nir"
+    if not file.is_file():
+        pytest.skip("lif_norse.nir is not in SNNKIT_DATA/peers/nir")
+    graph = load(file, Reading.said(convention))
+    assert graph.dt == pytest.approx(step)
+    assert graph.metadata["convention"] == convention.partition(":")[0]
+
+
+def test_what_a_file_does_not_leave_open_is_not_said(folder):
+    message = asked(folder, "simulate", folder / "net.net", "--convention", "norse", code=2)
+    assert "is a NetX file, which has its own steps; leave out convention, which are for NIR (nir)" in message
+    message = asked(folder, "simulate", folder / "net.nir", "--convention", "norse:fast", code=2)
+    assert "behind the colon stands the step in ms" in message
+    message = asked(folder, "simulate", folder / "net.nir", "--convention", "nrose", code=2)
+    assert "did you mean 'norse'?" in message
+    message = asked(folder, "simulate", folder / "net.nir", "--readout", "spike_cuont", code=2)
+    assert "did you mean 'spike_count'?" in message
+
+
+@pytest.mark.parametrize("name", ["trained_mnist_network", "oxford_network", "nir_docs_lava_network"])
+def test_an_output_that_spikes_is_read_by_its_spikes(name):
+    file = PEERS / "netx" / f"{name}.net"
+    if not file.is_file():
+        pytest.skip(f"{name}.net is not in SNNKIT_DATA/peers/netx")
+    assert load(file).metadata["readout"] == "spike_count"
+    assert load(file, Reading(readout="mean")).metadata["readout"] == "mean"
