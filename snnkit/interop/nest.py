@@ -198,6 +198,17 @@ def _delta(population: Population, dt: float) -> Model:
     return Model("iaf_psc_delta", params, gain)
 
 
+def reach(tau: np.ndarray, tau_syn: np.ndarray, dt: float) -> np.ndarray:
+    """What a current of 1 that decays with tau_syn adds to a membrane of C_m = 1 in a step of dt; ms.
+
+    ∫ exp(−(dt − s)/tau) · exp(−s/tau_syn) ds over 0..dt, NEST's P21 times C_m, also where the two are equal.
+    """
+    apart = dt * (1 / tau_syn - 1 / tau)
+    close = np.abs(apart) < 1e-9
+    share = np.where(close, 1 - apart / 2, -np.expm1(-apart) / np.where(close, 1, apart))
+    return np.asarray(dt * np.exp(-dt / tau) * share)
+
+
 def _exponential(population: Population, dt: float) -> Model:
     """A weight becomes a jump of the current that decays by decay_syn; the spike comes a step later."""
     where = f"population {population.name!r}"
@@ -209,11 +220,7 @@ def _exponential(population: Population, dt: float) -> Model:
         raise ExportError(f"{where}: a start value of the current cannot be handed to NEST.")
     tau, tau_syn = params["tau_m"], -dt / np.log(decay_syn)
     params |= {"tau_syn_ex": tau_syn, "tau_syn_in": tau_syn}
-    same = np.abs(tau - tau_syn) < 1e-9
-    with np.errstate(divide="ignore", invalid="ignore"):
-        reach = tau * tau_syn / (tau - tau_syn) * (decay - decay_syn)
-    reach = np.where(same, dt * decay, reach)
-    return Model("iaf_psc_exp", params, 1 / reach, lag=1)
+    return Model("iaf_psc_exp", params, 1 / reach(tau, tau_syn, dt), lag=1)
 
 
 MODELS: dict[str, Callable[[Population, float], Model]] = {

@@ -7,7 +7,6 @@ import importlib.util
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,18 +18,9 @@ from snnkit.events import EventBatch
 from snnkit.graph import Graph, Population, Projection
 from snnkit.interop import nest
 from snnkit.neurons.neuron import NEURONS, Neuron
+from tests.helpers.peers import nest_python
 
 ROOT = Path(__file__).parents[2]
-PEERS = ROOT / ".venv-peers" / "bin" / "python"
-
-
-def nest_python():
-    if importlib.util.find_spec("nest") is not None:
-        return sys.executable
-    probe = [PEERS, "-c", "import nest, h5py, numba"]
-    if PEERS.exists() and subprocess.run(probe, capture_output=True, check=False).returncode == 0:
-        return PEERS
-    pytest.skip("no NEST: `make bench-engine` makes .venv-peers, or pip install nest-simulator")
 
 
 def in_nest(tmp_path, graph, batch=None, poisson_hz=None, **arguments):
