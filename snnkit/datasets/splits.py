@@ -36,6 +36,7 @@ class Splits:
     speakers  who is in each part: part → sorted speaker numbers
     sizes     recordings in each part; neither makes the part
     shape     of one step, (N,) or (C, H, W), of `channels` values; () stands for (channels,)
+    rate      Hz of the sound that it was made of; None: of no sound
     """
 
     make: dict[str, Callable[[], Data]]
@@ -49,6 +50,7 @@ class Splits:
     speakers: dict[str, list[int]] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
     shape: tuple[int, ...] = ()
+    rate: int | None = None
     _made: dict[str, Data] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
