@@ -128,6 +128,12 @@ def recordings(graph: Graph, file: Path) -> Data:
                 f"{known.get('name', 'data without a name')!r}, which is not; give events."
             )
         clip = sound_of(file, known.get("channel"))
+        rate = (graph.metadata.get("trained_on") or {}).get("rate")
+        if rate not in (None, clip.rate):
+            raise DataError(
+                f"{file} has {clip.rate} Hz, and the network was trained on sound of {rate} Hz; bring "
+                "it to that."
+            )
         if known.get("features") == "mel":
             return mel_frames(clip, graph.dt, inputs, cache=False)
         data = heard(clip, int(known.get("seed", 0)))

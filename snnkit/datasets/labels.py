@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,8 +10,6 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, ParameterError, ShapeError, nearest
-
-_log = logging.getLogger("snnkit.datasets")
 
 
 def as_array(x: Any, where: str = "the list") -> np.ndarray:
@@ -167,14 +164,6 @@ def _numbers(
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     top = max((int(y.max()) for y in ys.values() if y.size), default=-1) + 1
     known = [str(k) for k in range(top)] if classes is None else list(classes)
-    there = {int(k) for y in ys.values() for k in np.unique(y)} if classes is None else set(range(top))
-    if empty := [str(k) for k in range(top) if k not in there]:
-        first = "; do labels count from 1? Give labels - 1" if empty == ["0"] else ""
-        some = ", ".join(empty[:5]) + (f" … ({len(empty)})" if len(empty) > 5 else "")
-        _log.warning(
-            "%s: no sample is of class %s, and the network gets an output for it: labels count from 0 to "
-            "%d%s. classes = […] says that it is meant.", name, some, top - 1, first,
-        )  # fmt: skip
     for part, y in ys.items():
         wrong = (y < 0) | (y >= len(known)) | (y != np.floor(y))
         if wrong.any():

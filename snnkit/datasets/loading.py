@@ -131,6 +131,7 @@ def load(
         name=name,
         synthetic=row.synthetic,
         attribution=row.attribution,
+        rate=opened.rate if isinstance(opened, Recordings) else None,
         speaker_names=names,
         speakers={
             part: sorted({int(s) for s in pool.speakers[rows] if s >= 0})

@@ -6,6 +6,7 @@ nowhere else: what comes out is time first, [T, B, N].
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,6 +20,8 @@ from .batches import Data as Data
 from .given import parts_of_arrays, parts_of_events
 from .labels import as_array
 from .rules import SplitRule, numbered_groups, rule_of
+
+_log = logging.getLogger("snnkit.datasets")
 
 PARTS = ("train", "valid", "test")
 SENSOR = ("shape", "origin", "duration", "binary")
@@ -36,6 +39,7 @@ class Splits:
     speakers  who is in each part: part → sorted speaker numbers
     sizes     recordings in each part; neither makes the part
     shape     of one step, (N,) or (C, H, W), of `channels` values; () stands for (channels,)
+    rate      Hz of the sound that it was made of; None: of no sound
     """
 
     make: dict[str, Callable[[], Data]]
@@ -49,6 +53,7 @@ class Splits:
     speakers: dict[str, list[int]] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
     shape: tuple[int, ...] = ()
+    rate: int | None = None
     _made: dict[str, Data] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -248,13 +253,25 @@ class Splits:
 
 
 def check_classes(name: str, labels: np.ndarray, classes: Sequence[str]) -> None:
-    """Raise `DataError` unless the labels of train [B] are of at least two classes, or other targets."""
+    """Raise `DataError` unless the labels of train [B] are of at least two classes, or other targets.
+
+    A class that none of them is of is warned of by name.
+    """
     if len(labels) == 0:
         raise DataError(f"{name}: the train part has no samples.")
     if labels.ndim == 1 and labels.dtype.kind in "iu" and len(np.unique(labels)) < 2:
         raise DataError(
             f"{name}: all {len(labels)} samples of train are of one class, {classes[int(labels[0])]!r}; "
             "there is nothing to learn. Give samples of two at least."
+        )
+    if labels.ndim > 1 or labels.dtype.kind not in "iu":
+        return
+    there = set(np.unique(labels).tolist())
+    if empty := [str(c) for k, c in enumerate(classes) if k not in there]:
+        some = ", ".join(empty[:5]) + (f" … ({len(empty)})" if len(empty) > 5 else "")
+        hint = "; labels count from 0: give labels - 1 if yours count from 1" if empty == ["0"] else ""
+        _log.warning(
+            "%s: no sample of train is of class %s, for which the network has an output%s.", name, some, hint
         )
 
 

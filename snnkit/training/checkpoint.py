@@ -17,7 +17,7 @@ from ..files import PathLike, atomic
 from .aware import builder, prepare
 from .config import MACHINE, Config, parse_config
 from .facts import KEY, Facts
-from .own import build_named, module
+from .own import build_named, layers_of, module
 
 FORMAT = "snnkit-checkpoint"
 FORMAT_VERSION = 1
@@ -106,6 +106,17 @@ def check_data(path: PathLike, content: dict[str, Any], data: Facts) -> None:
         )
 
 
+def check_layers(path: PathLike, content: dict[str, Any], network: torch.nn.Module) -> None:
+    """Raise `CheckpointError` naming a layer of a module handed over that is another than the run's."""
+    then, now = content.get("layers") or {}, layers_of(network)
+    for name, mine in now.items():
+        if then.get(name, mine) != mine:  # `load_weights` names those that only one has
+            raise CheckpointError(
+                f"{path} was trained with {name or 'the network'} = ({then[name]}), not ({mine}); hand "
+                "over the module as it was built for the run."
+            )
+
+
 def facts_of(content: dict[str, Any]) -> Facts | None:
     """What a checkpoint knows of its data; None for one that was written before this was kept."""
     return Facts.from_json(content.get(KEY))
@@ -118,14 +129,20 @@ def load_network(
 
     path     of the checkpoint, or the folder of its run
     which    "best" for the epoch chosen on validation, "last" for the newest
-    network  the module that gets the weights, for a run whose network was handed over in Python
+    network  the module that gets the weights, for a run whose network was handed over in Python, built as it
+             was then; what is no weight, no buffer and no argument of snnkit's neurons and delays is not
+             compared
 
     Its step is that of the data it was trained on. Raises `CheckpointError` for a file that is damaged or
     of another architecture, or whose network has to be handed over.
     """
     content = load_checkpoint(path)
     config = parse_config(content["record"]["configuration"], str(path))
-    network = _made(path, config, content) if network is None else handed(network, config)
+    if network is None:
+        network = _made(path, config, content)
+    else:
+        network = handed(network, config)
+        check_layers(path, content, network)
     load_weights(network, content[which] or content["last"], path)
     return network.eval(), config, content
 

@@ -130,6 +130,7 @@ class Facts:
     classes  names, in the order of the network's outputs
     parts    those that training looked at: "train" and "valid"
     named    whether the configuration's ``[data]`` gives these data again
+    rate     Hz of the sound that they were made of; None: of no sound
     """
 
     name: str
@@ -138,6 +139,7 @@ class Facts:
     classes: tuple[str, ...]
     parts: dict[str, Part] = field(default_factory=dict)
     named: bool = False
+    rate: int | None = None
 
     @classmethod
     def of(cls, splits: Splits, named: bool = False) -> Facts:
@@ -159,7 +161,7 @@ class Facts:
         parts = {"train": Part.of(train), "valid": Part.of(valid)}
         return cls(
             name=splits.name, dt=float(train.dt), shape=shape_of(train),
-            classes=tuple(str(c) for c in train.classes), parts=parts, named=named,
+            classes=tuple(str(c) for c in train.classes), parts=parts, named=named, rate=splits.rate,
         )  # fmt: skip
 
     @classmethod
@@ -170,7 +172,7 @@ class Facts:
         parts = {name: Part.from_json(part) for name, part in known["parts"].items()}
         return cls(
             name=known["name"], dt=known["dt"], shape=tuple(known["shape"]),
-            classes=tuple(known["classes"]), parts=parts, named=known["named"],
+            classes=tuple(known["classes"]), parts=parts, named=known["named"], rate=known.get("rate"),
         )  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
@@ -181,6 +183,7 @@ class Facts:
             "shape": list(self.shape),
             "classes": list(self.classes),
             "named": self.named,
+            "rate": self.rate,
             "parts": {name: part.to_json() for name, part in self.parts.items()},
         }
 

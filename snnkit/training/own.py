@@ -206,6 +206,19 @@ def module(network: Any) -> nn.Module:
     raise ParameterError(f"network should be a torch.nn.Module, got {_described(network)}{hint}.")
 
 
+def layers_of(network: nn.Module) -> dict[str, str]:
+    """What weights and buffers do not say of each neuron and layer with delays of snnkit, by its name."""
+    found = {}
+    for name, part in network.named_modules():
+        if isinstance(part, DELAYED):
+            found[name] = f"max_delay={part.max_delay}, version={part.version!r}"
+        elif isinstance(part, NeuronModule):
+            options = ", ".join(f"{key}={value!r}" for key, value in sorted(part.options.items()))
+            gain = f", decay_input={part.decay_input}" if "decay_input" in vars(part) else ""
+            found[name] = f"{part.neuron}, dt={part.dt:g}{', ' * bool(options)}{options}{gain}"
+    return found
+
+
 def runner(
     network: nn.Module, model: Model | None, shape: Sequence[int], outputs: int | None, made: bool = False
 ) -> Runner:

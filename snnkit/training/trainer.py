@@ -25,7 +25,7 @@ from ..events import EventBatch
 from ..files import PathLike, atomic
 from ..graph import Graph
 from .aware import builder
-from .checkpoint import check_configuration, check_data, handed, start_weights
+from .checkpoint import check_configuration, check_data, check_layers, handed, start_weights
 from .config import Config, Model
 from .evaluation import Evaluation, as_tensors, measured
 from .facts import KEY, Facts
@@ -34,7 +34,7 @@ from .loop import Loop
 from .losses import Objective, Score, balanced_order, class_weights, objective, rate_penalty
 from .lowering import lower
 from .network import Output, inputs_of
-from .own import build_named, imported, module, runner
+from .own import build_named, imported, layers_of, module, runner
 from .record import run_record
 from .schedules import kernel_width, optimisers
 
@@ -438,6 +438,7 @@ class Trainer(Loop):
             "inputs": inputs_of(self.train_set),
             KEY: self.known,
             "network": self.handed,
+            "layers": None if self.handed is None else layers_of(self.network),
             "scores": {k: None if one is None else one.to_json() for k, one in self.scores.items()},
             "optimisers": {k: o.state_dict() for k, (o, _) in self.groups.items()},
             "schedules": {k: s.state_dict() for k, (_, s) in self.groups.items()},
@@ -452,6 +453,8 @@ class Trainer(Loop):
                 f"{self.folder / 'last.pt'} was trained with the network {then or 'of the configuration'}, "
                 f"not {self.handed or 'that'}; resume with its own, or choose another folder."
             )
+        if self.handed is not None:
+            check_layers(self.folder / "last.pt", content, self.network)
         self._check_scores(content.get("scores", {}))
         return content
 

@@ -17,6 +17,8 @@ from snnkit.engine.readout import scores
 from snnkit.errors import DataError
 from snnkit.graph import Graph, Population, Projection
 from snnkit.readouts import READOUTS
+from snnkit.training import Trainer, parse_config
+from snnkit.training.run import load_data
 from tests.helpers.made_files import heidelberg
 
 
@@ -95,6 +97,34 @@ def test_sound_goes_through_the_cochlea_of_the_run(tmp_path):
     parts = [getattr(whole, part) for part, size in whole.sizes.items() if size]
     every = np.concatenate([scores(graph, part.events) for part in parts])
     assert np.isclose(every, list(first.scores.values())).all(1).any()
+
+
+def test_sound_of_another_rate_is_refused_as_in_training(tmp_path):
+    """What training keeps of its sound is what predict holds a file against."""
+    for k, word in enumerate(("low", "high") * 6):
+        (tmp_path / "sound" / word).mkdir(parents=True, exist_ok=True)
+        tone(tmp_path / "sound" / word / f"{k}.wav", 8000)
+    data = {"name": "audio", "root": str(tmp_path / "sound"), "channels": 20, "features": "mel"}
+    config = parse_config({
+        "data": data, "model": {"hidden": [4], "delays": "none"}, "train": {"epochs": 1, "device": "cpu"},
+    })  # fmt: skip
+    splits = load_data(config)
+    assert splits.rate == 8000
+    Trainer(config, splits, tmp_path / "run", progress=False).fit()
+    for rate in (8000, 16000):
+        tone(tmp_path / f"{rate}.wav", rate)
+    assert len(list(predict(tmp_path / "run", [tmp_path / "8000.wav"]))) == 1
+    with pytest.raises(
+        DataError, match=r"16000\.wav has 16000 Hz, and the network was trained on sound of 8000"
+    ):
+        list(predict(tmp_path / "run", [tmp_path / "16000.wav"]))
+
+
+def tone(path, rate):
+    samples = 9000 * np.sin(2 * np.pi * 440 * np.arange(rate // 5) / rate)
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, rate, 0, "NONE", ""))
+        file.writeframes(samples.astype("<i2").tobytes())
 
 
 def test_the_step_of_the_decision():

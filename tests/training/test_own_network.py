@@ -102,6 +102,25 @@ def test_a_network_handed_over_comes_back_into_a_module(trained, config):
         load_network(path, network=Skipping(8, 2, 10.0, hidden=5))
 
 
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (Skipping(8, 2, 5.0), r"trained with a = \(lif, dt=10, .*\), not \(lif, dt=5, "),
+        (
+            Skipping(8, 2, 10.0, max_delay=7),
+            r"trained with first = \(max_delay=6, .*\), not \(max_delay=7",
+        ),
+    ],
+)
+def test_a_module_whose_weights_fit_and_that_is_another_is_named(trained, task, changed, message):
+    path = trained.folder / "last.pt"
+    with pytest.raises(CheckpointError, match=message):
+        load_network(path, network=changed)
+    again = Trainer(trained.config, task, trained.folder, network=changed, progress=False)
+    with pytest.raises(CheckpointError, match=message):
+        again.fit(resume=True)
+
+
 def test_it_resumes_to_the_same_bits(task, config, tmp_path):
     made = config(train={"epochs": 4})
     want = Trainer(made, task, tmp_path / "a", network=skipping(), progress=False).fit().state_dict()
