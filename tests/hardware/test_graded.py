@@ -146,7 +146,7 @@ def test_simulate_and_verify_scale_the_input_of_an_exported_network(graph, image
     labels = scores(graph, images).argmax(1)
     data = Binned(images, labels, np.full(SAMPLES, -1), list("abcde"), 1.0, 72, "made")
     for module in ("simulate", "verify", "energy", "export"):
-        monkeypatch.setattr(f"snnkit.commands.{module}.data_of", lambda *_: data)
+        monkeypatch.setattr(f"snnkit.commands.{module}.data_of", lambda *_, **__: data)
     graph.save(tmp_path / "graph.h5")
 
     def run(*arguments):
