@@ -94,6 +94,11 @@ def small(tmp_path):
             ExportError,
             r"in: edge 0 \(type 1\) has model_template 'stdp_synapse'; it must have a static_",
         ),
+        (
+            {"own": {"model_template": ["static_synapse", "static_synapse", "tsodyks_synapse"]}},
+            ExportError,
+            r"/edges/in: edge 2 \(type 1\) has model_template 'tsodyks_synapse'",
+        ),
         ({"edge": {"weight_function": "gaussianLL"}}, ExportError, "weight_function 'gaussianLL'"),
         (
             {"edge": {"syn_weight": "strong"}},

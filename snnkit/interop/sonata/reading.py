@@ -286,12 +286,12 @@ def _refuse_models(rows: Rows) -> None:
         "weight_function": ((None,), "a weight of its own"),
     }
     for key, (known, wanted) in checks.items():
-        values = rows.texts(key)
-        wrong = np.array([value not in known for value in values], bool)
-        if wrong.any():
-            row = int(np.argmax(wrong))
+        wrong = rows.without(key, known)
+        if len(wrong):
+            row = int(wrong[0])
             raise ExportError(
-                f"{rows.where}: {rows.type_name(row)} has {key} {values[row]!r}; it must have {wanted}."
+                f"{rows.where}: {rows.type_name(row)} has {key} {rows.texts(key)[row]!r}; it must have "
+                f"{wanted}."
             )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -168,6 +168,14 @@ class Rows:
 
         self._own(values, name, own)
         return values
+
+    def without(self, name: str, known: Container[str | None]) -> np.ndarray:
+        """Rows whose attribute `name` (None: not given) is none of `known`; each type is compared once."""
+        of_type = np.array([self._of_type(k, name) not in known for k in range(len(self.type_ids))], bool)
+        wrong = of_type[self.type_of] if self.size else np.zeros(0, bool)
+        if any(name in self.group[str(number)] for number in self.members):
+            wrong = np.array([text not in known for text in self.texts(name)], bool)
+        return np.flatnonzero(wrong)
 
     def parameters(self, folder: Path | None) -> dict[str, np.ndarray]:
         """Parameters of the models, name → float64 ``[N]`` with NaN where not given: JSON, HDF5 over it.
