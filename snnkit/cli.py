@@ -289,7 +289,7 @@ def export(
         ),
     ],
     path: Annotated[Path, typer.Option("--out", "-o", help="File to write.")],
-    bits: Annotated[int, typer.Option(min=2, max=8, help="Bits of a weight.")] = 8,
+    bits: Annotated[int | None, typer.Option(min=2, max=8, help="Bits of a weight (default: 8).")] = None,
     clip_delays: Annotated[bool, typer.Option(help="Shorten delays beyond the chip's; counted.")] = False,
     relay_delays: Annotated[bool, typer.Option(help="Pass long delays on by relay neurons.")] = False,
     unroll: Annotated[bool, typer.Option(help="NetX: convolutions with delays as dense layers.")] = False,
@@ -306,17 +306,20 @@ def export(
 
     if clip_delays and relay_delays:
         raise typer.BadParameter("choose one of --clip-delays and --relay-delays.")
+    how: dict[str, Any] = {} if bits is None else {"bits": bits}
+    if clip_delays or relay_delays:
+        how["long_delays"] = "clip" if clip_delays else "relay"
+    if settled_bias:
+        how["settled_bias"] = True
     result = export_network(
         net,
         to,
         path,
         data or [],
-        bits=bits,
-        long_delays="clip" if clip_delays else "relay" if relay_delays else "refuse",
-        settled_bias=settled_bias,
         unroll=unroll,
         calibration=calibration,
         reading=Reading.said(convention),
+        **how,
     )
     show(result, str(path), as_json)
 

@@ -43,7 +43,8 @@ def export_network(
     unroll  write convolutions with delays as dense layers, for a format that has no place for them
     how     see `Rounding`
 
-    Raises `ParameterError` if the format has nothing to unroll, or settled biases but no integers.
+    Raises `ParameterError` if the format has nothing to unroll, or if `how` says something of integers where
+    none are made: in a format of floats, or of a network that has them already.
     """
     form = format_of(to)
     if unroll and not form.unrolls:
@@ -53,9 +54,10 @@ def export_network(
         )
     options = {"unroll": True} if unroll else {}
     graph = load(net, reading)
-    if form.holds == "floats" and how.get("settled_bias"):
-        raise ParameterError(f"format {to!r} holds floats, in which biases are as trained; none are settled.")
     if form.holds == "floats" or _in_integers(graph):
+        if how:
+            why = f"format {to!r} holds floats" if form.holds == "floats" else f"{net} is in integers already"
+            raise ParameterError(f"{why}, so nothing is rounded; leave out {listed(how)}.")
         form.write(graph, path, **options)
         return {"format": to, "path": str(path), "bytes": Path(path).stat().st_size}
     events = None

@@ -6,6 +6,7 @@ loading NumPy and h5py.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -175,11 +176,13 @@ def format_of(name: str) -> Format:
 
 
 def load(path: PathLike, reading: Reading = AS_WRITTEN) -> Graph:
-    """The network of a file in any of `FORMATS`, told apart by content.
+    """The network of a file in any of `FORMATS`, told apart by content; of a run's folder its graph.h5.
 
     Raises `DataError` for a file that is not there, is damaged, or is of no known format, and
     `ParameterError` where `reading` says what the file does not leave open.
     """
+    if os.path.isdir(path):
+        path = os.path.join(path, "graph.h5")
     for name, form in FORMATS.items():
         if form.is_one(path):
             return _read_out(form.read(path, **_said(path, name, reading)), reading.readout)

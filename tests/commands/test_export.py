@@ -71,5 +71,5 @@ def test_a_bias_on_a_current_needs_the_option_that_the_message_names(tmp_path):
     assert done.exit_code == 0
     assert "in full" in json.loads(done.stdout)["warnings"][0]
     assert load(tmp_path / "a.net").populations["a"].params["bias"].any()
-    with pytest.raises(ParameterError, match="none are settled"):
+    with pytest.raises(ParameterError, match="holds floats, so nothing is rounded; leave out settled_bias"):
         export_network(tmp_path / "net.h5", "nir", tmp_path / "a.nir", settled_bias=True)

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from snnkit import cli, netx, quantise
 from snnkit.commands.formats import Reading, load
-from snnkit.errors import ParameterError
+from snnkit.errors import DataError, ParameterError
 from snnkit.graph import Graph
 from tests.helpers.graphs import assert_same_graph
 from tests.helpers.networks import network, spikes
@@ -110,3 +110,29 @@ def test_an_output_that_spikes_is_read_by_its_spikes(name):
         pytest.skip(f"{name}.net is not in SNNKIT_DATA/peers/netx")
     assert load(file).metadata["readout"] == "spike_count"
     assert load(file, Reading(readout="mean")).metadata["readout"] == "mean"
+
+
+def test_a_folder_of_a_run_is_its_graph(folder):
+    (folder / "run").mkdir()
+    (folder / "net.h5").rename(folder / "run" / "graph.h5")
+    assert asked(folder, "simulate", folder / "run")["samples"] == 3
+    with pytest.raises(DataError, match=r"graph\.h5 does not exist"):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    ("net", "to", "option", "message"),
+    [
+        (
+            "net.h5",
+            "nir",
+            ["--bits", "4"],
+            "format 'nir' holds floats, so nothing is rounded; leave out bits",
+        ),
+        ("net.h5", "nir", ["--settled-bias"], "leave out settled_bias"),
+        ("net.net", "graph", ["--clip-delays"], "is in integers already, so nothing is rounded"),
+    ],
+)
+def test_what_is_said_of_integers_where_none_are_made_is_refused(folder, net, to, option, message):
+    told = asked(folder, "export", folder / net, "--to", to, "-o", folder / "out", *option, code=2)
+    assert message in told
