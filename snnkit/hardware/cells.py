@@ -242,7 +242,8 @@ def _reach(graph: Graph, p: Population, membrane: Membrane, use: Use) -> np.ndar
         total = total + np.bincount(s.target, np.abs(s.weight), p.size) * (
             COUNT if use.graded is not False else 1
         )
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):  # without a leak there is no bound, but for no input
         bound = total * membrane.gain / ((1 - membrane.keep_u) * (1 - membrane.keep_v))
+    bound = np.where(total == 0, 0.0, bound)
     peak = use.peak.get(p.name)
     return bound if peak is None else np.minimum(bound, 100 * peak + total * membrane.gain)

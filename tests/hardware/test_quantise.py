@@ -480,3 +480,15 @@ def test_a_neuron_from_outside_gets_its_cell_by_one_row(monkeypatch):
         quantise(own, calibration=events)
     monkeypatch.setitem(CELLS, "fading", cell)
     assert_same_graph(quantise(graph, calibration=events), quantise(own, calibration=events), exact=True)
+
+
+def test_a_readout_without_a_leak_and_without_weights_is_quantised():
+    """0 / 0 is no potential that is reached: v stays 0."""
+    graph = networks.network((5, 4, 3), bias=0.0)
+    graph.populations["out"].params = {"decay": np.ones(()), "gain": np.ones(())}
+    for p in graph.into("out"):
+        p.weight = np.zeros_like(p.weight)
+    events = networks.spikes(size=5)
+    integer = quantise(graph, calibration=events)
+    v = simulate(integer, events, record=["v"]).recorded["out", "v"]
+    assert not v.any()
