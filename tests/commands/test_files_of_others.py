@@ -84,9 +84,10 @@ def test_a_network_in_integers_is_written_as_it_is(folder):
     ("convention", "step"), [("nir", 1e-1), ("norse", 1.0), ("snntorch:2", 2.0), ("nir:0.5", 0.5)]
 )
 def test_a_convention_and_a_step_are_said_by_one_option(convention, step):
-    file = PEERS / "nir" / "lif_norse.nir"
+    name = "braille_noDelay_bias_zero.nir" if convention.startswith("snntorch") else "lif_norse.nir"
+    file = PEERS / "nir" / name
     if not file.is_file():
-        pytest.skip("lif_norse.nir is not in SNNKIT_DATA/peers/nir")
+        pytest.skip(f"{name} is not in SNNKIT_DATA/peers/nir")
     graph = load(file, Reading.said(convention))
     assert graph.dt == pytest.approx(step)
     assert graph.metadata["convention"] == convention.partition(":")[0]
