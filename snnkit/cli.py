@@ -187,8 +187,8 @@ Convention = Annotated[
     str | None,
     typer.Option(
         metavar="NAME[:MS]",
-        help="Of a .nir file: the framework whose steps it means, e.g. norse, snntorch, spikingjelly, "
-        "sinabs, rockpool, and if need be how many ms a step has, e.g. snntorch:1. Default: nir, as NIR's "
+        help="Of a .nir file: the framework that wrote it, e.g. norse, snntorch, spikingjelly, sinabs, "
+        "rockpool, and if need be how many ms a step has, e.g. norse:0.5. Default: nir, as NIR's "
         "paper steps it (Euler, 0.1 ms, a hard reset).",
     ),
 ]

@@ -49,6 +49,9 @@ def simulate_on_data(
     class; other targets have neither. "silent" names what gave no spike; "tied", where there are any, is the
     number of samples whose highest score several classes share, of which the first is taken.
 
+    "spikes_per_inference" counts each spike of a neuron that fires several times a step; synaptic operations,
+    "synops_per_inference", are one for each such event.
+
     The time of an inference is that of kernels at hand: ``first_inference_ms`` is one sample before them, in
     which kernels are compiled, or read from Numba's cache, and the network is laid out.
     """
@@ -68,7 +71,8 @@ def simulate_on_data(
         part = data.subset(np.arange(start, min(start + 64, len(data))))
         result = run(part.events)
         right.add_run(result, graph, part)
-        fired.update({n: len(s.times) for n, s in result.spikes.items() if n not in graph.inputs})
+        sums = result.counts.get("spike_sum", result.counts["spikes"]).items()  # NEST's all carry 1
+        fired.update({n: float(s.sum()) for n, s in sums if n not in graph.inputs})
         synops += sum(int(n.sum()) for n in result.counts.get("synops", {}).values())
     seconds = time.perf_counter() - started
     silent = [name for name in _spiking(graph) if fired[name] == 0]

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from snnkit import cli, netx, quantise
+from snnkit.commands.data import data_of
 from snnkit.commands.formats import Reading, load
 from snnkit.errors import DataError, ParameterError
 from snnkit.graph import Graph
@@ -57,6 +58,31 @@ def test_simulate_says_of_a_nir_file_what_it_says_of_the_graph(folder):
     assert chip["samples"] == ours["samples"]
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_each_spike_of_a_sinabs_neuron_is_counted_and_its_step_is_a_name(folder):
+    """Neurons that send counts, run by sinabs on the same steps; 10 ms a step are what the data get."""
+    torch, nir = pytest.importorskip("torch"), pytest.importorskip("nir")
+    sl, exchange = pytest.importorskip("sinabs.layers"), pytest.importorskip("sinabs.nir")
+    torch.manual_seed(0)
+    lif = sl.LIFSqueeze(batch_size=1, tau_mem=torch.full((3,), 6.0), spike_threshold=torch.full((3,), 0.5))
+    net = torch.nn.Sequential(torch.nn.Linear(21, 3), lif)
+    with torch.no_grad():
+        net[0].weight.mul_(20).add_(3)
+    nir.write(folder / "s.nir", exchange.to_nir(net, torch.zeros(1, 21)))
+    found = asked(folder, "simulate", folder / "s.nir", "--convention", "sinabs:10", "--split", "train")
+    data = ["name=events", f"root={folder}", "file=mine.npz", "split=random", "channels=21"]
+    shown = data_of(load(folder / "s.nir", Reading.said("sinabs:10")), "train", data).events
+    x = shown.to_dense(int(shown.lengths.max())).astype(np.float32)
+    total = events = 0.0
+    for sample, steps in enumerate(shown.lengths):
+        lif.reset_states()
+        with torch.no_grad():
+            spikes = net(torch.from_numpy(x[:steps, sample]))
+        total, events = total + float(spikes.sum()), events + float((spikes > 0).sum())
+    assert total > 1.5 * events > 0
+    assert found["spikes_per_inference"] == pytest.approx(total / found["samples"], rel=1e-6)
+
+
 def test_energy_of_a_nir_and_a_netx_file(folder):
     ours, theirs = (
         asked(folder, "energy", folder / f"net.{end}", "--profile", "cmos45") for end in ("h5", "nir")
@@ -84,9 +110,10 @@ def test_a_network_in_integers_is_written_as_it_is(folder):
     ("convention", "step"), [("nir", 1e-1), ("norse", 1.0), ("snntorch:2", 2.0), ("nir:0.5", 0.5)]
 )
 def test_a_convention_and_a_step_are_said_by_one_option(convention, step):
-    file = PEERS / "nir" / "lif_norse.nir"
+    name = "braille_noDelay_bias_zero.nir" if convention.startswith("snntorch") else "lif_norse.nir"
+    file = PEERS / "nir" / name
     if not file.is_file():
-        pytest.skip("lif_norse.nir is not in SNNKIT_DATA/peers/nir")
+        pytest.skip(f"{name} is not in SNNKIT_DATA/peers/nir")
     graph = load(file, Reading.said(convention))
     assert graph.dt == pytest.approx(step)
     assert graph.metadata["convention"] == convention.partition(":")[0]

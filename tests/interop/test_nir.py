@@ -129,7 +129,7 @@ def test_integer_graphs_are_refused():
     ("file", "convention", "populations", "decay"),
     [
         ("two_lif_neurons", "nir", 3, 0.99),
-        ("lif_norse", "norse", 2, 0.6),
+        ("lif_norse", "norse-seconds", 2, 0.6),
         ("lif_rockpool", "rockpool", 2, np.exp(-1e-4 / 0.0025)),
         ("cnn_sinabs", "sinabs", 6, 1.0),
         ("braille_snntorch", "snntorch", 3, None),
@@ -251,7 +251,7 @@ def test_a_neuron_from_outside_gets_its_node_by_one_row_and_comes_back_by_anothe
         )
 
     def population(how, key, node, shape):
-        leak = 1 - reading.leak(how, node.tau, shape)[0]
+        leak = 1 - reading.leak(how, key, node.tau, shape)[0]
         params = {"leak": leak, "theta": reading.fit(node.v_threshold, shape)}
         return Population(key, "fading", shape, params), np.ones(int(np.prod(shape)))
 

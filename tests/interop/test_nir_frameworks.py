@@ -393,4 +393,4 @@ def test_neurons_that_a_framework_does_not_have_and_unknown_choices_are_named():
     with pytest.raises(ParameterError, match=r"'min_v_mem' is no choice; there are dt, reset, .*v_min"):
         exchange.from_nir(one(cuba), "rockpool", min_v_mem=-1.0)
     with pytest.raises(ExportError, match=r"node 'a' may spike several times .*v_leak 0; pass max_spikes=1"):
-        exchange.from_nir(one(nir.CubaLIF(ones, ones, ones, ones, 2 * ones)), "rockpool")
+        exchange.from_nir(one(nir.IF(ones, zeros)), "sinabs")

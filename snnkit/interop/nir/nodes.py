@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,13 +50,24 @@ def _inline(made: Nodes, graph: Any, prefix: str) -> None:
             continue
         if key in made.nodes:
             raise DataError(f"NIR: two nodes are named {key!r}, one of them in a nested graph; rename one.")
-        made.nodes[key] = node
+        made.nodes[key] = _of_arrays(node)
         made.into.setdefault(key, [])
         if prefix and type(node).__name__ in ("Input", "Output"):
             made.passing.add(key)
     for edge in graph.edges:
         a, b = (str(n.decode() if isinstance(n, bytes) else n) for n in edge)
         made.into[_port(graph, prefix, b, "Input")].append(_port(graph, prefix, a, "Output"))
+
+
+def _of_arrays(node: Any) -> Any:
+    """The node, its torch tensors as arrays."""
+    tensors = {k: v for k, v in vars(node).items() if type(v).__module__.partition(".")[0] == "torch"}
+    arrays = {k: v.detach().cpu().numpy() for k, v in tensors.items() if k != "input_type"}
+    if not arrays:
+        return node
+    made = copy(node)
+    vars(made).update(arrays)
+    return made
 
 
 def _port(graph: Any, prefix: str, name: str, side: str) -> str:

@@ -13,10 +13,10 @@ import numpy as np
 from ...errors import DataError, ExportError, require
 from ...files import PathLike, open_h5
 from ...graph import INPUT, Graph, Population, Projection
-from .convention import Choices, Convention, Current, convention_of, whole
+from .convention import Choices, Convention, Current, check_written, convention_of, floor_of, whole
 from .links import Flow, Link, after, merged, named_apart, projection, together, whole_steps
 from .loops import returning
-from .nodes import arriving, inlined, shapes
+from .nodes import Nodes, arriving, inlined, shapes
 from .weights import IDENTITY, Weights
 
 
@@ -26,13 +26,14 @@ def read(
     """The Graph of a NIR file.
 
     convention  how to step: one of `convention.CONVENTIONS`, by the framework that wrote the file
-    dt          step in ms; None: the framework's, or what snnkit wrote down
+    dt          step in ms; None: the framework's, that which r shows, or what snnkit wrote down. Where a
+                framework's files hold decays of a step (snntorch, sinabs) it is the name of the step only
     choices     where a layer was not given its framework's defaults, which the file does not show
 
     The metadata of a file that others wrote hold the "convention" it was read by.
 
     Raises `DataError` for files that are no NIR, `ExportError` for nodes that a Graph has no place for and
-    those that the framework does not have, `ParameterError` for an unknown convention or choice.
+    those that the framework does not write so, `ParameterError` for an unknown convention or choice.
     """
     nir = require("nir", "nir")
     notes: dict[str, Any] = {}
@@ -48,9 +49,10 @@ def read(
         node = nir.read(path, type_check=False)
     except (KeyError, ValueError, AssertionError, TypeError) as error:
         raise DataError(f"{path} is a damaged NIR file: {error}.") from error
-    how = convention_of(convention, node, notes.get("dt") if dt is None else dt, choices)
+    nodes = inlined(node)
+    how = convention_of(convention, nodes.nodes, notes.get("dt") if dt is None else dt, choices)
     parts = {key: p[0] for p in notes.get("projections", []) for key in p[5]}
-    graph = _Reader(node, how, parts).graph()
+    graph = _Reader(nodes, convention, how, parts).graph()
     if notes:
         return _restored(graph, notes, delays)
     graph.metadata["convention"] = convention
@@ -100,18 +102,19 @@ def from_nir(
 
     Raises `DataError` for edges that lead nowhere too.
     """
-    return _Reader(node, convention_of(convention, node, dt, choices), {}).graph()
+    nodes = inlined(node)
+    return _Reader(nodes, convention, convention_of(convention, nodes.nodes, dt, choices), {}).graph()
 
 
 class _Reader:
     """Walks NIR's nodes: neurons become populations, the paths between them projections.
 
-    parts  node → the projection that it was written for
+    convention  name of the convention `how`
+    parts       node → the projection that it was written for
     """
 
-    def __init__(self, node: Any, how: Convention, parts: Mapping[str, str]) -> None:
-        self.how, self.parts = how, parts
-        self.nodes = inlined(node)
+    def __init__(self, nodes: Nodes, convention: str, how: Convention, parts: Mapping[str, str]) -> None:
+        self.nodes, self.convention, self.how, self.parts = nodes, convention, how, parts
         self.shapes = shapes(self.nodes, self._own_shape)
         self.flows: dict[str, Flow] = {}
         self.populations: dict[str, Population] = {}
@@ -139,7 +142,8 @@ class _Reader:
             if self.nodes.kind(key) == "Output":
                 outputs += self._output(key)
         projections = named_apart(self.projections)
-        graph = Graph(self.populations, projections, self.how.dt * 1e3, list(dict.fromkeys(outputs)))
+        step = self.how.dt if self.how.named is None else self.how.named
+        graph = Graph(self.populations, projections, step * 1e3, list(dict.fromkeys(outputs)))
         back = returning(graph)
         for p in projections:
             if (p.source, p.target) in back:
@@ -168,9 +172,10 @@ class _Reader:
         node, kind, shape = self.nodes.nodes[key], self.nodes.kind(key), self.shapes[key]
         if kind in self.how.lacks:
             raise ExportError(
-                f"NIR: node {key!r} is of type {kind}, which the framework of this convention neither writes "
-                "nor reads as such; name the one that wrote the file."
+                f"NIR: node {key!r} is of type {kind}, which the framework of this convention does not "
+                "write; name the one that wrote the file."
             )
+        check_written(self.convention, self.how, key, node)
         population, gain = NEURONS[kind](self.how, key, node, shape)
         self.populations[key] = population
         self._connect(key, gain)
@@ -237,25 +242,32 @@ def _compact(bias: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return bias.reshape(shape)
 
 
-def leak(how: Convention, tau: Any, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """decay and gain of a node's time constants in seconds, float64 of `shape`.
+def leak(how: Convention, key: str, tau: Any, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """decay and gain of node `key`'s time constants in seconds, float64 of `shape`.
 
-    Raises `ExportError` for time constants below the step.
+    Raises `ExportError` naming the node and a time constant below the step.
     """
     tau = fit(how.tau(np.asarray(tau, np.float64), how.dt), shape)
     decay, gain = how.decay(tau, how.dt), how.gain(tau, how.dt)
+    decay = np.where(np.abs(decay) < 1e-6, np.maximum(decay, 0), decay)  # files hold tau in float32
     if (decay < 0).any():
         raise ExportError(
-            f"NIR: a time constant of {1e3 * float(tau.min()):g} ms is below the step of "
+            f"NIR: node {key!r}: a time constant of {1e3 * float(tau.min()):g} ms is below the step of "
             f"{1e3 * how.dt:g} ms; pass a smaller dt."
         )
     return decay, gain
 
 
+def _times(gain: np.ndarray, factor: np.ndarray) -> np.ndarray:
+    """gain · factor, where an infinite factor is tau/dt beside a gain of dt/tau."""
+    endless = np.isinf(factor)
+    return np.where(endless, 1.0, gain * np.where(endless, 1.0, factor))
+
+
 def _leaky(how: Convention, key: str, node: Any, shape: tuple[int, ...]) -> tuple[Population, np.ndarray]:
-    decay, gain = leak(how, node.tau, shape)
+    decay, gain = leak(how, key, node.tau, shape)
     rest = fit(node.v_leak, shape)
-    gain = whole(how.leaky(gain, decay) * fit(node.r, shape))
+    gain = whole(_times(how.leaky(gain, decay), fit(node.r, shape)))
     params = {"decay": decay, "gain": gain, "v_rest": rest}
     population = _spiking(how, key, "lif", shape, params | _threshold(node, shape))
     return _started(how, node, population), np.ones(int(np.prod(shape)))
@@ -266,7 +278,7 @@ def _without_leak(
 ) -> tuple[Population, np.ndarray]:
     gain = fit(node.r, shape) * (how.dt if how.by_dt else 1)
     params = {"decay": np.ones(()), "gain": gain, "v_rest": np.zeros(())} | _threshold(node, shape)
-    if how.floor is not None and how.v_min is None:
+    if how.floor is not None and floor_of(how, key) is None:
         params["v_min"] = how.floor * params["v_th"]
     population = _spiking(how, key, "lif", shape, params)
     return _started(how, node, population), np.ones(int(np.prod(shape)))
@@ -275,10 +287,15 @@ def _without_leak(
 def _integrator(
     how: Convention, key: str, node: Any, shape: tuple[int, ...]
 ) -> tuple[Population, np.ndarray]:
-    decay, gain = leak(how, node.tau, shape)
+    decay, gain = leak(how, key, node.tau, shape)
     if np.any(node.v_leak):
         raise ExportError(f"NIR: node {key!r} leaks towards {np.unique(node.v_leak)}; LI's rest is 0 here.")
-    params = {"decay": decay, "gain": gain * fit(node.r, shape)}
+    if floor_of(how, key) is not None:
+        raise ExportError(
+            f"NIR: node {key!r} is an LI, which has no floor v_min here; where it had none, give v_min by "
+            "node, as {'1': -1.0}."
+        )
+    params = {"decay": decay, "gain": how.read_out(gain, decay) * fit(node.r, shape)}
     return Population(key, "li", shape, _plain(params)), np.ones(int(np.prod(shape)))
 
 
@@ -290,10 +307,12 @@ def _sum(how: Convention, key: str, node: Any, shape: tuple[int, ...]) -> tuple[
 def _current_based(
     how: Convention, key: str, node: Any, shape: tuple[int, ...]
 ) -> tuple[Population, np.ndarray]:
-    syn, syn_gain = leak(how, node.tau_syn, shape)
-    mem, mem_gain = leak(how, node.tau_mem, shape)
-    step = Current(gain=mem_gain * fit(node.r, shape), mem=mem, syn=syn, syn_gain=syn_gain)
-    gain = whole(how.current(step) * fit(node.w_in, shape))
+    syn, syn_gain = leak(how, key, node.tau_syn, shape)
+    mem, mem_gain = leak(how, key, node.tau_mem, shape)
+    w_in = fit(node.w_in, shape)
+    syn_gain, w_in = np.where(np.isinf(w_in), 1.0, syn_gain), np.where(np.isinf(w_in), 1.0, w_in)
+    step = Current(gain=_times(mem_gain, fit(node.r, shape)), mem=mem, syn=syn, syn_gain=syn_gain)
+    gain = whole(how.current(step) * w_in)
     rest = fit(node.v_leak, shape)
     params = {"decay_syn": syn, "decay_mem": mem}
     params |= {k: v - rest for k, v in _threshold(node, shape).items()}
@@ -335,8 +354,9 @@ def _spiking(
         params = params | {"v_reset": _a_step_later(key, params, rest)}
     if how.max_spikes != 1:
         options["max_spikes"] = how.max_spikes
-    if how.v_min is not None:
-        params = params | {"v_min": fit(how.v_min, shape) - rest}
+    v_min = floor_of(how, key)
+    if v_min is not None:
+        params = params | {"v_min": fit(v_min, shape) - rest}
     if "v_min" in params:
         options["floor"] = True
     if how.max_spikes != 1 and (np.any(rest) or (params["v_th"] <= 0).any()):
