@@ -282,3 +282,13 @@ def test_a_node_between_neurons_and_a_framework_are_one_row_each(monkeypatch):
     graph = exchange.from_nir(made, "ours")
     assert graph.dt == 1.0
     assert float(graph.populations["2"].params["decay"]) == 0.9
+
+
+@pytest.mark.parametrize(
+    ("convention", "tau", "warned"),
+    [("norse", 0.01, 1), ("norse", 1e-5, 0), ("norse-seconds", 0.01, 0), ("nir", 2.0, 0)],
+)
+def test_a_norse_file_that_may_be_in_seconds_is_warned_of(convention, tau, warned, caplog):
+    lif = nir.LIF(*(np.full(1, v) for v in (tau, 1.0, 0.0, 1.0)))
+    exchange.from_nir(chain(nir.Linear(np.ones((1, 2))), lif), convention)
+    assert sum("norse-seconds" in record.getMessage() for record in caplog.records) == warned

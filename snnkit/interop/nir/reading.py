@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -18,6 +19,8 @@ from .links import Flow, Link, after, merged, named_apart, projection, together,
 from .loops import returning
 from .nodes import Nodes, arriving, inlined, shapes
 from .weights import IDENTITY, Weights
+
+_log = logging.getLogger(__name__)
 
 
 def read(
@@ -242,12 +245,24 @@ def _compact(bias: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return bias.reshape(shape)
 
 
+LONG = 1.0
+"""s; a time constant from which a file may have been written in other units."""
+
+
 def leak(how: Convention, key: str, tau: Any, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """decay and gain of node `key`'s time constants in seconds, float64 of `shape`.
 
+    A time constant of seconds in a file that does not hold seconds is warned of: it may be another's.
+
     Raises `ExportError` naming the node and a time constant below the step.
     """
-    tau = fit(how.tau(np.asarray(tau, np.float64), how.dt), shape)
+    written = np.asarray(tau, np.float64)
+    tau = fit(how.tau(written, how.dt), shape)
+    if (tau > written.max()).any() and LONG <= tau.max() < np.inf:
+        _log.warning(
+            "NIR: node %r has a time constant of %g s, as Norse 1.1 writes tau · dt; if the file holds "
+            "seconds, read it by the convention norse-seconds.", key, tau.max(),
+        )  # fmt: skip
     decay, gain = how.decay(tau, how.dt), how.gain(tau, how.dt)
     decay = np.where(np.abs(decay) < 1e-6, np.maximum(decay, 0), decay)  # files hold tau in float32
     if (decay < 0).any():
