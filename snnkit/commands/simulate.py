@@ -128,7 +128,7 @@ class Right:
 
     def add_run(self, result: engine.Result, graph: Graph, data: Data) -> None:
         """Count a run of a Graph on `data`."""
-        lengths = data.events.lengths
+        lengths = data.lengths
         late = Timing.of(graph.metadata).latency
         values = read_out(result, graph)[late:] if self.steps else None
         self.add(classify(result, graph, lengths), values, lengths, data)
