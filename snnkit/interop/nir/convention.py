@@ -182,6 +182,7 @@ class Convention:
     in_steps    whether the file fixes the decays of a step, so that a step that a user names is its name only
     endless     whether tau may be infinite, with r = tau/dt: a neuron that does not leak
     named       what a step is called, s, where that is not `dt`
+    seconds     the convention of the same framework's files whose tau is in seconds, where others' is not
     """
 
     dt: float
@@ -204,6 +205,7 @@ class Convention:
     in_steps: bool = False
     endless: bool = False
     named: float | None = None
+    seconds: str | None = None
 
 
 _norse = Convention(
@@ -217,6 +219,7 @@ _norse = Convention(
     current=_whole_input,
     lacks=("I",),
     writes=_NORSE,
+    seconds="norse-seconds",
 )
 
 CONVENTIONS = {
@@ -253,7 +256,7 @@ CONVENTIONS = {
         },
     ),
     "norse": _norse,
-    "norse-seconds": replace(_norse, tau=_as_written),
+    "norse-seconds": replace(_norse, tau=_as_written, seconds=None),
     "sinabs": Convention(
         1.0,
         _exponential,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,6 +29,11 @@ class Nodes:
     def kind(self, key: str) -> str:
         """Type of a node; of a nested graph's port, "" ."""
         return "" if key in self.passing else type(self.nodes[key]).__name__
+
+
+def unused(name: str, taken: Collection[str]) -> str:
+    """`name`, or one with a number behind it that is not taken."""
+    return next(n for n in (name, *(f"{name}_{k}" for k in range(1, len(taken) + 2))) if n not in taken)
 
 
 def inlined(graph: Any) -> Nodes:

@@ -17,7 +17,7 @@ from ...graph import INPUT, Graph, Population, Projection
 from .convention import Choices, Convention, Current, check_written, convention_of, floor_of, whole
 from .links import Flow, Link, after, merged, named_apart, projection, together, whole_steps
 from .loops import returning
-from .nodes import Nodes, arriving, inlined, shapes
+from .nodes import Nodes, arriving, inlined, shapes, unused
 from .weights import IDENTITY, Weights
 
 _log = logging.getLogger(__name__)
@@ -227,8 +227,7 @@ class _Reader:
         return name
 
     def _unused(self, name: str) -> str:
-        taken = {*self.nodes.nodes, *self.populations}
-        return next(n for n in (name, *(f"{name}_{k}" for k in range(1, len(taken) + 2))) if n not in taken)
+        return unused(name, {*self.nodes.nodes, *self.populations})
 
 
 def _at_once(link: Link) -> bool:
@@ -256,12 +255,11 @@ def leak(how: Convention, key: str, tau: Any, shape: tuple[int, ...]) -> tuple[n
 
     Raises `ExportError` naming the node and a time constant below the step.
     """
-    written = np.asarray(tau, np.float64)
-    tau = fit(how.tau(written, how.dt), shape)
-    if (tau > written.max()).any() and LONG <= tau.max() < np.inf:
+    tau = fit(how.tau(np.asarray(tau, np.float64), how.dt), shape)
+    if how.seconds is not None and LONG <= tau.max() < np.inf:
         _log.warning(
-            "NIR: node %r has a time constant of %g s, as Norse 1.1 writes tau · dt; if the file holds "
-            "seconds, read it by the convention norse-seconds.", key, tau.max(),
+            "NIR: node %r has a time constant of %g s by this convention; if the file holds seconds, read it "
+            "by the convention %s.", key, tau.max(), how.seconds,
         )  # fmt: skip
     decay, gain = how.decay(tau, how.dt), how.gain(tau, how.dt)
     decay = np.where(np.abs(decay) < 1e-6, np.maximum(decay, 0), decay)  # files hold tau in float32

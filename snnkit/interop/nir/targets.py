@@ -70,7 +70,8 @@ def _fixed(p: Population, name: str, given: np.ndarray, wanted: np.ndarray | flo
         raise ExportError(f"population {p.name!r}: {name} is {value}; {why}.")
 
 
-def _start(p: Population) -> np.ndarray:
+def start_of(p: Population) -> np.ndarray:
+    """Where v of each neuron starts, float64 in the population's shape."""
     return np.broadcast_to(p.initial.get("v", np.zeros(())), p.shape).astype(np.float64)
 
 
@@ -90,7 +91,7 @@ def _snntorch_leaky(nir: Any, p: Population, dt: float) -> Made:
     _alike(p, v_th=v_th)
     for name in ("v_rest", "v_reset"):
         _fixed(p, name, parameter(p, name), 0.0, "snnTorch's Leaky rests at and resets to 0")
-    _fixed(p, "initial v", _start(p), 0.0, "snnTorch starts at 0")
+    _fixed(p, "initial v", start_of(p), 0.0, "snnTorch starts at 0")
     tau = dt / (1 - decay)
     return nir.LIF(tau=tau, r=tau / dt, v_leak=0 * tau, v_threshold=v_th), parameter(p, "gain")
 
@@ -111,7 +112,7 @@ def _current(nir: Any, p: Population, dt: float, **others: np.ndarray) -> Any:
 def _snntorch_current(nir: Any, p: Population, dt: float) -> Made:
     _alike(p, v_th=parameter(p, "v_th"))
     _fixed(p, "v_reset", parameter(p, "v_reset"), 0.0, "snnTorch's Synaptic resets to 0")
-    _fixed(p, "initial v", _start(p), 0.0, "snnTorch starts at 0")
+    _fixed(p, "initial v", start_of(p), 0.0, "snnTorch starts at 0")
     return _current(nir, p, dt), _whole(p)
 
 
@@ -119,7 +120,7 @@ def _spikingjelly(nir: Any, p: Population, dt: float) -> Made:
     v_th, v_reset = parameter(p, "v_th"), parameter(p, "v_reset")
     decays = {n: parameter(p, n) for n in ("decay", "decay_syn", "decay_mem") if n in p.params}
     _alike(p, v_th=v_th, v_reset=v_reset, **decays)
-    _fixed(p, "initial v", _start(p), v_reset, "SpikingJelly starts at v_reset")
+    _fixed(p, "initial v", start_of(p), v_reset, "SpikingJelly starts at v_reset")
     threshold = {"v_threshold": v_th, "v_reset": v_reset}
     if p.neuron == "cuba":
         return _current(nir, p, dt, v_reset=v_reset), _whole(p)
@@ -136,9 +137,9 @@ def _norse(nir: Any, p: Population, dt: float) -> Made:
     rest = parameter(p, "v_rest") if "v_rest" in p.params else 0 * ones
     decay = parameter(p, "decay") if "decay" in p.params else 0 * ones
     if (decay == 1).all():
-        _fixed(p, "initial v", _start(p), 0.0, "Norse's IAFCell starts at 0")
+        _fixed(p, "initial v", start_of(p), 0.0, "Norse's IAFCell starts at 0")
         return nir.IF(r=ones, v_threshold=v_th), parameter(p, "gain")
-    _fixed(p, "initial v", _start(p), rest, "Norse starts at v_leak, which is v_rest")
+    _fixed(p, "initial v", start_of(p), rest, "Norse starts at v_leak, which is v_rest")
     if p.neuron == "cuba":
         return _current(nir, p, dt), _whole(p)
     share = 1 - _leak(p, "decay")
@@ -147,7 +148,7 @@ def _norse(nir: Any, p: Population, dt: float) -> Made:
 
 def _sinabs(nir: Any, p: Population, dt: float) -> Made:
     decay, ones = parameter(p, "decay"), np.ones(p.shape)
-    _fixed(p, "initial v", _start(p), 0.0, "sinabs starts at 0")
+    _fixed(p, "initial v", start_of(p), 0.0, "sinabs starts at 0")
     if p.neuron == "li":
         return nir.LI(tau=-dt / np.log(_leak(p, "decay")), r=ones, v_leak=0 * ones), parameter(p, "gain")
     _fixed(p, "v_rest", parameter(p, "v_rest"), 0.0, "sinabs' neurons rest at 0")
@@ -168,7 +169,7 @@ def _sinabs(nir: Any, p: Population, dt: float) -> Made:
 def _rockpool(nir: Any, p: Population, dt: float) -> Made:
     """i = β · (i + x): what comes in decays at once, so weights are divided by β; r gives the step."""
     syn, mem = _leak(p, "decay_syn"), _leak(p, "decay_mem")
-    _fixed(p, "initial v", _start(p), 0.0, "Rockpool starts at 0")
+    _fixed(p, "initial v", start_of(p), 0.0, "Rockpool starts at 0")
     tau_syn, tau_mem = -dt / np.log(syn), -dt / np.log(mem)
     zeros = np.zeros(p.shape)
     node = nir.CubaLIF(

@@ -16,7 +16,8 @@ from ...files import PathLike, atomic
 from ...graph import INPUT, Graph, Population, Projection, conv_geometry
 from ...neurons.resets import unusual
 from .loops import returning
-from .targets import Prepared, prepared
+from .nodes import unused
+from .targets import Prepared, parameter, prepared, start_of
 
 
 def write(graph: Graph, path: PathLike) -> None:
@@ -109,23 +110,9 @@ def _neuron_node(nir: Any, p: Population, dt: float) -> Any:
     return NODES[p.neuron](nir, p, dt)
 
 
-def parameter(p: Population, name: str) -> np.ndarray:
-    """Parameter `name` of each neuron, float64 in the population's shape."""
-    return np.broadcast_to(p.params[name], p.shape).astype(np.float64)
-
-
-def _start(p: Population) -> np.ndarray:
-    """Where v starts, which is 0 in NIR: all potentials are written less this."""
-    return np.broadcast_to(p.initial.get("v", 0.0), p.shape).astype(np.float64)
-
-
-def _gain(p: Population) -> np.ndarray:
-    return parameter(p, "gain") if "gain" in p.params else np.ones(p.shape)
-
-
 def _leaky(nir: Any, p: Population, dt: float) -> Any:
-    decay, gain = parameter(p, "decay"), _gain(p)
-    start = _start(p)
+    decay, gain = parameter(p, "decay"), parameter(p, "gain")
+    start = start_of(p)
     threshold = {"v_threshold": parameter(p, "v_th") - start, "v_reset": parameter(p, "v_reset") - start}
     if (decay == 1).all():
         return nir.IF(r=gain / dt, **threshold)
@@ -135,7 +122,7 @@ def _leaky(nir: Any, p: Population, dt: float) -> Any:
 
 
 def _integrator(nir: Any, p: Population, dt: float) -> Any:
-    decay, gain = parameter(p, "decay"), _gain(p)
+    decay, gain = parameter(p, "decay"), parameter(p, "gain")
     if (decay == 1).all():
         return nir.I(r=gain / dt)
     _needs_leak(p, "decay", decay)
@@ -150,9 +137,9 @@ def _current_based(nir: Any, p: Population, dt: float) -> Any:
         tau_syn=dt / (1 - syn),
         tau_mem=dt / (1 - mem),
         r=1 / (1 - mem),
-        v_leak=-_start(p),
-        v_threshold=parameter(p, "v_th") - _start(p),
-        v_reset=parameter(p, "v_reset") - _start(p),
+        v_leak=-start_of(p),
+        v_threshold=parameter(p, "v_th") - start_of(p),
+        v_reset=parameter(p, "v_reset") - start_of(p),
         w_in=1 / (1 - syn),
     )
 
@@ -195,8 +182,7 @@ class _Nodes:
 
     def unused(self, name: str) -> str:
         """`name`, or one with a number behind it: populations and weights share one namespace here."""
-        taken = {*self.nodes, *self.graph.populations}
-        return next(n for n in (name, *(f"{name}_{k}" for k in range(1, len(taken) + 2))) if n not in taken)
+        return unused(name, {*self.nodes, *self.graph.populations})
 
     def hold(self, name: str, bias: np.ndarray) -> None:
         """The bias of a population that no weights lead to, behind weights of 0 from an input."""
